@@ -1,0 +1,2 @@
+//! The sim tool.
+fn main() {}
