@@ -1,1 +1,3 @@
-//! The gateway crate.
+//! The API gateway: from entities to an answer, without a socket.
+
+pub mod entity;
