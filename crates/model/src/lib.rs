@@ -1,1 +1,25 @@
-//! The model crate.
+//! The vocabulary every layer shares: identifiers, time, messages, values, principals and limits.
+//!
+//! Invariants: nothing here performs IO, reads a clock, draws random numbers or waits. Every number that
+//! crosses a function of another crate is a newtype of this one.
+
+pub mod arena;
+pub mod ids;
+pub mod limits;
+pub mod message;
+pub mod name_source;
+pub mod principal;
+pub mod properties;
+pub mod time;
+pub mod value;
+
+pub use arena::{MessageArena, MessageDraft};
+pub use ids::{
+    ChannelId, ConnectionId, ConsumerId, DeliveryTag, HolderId, PublishSeq, QueueId, Seq,
+};
+pub use message::{Envelope, Message, Origin};
+pub use name_source::NameSource;
+pub use principal::{Principal, Secret};
+pub use properties::Properties;
+pub use time::{Mono, Now, Wall};
+pub use value::{Table, Value};

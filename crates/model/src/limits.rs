@@ -1,0 +1,46 @@
+//! Every limit of the product, in one place.
+
+// AMQP 0-9-1.
+
+/// Bytes of a frame, payload and its eight bytes around; what the server offers in `connection.tune`.
+pub const AMQP_FRAME_SIZE_MAX: u32 = 131_072;
+/// The smallest frame size a client may ask for.
+pub const AMQP_FRAME_SIZE_MIN: u32 = 8_192;
+/// Bytes of a frame before tuning is done.
+pub const AMQP_FRAME_SIZE_BEFORE_TUNE: u32 = 8_192;
+/// Channels of a connection, as the server offers them.
+pub const AMQP_CHANNELS_MAX: u16 = 2_047;
+/// Seconds between heartbeats, as the server offers them.
+pub const AMQP_HEARTBEAT_SECONDS: u16 = 60;
+/// Milliseconds a client has from accept to `connection.open`.
+pub const AMQP_HANDSHAKE_TIMEOUT_MS: u64 = 10_000;
+/// Nesting of tables and arrays in a field table.
+pub const TABLE_DEPTH_MAX: usize = 32;
+/// Unsettled deliveries of a channel, with or without a prefetch.
+pub const UNSETTLED_PER_CHANNEL_MAX: usize = 1_000_000;
+/// Consumers of a channel.
+pub const CONSUMERS_PER_CHANNEL_MAX: usize = 65_535;
+
+// Messages and queues.
+
+/// Bytes of a message body (RabbitMQ 3.10's default).
+pub const MESSAGE_BYTES_MAX: usize = 134_217_728;
+/// Bytes of a queue, exchange, routing key or consumer name: AMQP short strings.
+pub const NAME_BYTES_MAX: usize = 255;
+/// Priorities of a queue (`x-max-priority`).
+pub const QUEUE_PRIORITY_MAX: u8 = 255;
+/// The longest time to live or expiry, in milliseconds (RabbitMQ: 2^32 - 1).
+pub const TTL_MS_MAX: u64 = 4_294_967_295;
+/// Exchanges visited by one publish.
+pub const ROUTE_EXCHANGES_MAX: usize = 1_000;
+
+// Connections of any protocol.
+
+/// Published messages of a connection that wait for their confirm before it stops being read.
+pub const PUBLISH_IN_FLIGHT_MAX: usize = 65_536;
+/// Bytes handed to a connection for its consumers and not yet written, after which it gets no more.
+pub const OUTBOX_BYTES_MAX: usize = 512 * 1024;
+/// Messages handed to a connection for its consumers and not yet written, after which it gets no more.
+pub const OUTBOX_MESSAGES_MAX: usize = 2_048;
+/// Bytes of a connection's read buffer.
+pub const READ_BUFFER_BYTES: usize = 128 * 1024;
