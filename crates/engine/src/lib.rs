@@ -1,1 +1,241 @@
-//! The engine crate.
+//! The engine port: what a place that keeps messages must do, whatever it is made of.
+//!
+//! The **engine** owns which entries of a queue are ready and which are unsettled, their order, attempts, priority
+//! and time to live, and the durable metadata. The **broker** above it owns routing, permissions, which consumer
+//! gets an entry, and credit.
+//!
+//! Invariants every engine keeps, checked by [`suite`]:
+//! * A [`Ticket`] that [`Engine::durable`] has reached will not be undone by a crash.
+//! * A durable entry is handed out only when its ticket is durable; entries of a queue are handed out in order of
+//!   priority, then [`Seq`].
+//! * [`Engine::deliver`] hands out at most the credit it is given and each entry to one holder until it is settled
+//!   or released; a released or requeued entry returns to its place by seq.
+//! * A [`Seq`] and a [`QueueId`] are never used twice.
+//! * Settling never waits for the disk and never fails.
+//!
+//! Hot calls (append, deliver, settle) are synchronous, batched, and never wait for IO.
+
+mod batch;
+mod metrics;
+pub mod suite;
+
+pub use batch::{Batch, Entry};
+pub use metrics::EngineMetrics;
+
+use model::{HolderId, Message, Mono, Now, QueueId, Seq, Wall};
+use std::fmt;
+
+/// A promise of durability. Monotone: a durable ticket covers every lower one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Ticket(pub u64);
+
+impl Ticket {
+    /// Nothing to wait for.
+    pub const NONE: Self = Self(0);
+}
+
+/// What a queue does with its entries. Fixed for the life of the queue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct QueueSpec {
+    /// The queue, and the persistent messages in it, survive a restart.
+    pub durable: bool,
+    /// Highest priority that counts; higher ones are treated as this. 0 is a plain queue.
+    pub priority_max: u8,
+    /// Time to live of each entry in milliseconds; the message's own counts too if it is shorter.
+    pub ttl_ms: Option<u64>,
+}
+
+/// An entry handed out.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// The queue it was taken from.
+    pub queue: QueueId,
+    /// Its place there, by which it is settled.
+    pub seq: Seq,
+    /// The message.
+    pub message: Message,
+    /// It may have been handed out before.
+    pub redelivered: bool,
+    /// How often it was handed out before, as far as this process knows.
+    pub attempts: u32,
+    /// When it was enqueued, for latency metrics.
+    pub enqueued_at: Mono,
+}
+
+/// How much may be handed out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Credit {
+    /// Entries.
+    pub messages: usize,
+    /// Bytes of messages. The entry that crosses the line is still handed out.
+    pub bytes: usize,
+}
+
+/// What is left in a queue after a call that took from it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Remainder {
+    /// Entries handed out by this call.
+    pub delivered: usize,
+    /// Entries that could be handed out right now, had there been credit.
+    pub ready: bool,
+    /// The head has expired: call [`Engine::expire`] before delivering more.
+    pub head_expired: bool,
+    /// The next entry waits for its ticket or its body is being read from disk; the engine will say
+    /// [`EngineEvents::readable`] when it can be handed out.
+    pub pending: bool,
+}
+
+/// How a holder settles an entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// Done with: the entry is gone for good.
+    Ack,
+    /// Not done: back to its place, marked redelivered.
+    Requeue,
+}
+
+/// Counts of a queue, for declare-ok, limits and metrics.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct QueueStats {
+    /// Entries that wait for a consumer, those still being synced included.
+    pub ready: u64,
+    /// Entries handed out and not settled.
+    pub unsettled: u64,
+    /// Bytes of the messages that are ready.
+    pub ready_bytes: u64,
+    /// When the oldest ready entry was published.
+    pub oldest: Option<Wall>,
+    /// When the head expires, if it does.
+    pub head_expires_at: Option<Wall>,
+}
+
+/// Why nothing more can be taken in for now. Consumers are never affected.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pressure {
+    /// Publishers are welcome.
+    None,
+    /// The memory for messages is used up.
+    Memory,
+    /// The disk is full or nearly so.
+    Disk,
+}
+
+/// Why the engine could not do what it was asked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum EngineError {
+    /// No such queue (any more).
+    NoQueue(QueueId),
+    /// Refused for now because of [`Pressure`]; nothing was kept. Worth retrying later.
+    Pressed(Pressure),
+    /// The log is poisoned by a failed write or sync, or the engine is closed. Not worth retrying: restart.
+    Failed(String),
+}
+
+impl fmt::Display for EngineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoQueue(id) => write!(f, "no queue with id {id}"),
+            Self::Pressed(Pressure::Disk) => f.write_str("the disk is full"),
+            Self::Pressed(_) => f.write_str("the memory for messages is used up"),
+            Self::Failed(why) => write!(f, "the storage engine has failed: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for EngineError {}
+
+/// What the engine tells the shell, from any thread, at most once per batch. Implementations return at once.
+pub trait EngineEvents: Send + Sync + 'static {
+    /// Everything up to `ticket` is durable.
+    fn durable(&self, ticket: Ticket);
+    /// Entries of this queue can be handed out that could not before.
+    fn readable(&self, queue: QueueId);
+    /// Publishers must stop, or may go on.
+    fn pressure(&self, pressure: Pressure);
+    /// A write or sync failed. Nothing will become durable any more; the process must stop.
+    fn failed(&self, error: &str);
+}
+
+/// A place that keeps messages.
+pub trait Engine: Send + Sync + 'static {
+    /// Appends a batch as one atomic unit: the entries are referenced by their queues and the settles take effect.
+    ///
+    /// A target queue that does not exist (any more) is skipped. The batch is left empty, its memory kept for reuse.
+    /// The ticket is [`Ticket::NONE`] if nothing in the batch is durable.
+    ///
+    /// # Errors
+    /// [`EngineError::Pressed`] or [`EngineError::Failed`]; then nothing took effect and the batch is unchanged.
+    fn append(&self, batch: &mut Batch, now: Now) -> Result<Ticket, EngineError>;
+
+    /// The highest ticket that is durable.
+    fn durable(&self) -> Ticket;
+
+    /// Hands out entries from the head of a queue, at most `credit`, each to the holder that `assign` names.
+    ///
+    /// Expired entries are never handed out; see [`Remainder::head_expired`]. An unknown queue hands out nothing.
+    fn deliver(
+        &self,
+        queue: QueueId,
+        credit: Credit,
+        now: Now,
+        assign: &mut dyn FnMut(Delivery) -> HolderId,
+    ) -> Remainder;
+
+    /// Takes up to `max` expired entries from the head, held by [`HolderId::BROKER`] until they are settled.
+    fn expire(&self, queue: QueueId, max: usize, now: Now, expired: &mut Vec<Delivery>);
+
+    /// Settles entries that were handed out. Seqs that are not unsettled are ignored; returns how many were.
+    fn settle(&self, queue: QueueId, seqs: &[Seq], outcome: Outcome, now: Now) -> usize;
+
+    /// Requeues everything a holder has of a queue; returns how many entries that were.
+    fn release(&self, queue: QueueId, holder: HolderId, now: Now) -> usize;
+
+    /// Drops every ready entry; returns how many.
+    fn purge(&self, queue: QueueId, now: Now) -> u64;
+
+    /// Counts of a queue; zeros if there is none.
+    fn stats(&self, queue: QueueId) -> QueueStats;
+
+    /// Makes an empty queue. It exists at once; a durable one survives a crash once the ticket is durable.
+    ///
+    /// # Errors
+    /// [`EngineError::Pressed`] or [`EngineError::Failed`].
+    fn create_queue(&self, spec: QueueSpec) -> Result<(QueueId, Ticket), EngineError>;
+
+    /// Removes a queue and drops its entries. Unknown queues are ignored.
+    ///
+    /// # Errors
+    /// [`EngineError::Failed`].
+    fn delete_queue(&self, queue: QueueId) -> Result<Ticket, EngineError>;
+
+    /// The queues that exist, with what they were made with. After a restart: the durable ones.
+    fn queues(&self) -> Vec<(QueueId, QueueSpec)>;
+
+    /// Keeps a small value under a key, replacing what was there.
+    ///
+    /// # Errors
+    /// [`EngineError::Pressed`] or [`EngineError::Failed`].
+    fn put_meta(&self, key: &[u8], value: &[u8]) -> Result<Ticket, EngineError>;
+
+    /// Forgets a key.
+    ///
+    /// # Errors
+    /// [`EngineError::Failed`].
+    fn delete_meta(&self, key: &[u8]) -> Result<Ticket, EngineError>;
+
+    /// Every key and value, in order of keys.
+    fn metas(&self) -> Vec<(Vec<u8>, Vec<u8>)>;
+
+    /// Whether publishers are welcome.
+    fn pressure(&self) -> Pressure;
+
+    /// Figures for `/metrics`.
+    fn metrics(&self) -> EngineMetrics;
+
+    /// Makes everything appended so far durable, settles included, and waits for it. For a clean stop; later calls
+    /// fail.
+    ///
+    /// # Errors
+    /// [`EngineError::Failed`].
+    fn close(&self) -> Result<(), EngineError>;
+}

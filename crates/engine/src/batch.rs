@@ -1,0 +1,96 @@
+//! A batch of publishes and settles that takes effect as one.
+//!
+//! Invariants: the target lists of all entries lie in one vector, so a batch allocates nothing per message once its
+//! vectors have grown; it is cleared and reused, never rebuilt.
+
+use model::{Message, QueueId, Seq};
+
+/// Publishes and settles that take effect together or not at all.
+#[derive(Debug, Default)]
+pub struct Batch {
+    entries: Vec<Entry>,
+    targets: Vec<QueueId>,
+    acks: Vec<(QueueId, Seq)>,
+}
+
+/// A message and where its targets lie in the batch.
+#[derive(Debug)]
+pub struct Entry {
+    /// The message.
+    pub message: Message,
+    targets: (u32, u32),
+}
+
+impl Batch {
+    /// An empty batch.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a message for each of `targets`. A message without targets is not added.
+    pub fn push(&mut self, message: Message, targets: &[QueueId]) {
+        if targets.is_empty() {
+            return;
+        }
+        let start = u32::try_from(self.targets.len()).expect("a batch is bounded by a read buffer");
+        self.targets.extend_from_slice(targets);
+        let end = u32::try_from(self.targets.len()).expect("a batch is bounded by a read buffer");
+        self.entries.push(Entry {
+            message,
+            targets: (start, end),
+        });
+    }
+
+    /// Acknowledges an entry that was handed out, together with the publishes of this batch.
+    pub fn ack(&mut self, queue: QueueId, seq: Seq) {
+        self.acks.push((queue, seq));
+    }
+
+    /// The messages in order, each with its targets.
+    pub fn entries(&self) -> impl Iterator<Item = (&Message, &[QueueId])> {
+        self.entries.iter().map(|e| {
+            (
+                &e.message,
+                &self.targets[e.targets.0 as usize..e.targets.1 as usize],
+            )
+        })
+    }
+
+    /// The entries it acknowledges.
+    #[must_use]
+    pub fn acks(&self) -> &[(QueueId, Seq)] {
+        &self.acks
+    }
+
+    /// Messages in it.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether it would change nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.acks.is_empty()
+    }
+
+    /// Takes the messages out, each with its targets, and leaves the batch empty with its memory.
+    pub fn drain(&mut self, mut each: impl FnMut(Message, &[QueueId])) {
+        for entry in self.entries.drain(..) {
+            each(
+                entry.message,
+                &self.targets[entry.targets.0 as usize..entry.targets.1 as usize],
+            );
+        }
+        self.targets.clear();
+        self.acks.clear();
+    }
+
+    /// Empties it and keeps its memory.
+    pub fn clear(&mut self) {
+        self.entries.clear();
+        self.targets.clear();
+        self.acks.clear();
+    }
+}
