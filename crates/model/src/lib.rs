@@ -4,6 +4,7 @@
 //! crosses a function of another crate is a newtype of this one.
 
 pub mod arena;
+pub mod definitions;
 pub mod ids;
 pub mod limits;
 pub mod message;
