@@ -6,7 +6,8 @@
 
 use std::fmt;
 
-pub use plugin::{Id, Secret};
+pub use model::Secret;
+pub use plugin::{Id, Scheme};
 
 macro_rules! entity_id {
     ($(#[$doc:meta])* $name:ident, $kind:literal) => {
@@ -41,7 +42,7 @@ entity_id!(
 );
 entity_id!(
     /// Identifies an [`ApiConsumer`].
-    ConsumerId, "consumers"
+    ApiConsumerId, "consumers"
 );
 entity_id!(
     /// Identifies a [`KeyAuthCredential`]. Its key, for [`CredentialId::derived`], is the API key.
@@ -159,26 +160,6 @@ pub struct HttpBackend {
     pub ca_certificates: Vec<CaCertificateId>,
 }
 
-/// Scheme of an HTTP upstream or of a request.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-pub enum Scheme {
-    /// Plain HTTP.
-    Http,
-    /// HTTP over TLS.
-    Https,
-}
-
-impl Scheme {
-    /// `http` or `https`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Https => "https",
-        }
-    }
-}
-
 /// A queue as a service.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct QueueBackend {
@@ -284,7 +265,7 @@ impl HttpsRedirect {
 #[derive(Clone, Debug)]
 pub struct ApiConsumer {
     /// Identifier.
-    pub id: ConsumerId,
+    pub id: ApiConsumerId,
     /// Unique name. At least one of `username` and `custom_id` is given.
     pub username: Option<String>,
     /// Unique id in the owner's systems.
@@ -299,7 +280,7 @@ pub struct KeyAuthCredential {
     /// Identifier.
     pub id: CredentialId,
     /// Whose key it is.
-    pub consumer: ConsumerId,
+    pub consumer: ApiConsumerId,
     /// The key; unique.
     pub key: Secret,
     /// Labels without meaning to us.
@@ -326,7 +307,7 @@ pub struct PluginConfig {
     /// Only for requests of this service.
     pub service: Option<ServiceId>,
     /// Only for requests of this consumer.
-    pub consumer: Option<ConsumerId>,
+    pub consumer: Option<ApiConsumerId>,
     /// Labels without meaning to us.
     pub tags: Vec<String>,
 }
@@ -339,7 +320,7 @@ impl PluginConfig {
         instance_name: Option<&str>,
         route: Option<RouteId>,
         service: Option<ServiceId>,
-        consumer: Option<ConsumerId>,
+        consumer: Option<ApiConsumerId>,
     ) -> String {
         if let Some(instance_name) = instance_name {
             return instance_name.to_owned();

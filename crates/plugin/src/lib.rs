@@ -1,7 +1,26 @@
-//! The plugin port: phases, context, configuration schema and the services a plugin may use.
+//! The plugin port: what a plugin is told about a request, what it may answer, how its configuration is checked,
+//! and the services it may use.
+//!
+//! A [`Plugin`] is a kind of plugin and lives as long as the process, so it owns what must survive a reload (counters).
+//! It makes one [`Handler`] for each of its configurations; handlers belong to one routing snapshot and die with it.
+//!
+//! Invariants: phases are synchronous and touch no socket, file or clock; what takes time is a future returned as
+//! [`Flow::Wait`], the only result that allocates. Kong's `certificate` and `body_filter` phases are not here.
 
+mod context;
+mod directory;
+mod handler;
 mod id;
-mod secret;
+mod schema;
+mod services;
 
+pub use context::{
+    Connection, Context, Export, LogRecord, RouteInfo, Scheme, ServiceInfo, Source, Timing,
+};
+pub use directory::{Consumer, Credential, Directory};
+pub use handler::{
+    ErrorReply, Flow, Handler, Pending, Plugin, QueueTarget, Registry, Reply, Setup, Then,
+};
 pub use id::{Id, NotAnId};
-pub use secret::Secret;
+pub use schema::{DefaultValue, Field, Kind, Problem, ProblemKind, Schema, Segment};
+pub use services::{BoxFuture, Publish, PublishError, Published, Services};

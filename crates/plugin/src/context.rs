@@ -1,0 +1,173 @@
+//! What a plugin sees of one request, from routing to its log entry.
+//!
+//! Invariants: `request` is the client's request until the access phase is over, and then the one for the upstream.
+//! Values shared between plugins are fields here; a plugin's own values go to `request.extensions`.
+
+use crate::Id;
+use crate::directory::{Consumer, Credential};
+use bytes::Bytes;
+use http::header::{HeaderName, HeaderValue};
+use http::request::Parts;
+use model::Now;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+/// One request on its way through the gateway.
+#[derive(Debug)]
+pub struct Context {
+    /// Method, target, version, headers and extensions.
+    pub request: Parts,
+    /// The whole body, once a plugin needed it.
+    pub body: Option<Bytes>,
+    /// The connection it came by.
+    pub connection: Connection,
+    /// Address of the client: the peer's, until trusted proxies are configurable.
+    pub client_ip: IpAddr,
+    /// 32 hexadecimal digits, unique to this request: the value of `X-Kong-Request-Id`.
+    pub request_id: HeaderValue,
+    /// The matched route.
+    pub route: Option<Arc<RouteInfo>>,
+    /// The service of the route.
+    pub service: Option<Arc<ServiceInfo>>,
+    /// Who the client is, once a plugin found out.
+    pub consumer: Option<Arc<Consumer>>,
+    /// What proved it; absent for an anonymous consumer.
+    pub credential: Option<Arc<Credential>>,
+    /// The value of correlation-id's header, for logs.
+    pub correlation_id: Option<HeaderValue>,
+    /// Headers set on the response, whoever makes it.
+    pub response_headers: Vec<(HeaderName, HeaderValue)>,
+    /// When the request's head was complete.
+    pub received: Now,
+    /// The time of this phase.
+    pub now: Now,
+}
+
+/// The client's connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Connection {
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// Our address.
+    pub local: SocketAddr,
+    /// Whether it is TLS.
+    pub scheme: Scheme,
+    /// Number of the connection in this process.
+    pub serial: u64,
+    /// Number of the request on it, from 1.
+    pub request_number: u64,
+}
+
+/// Scheme of a request or of an upstream.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Scheme {
+    /// Plain HTTP.
+    Http,
+    /// HTTP over TLS.
+    Https,
+}
+
+impl Scheme {
+    /// `http` or `https`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+
+    /// The scheme's port: 80 or 443.
+    #[must_use]
+    pub const fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
+}
+
+/// The matched route, as far as plugins care.
+#[derive(Debug)]
+pub struct RouteInfo {
+    /// Identifier of the entity.
+    pub id: Id,
+    /// Its name.
+    pub name: Option<Box<str>>,
+}
+
+/// The route's service, as far as plugins care.
+#[derive(Debug)]
+pub struct ServiceInfo {
+    /// Identifier of the entity.
+    pub id: Id,
+    /// Its name.
+    pub name: Option<Box<str>>,
+}
+
+/// Who made the response (Kong's `source`).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Source {
+    /// The upstream.
+    Service,
+    /// A plugin.
+    Exit,
+    /// The gateway: no route, no upstream, a timeout.
+    Error,
+}
+
+impl Source {
+    /// The label value Kong uses.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Service => "service",
+            Self::Exit => "exit",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// Where a request's time went, in microseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Timing {
+    /// From the complete head to the last byte of the response.
+    pub total_us: u64,
+    /// From handing the request to the upstream to the head of its response; none if it was not proxied.
+    pub upstream_us: Option<u64>,
+    /// Our own part, up to the head of the response.
+    pub kong_us: u64,
+}
+
+/// What is known when a request is over.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LogRecord {
+    /// Status sent to the client.
+    pub status: u16,
+    /// Who made the response.
+    pub source: Source,
+    /// Where the time went.
+    pub timing: Timing,
+    /// Bytes of the request: head and body.
+    pub bytes_in: u64,
+    /// Bytes of the response: head and body.
+    pub bytes_out: u64,
+    /// Which of Kong's metric families this request counts in; set by `prometheus`.
+    pub export: Export,
+}
+
+/// Switches of the plugin `prometheus`. The gateway counts every request anyway; these say what appears under Kong's
+/// names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Export {
+    /// `kong_http_requests_total`
+    pub status_code: bool,
+    /// `kong_kong_latency_ms`, `kong_upstream_latency_ms`, `kong_request_latency_ms`
+    pub latency: bool,
+    /// `kong_bandwidth_bytes`
+    pub bandwidth: bool,
+    /// `kong_upstream_target_health`
+    pub upstream_health: bool,
+    /// Whether the request counter carries the consumer's name.
+    pub per_consumer: bool,
+}
