@@ -44,3 +44,18 @@ pub const OUTBOX_BYTES_MAX: usize = 512 * 1024;
 pub const OUTBOX_MESSAGES_MAX: usize = 2_048;
 /// Bytes of a connection's read buffer.
 pub const READ_BUFFER_BYTES: usize = 128 * 1024;
+
+// HTTP/1.1, both roles (RFC 9112).
+
+/// Bytes of a request or response head, from the first byte to the empty line.
+pub const HTTP_HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Header fields of a head or a trailer section, as Kong reads them.
+pub const HTTP_HEADERS_MAX: usize = 100;
+/// Bytes of a request target.
+pub const HTTP_TARGET_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of a method token.
+pub const HTTP_METHOD_BYTES_MAX: usize = 32;
+/// Bytes of the chunk extensions of one body, all its chunks together.
+pub const HTTP_CHUNK_EXTENSION_BYTES_MAX: usize = 4 * 1024;
+/// Bytes of a trailer section.
+pub const HTTP_TRAILER_BYTES_MAX: usize = 16 * 1024;
