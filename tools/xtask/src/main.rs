@@ -1,2 +1,62 @@
-//! The xtask tool.
-fn main() {}
+//! `./dev`: the one developer command. What CI runs is what a developer runs.
+//!
+//! It only starts other programs and says what it starts; it decides nothing about the product.
+
+mod fuzz;
+mod process;
+mod proof;
+mod python;
+mod quickstart;
+mod test;
+
+use process::{Failure, Step};
+use std::process::ExitCode;
+
+const HELP: &str = "\
+./dev COMMAND
+
+  run              build the release binary, start the quickstart, print what to try
+  test             everything: format, lints, unit and property tests, simulated crashes, real clients
+  test rust        the Rust part only
+  test clients     the real clients only (pytest arguments may follow)
+  check            format, lints, dependencies (cargo deny, if it is installed)
+  bench [ARGS]     beside RabbitMQ and nginx, one table (./dev bench --help)
+  fuzz TARGET [S]  fuzz a decoder for S seconds (default 60); without TARGET: list them
+  proof            the long proofs: 100,000 simulated crashes, fifty kill -9 rounds, ten minutes of fuzzing a decoder
+  help             this
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let rest = args.get(1..).unwrap_or_default();
+    let result = match args.first().map(String::as_str) {
+        Some("run") => quickstart::run(),
+        Some("test") => test::run(rest),
+        Some("check") => test::check(),
+        Some("bench") => bench(rest),
+        Some("fuzz") => fuzz::run(rest),
+        Some("proof") => proof::run(rest),
+        None | Some("help" | "--help" | "-h") => {
+            process::say(HELP);
+            Ok(())
+        }
+        Some(other) => Err(Failure::new(format!("unknown command `{other}`\n\n{HELP}"))),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            process::complain(&failure.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench(args: &[String]) -> Result<(), Failure> {
+    test::build_release()?;
+    Step::new("cargo")
+        .args(["build", "--quiet", "--release", "--package", "bench"])
+        .run()?;
+    Step::new("target/release/bench")
+        .args(args.iter().map(String::as_str))
+        .run()
+}
