@@ -1,1 +1,19 @@
-//! The broker crate.
+//! The broker: vhosts, exchanges, bindings, queues, consumers and permissions over an [`engine::Engine`].
+//!
+//! The engine owns what is in a queue; this crate decides where a message goes, who may do what, and which consumer
+//! gets an entry. It is sans-IO: no clock, no threads, no waiting; time is passed in, and a [`Wake`] tells the driver
+//! of a connection that [`Link::poll_event`] has something.
+//!
+//! How a driver runs a [`Link`]: [`Link::handle`] each request, [`Link::flush`] when there is no further one (before
+//! it waits for anything), [`Link::poll_event`] until it is empty, write, [`Link::written`].
+//!
+//! Lock order, outermost first: registry, queue, engine, then outbox, waiters or timers (never two of these). No
+//! lock is held while something waits.
+
+mod api;
+mod broker;
+mod link;
+
+pub use api::{ConnectionMeta, OpenError, Published, Reply, Settings, Wake};
+pub use broker::Broker;
+pub use link::Link;
