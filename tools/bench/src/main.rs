@@ -1,2 +1,174 @@
-//! The bench tool.
-fn main() {}
+//! `bench`: Sluicegate beside RabbitMQ and nginx on this machine, in one run, as one table.
+//!
+//! Rounds are interleaved (each cell: ours, theirs, then the next cell; three rounds; medians), because the machine
+//! drifts more within an hour than the servers differ from release to release. See docs/BENCHMARKS.md.
+
+mod cells;
+mod client;
+mod error;
+mod figures;
+mod histogram;
+mod peers;
+mod proc;
+mod report;
+mod syncs;
+mod wrk;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::{Parser, ValueEnum};
+
+use cells::stage::{Stage, missing_packages};
+use cells::{Cell, Plan, Side, broker};
+use error::{Context, Error, Result};
+use report::Report;
+
+/// Measure Sluicegate beside RabbitMQ and nginx, interleaved, in one run
+#[derive(Parser)]
+#[command(name = "bench")]
+struct Args {
+    /// Cells to measure [default: all]
+    #[arg(value_name = "CELL")]
+    cells: Vec<Cell>,
+    /// Shorter runs: for a first look, not for quoting
+    #[arg(long)]
+    quick: bool,
+    /// Measure one side only
+    #[arg(long, value_name = "SIDE")]
+    only: Option<Only>,
+    /// Also write every round, the medians and the floors to FILE
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// The release binary of Sluicegate [default: release/sluicegate in the target directory]
+    #[arg(long, value_name = "FILE")]
+    sluicegate: Option<PathBuf>,
+    /// Where servers keep their data, on the disk to be measured [default: bench in the target directory]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+/// One side.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Only {
+    /// Sluicegate
+    Ours,
+    /// RabbitMQ and nginx
+    Peers,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs everything; false if a run failed. A missed floor is shown, not an error: machines differ.
+fn run(args: &Args) -> Result<bool> {
+    let started = Instant::now();
+    let cells: Vec<Cell> =
+        Cell::ALL.into_iter().filter(|cell| args.cells.is_empty() || args.cells.contains(cell)).collect();
+    let sides: &[Side] = match args.only {
+        Some(Only::Ours) => &[Side::Ours],
+        Some(Only::Peers) => &[Side::Theirs],
+        None => &[Side::Ours, Side::Theirs],
+    };
+    let plan = if args.quick { Plan::QUICK } else { Plan::FULL };
+    let target = target_dir();
+    let binary = args.sluicegate.clone().unwrap_or_else(|| target.join("release/sluicegate"));
+    let dir = args.dir.clone().unwrap_or_else(|| target.join("bench"));
+    check_installed(&cells, sides, &binary)?;
+
+    let stage = Stage::set_up(&dir, &binary, &cells, sides)?;
+    let mut report = Report::default();
+    report.notes.push(machine());
+    measure_rounds(&stage, &cells, sides, &plan, &mut report);
+    count_syncs(&stage, &cells, sides, &plan, &mut report);
+    drop(stage);
+
+    let seconds = started.elapsed().as_secs();
+    let kind = if args.quick { "quick run, not for quoting" } else { "full run" };
+    report.notes.push(format!("{kind}, {} interleaved rounds, medians, {seconds} s", plan.rounds));
+    if let Some(file) = &args.json {
+        let json = format!("{:#}\n", report.to_json());
+        std::fs::write(file, json).context(format_args!("write {}", file.display()))?;
+    }
+    std::io::stdout().write_all(report.to_text().as_bytes())?;
+    Ok(report.failures.is_empty())
+}
+
+/// Each round visits every cell, and in it each side, so that drift of the machine meets all alike.
+fn measure_rounds(stage: &Stage, cells: &[Cell], sides: &[Side], plan: &Plan, report: &mut Report) {
+    for round in 1..=plan.rounds {
+        for (cell, side) in pairs(cells, sides) {
+            let name = run_name(cell, side);
+            eprintln!("round {round} of {}: {name}", plan.rounds);
+            match stage.measure(cell, side, plan) {
+                Ok(figures) => report.add(cell, side, figures),
+                Err(error) => report.failures.push(format!("round {round}, {name}: {error}")),
+            }
+        }
+    }
+}
+
+/// Apart from the rounds, because tracing slows the server down.
+fn count_syncs(stage: &Stage, cells: &[Cell], sides: &[Side], plan: &Plan, report: &mut Report) {
+    if !syncs::is_installed() && cells.iter().any(|cell| broker::counts_syncs(*cell)) {
+        report.notes.push("syncs are not counted: strace is missing (apt-get install strace)".to_owned());
+        return;
+    }
+    for (cell, side) in pairs(cells, sides).filter(|(cell, _)| broker::counts_syncs(*cell)) {
+        let name = run_name(cell, side);
+        eprintln!("counting syncs: {name}");
+        match stage.count_syncs(cell, side, plan) {
+            Ok(figures) => figures.into_iter().for_each(|figures| report.add(cell, side, figures)),
+            Err(error) => report.failures.push(format!("counting syncs, {name}: {error}")),
+        }
+    }
+}
+
+fn pairs<'a>(cells: &'a [Cell], sides: &'a [Side]) -> impl Iterator<Item = (Cell, Side)> + 'a {
+    cells.iter().flat_map(move |cell| sides.iter().map(move |side| (*cell, *side)))
+}
+
+fn run_name(cell: Cell, side: Side) -> String {
+    let server = if side == Side::Ours { "Sluicegate" } else { cell.peer() };
+    format!("{} on {server}", cell.name())
+}
+
+fn check_installed(cells: &[Cell], sides: &[Side], binary: &Path) -> Result<()> {
+    let missing = missing_packages(cells, sides);
+    if !missing.is_empty() {
+        return Err(Error::new(format!("needs Debian packages: apt-get install {}", missing.join(" "))));
+    }
+    if sides.contains(&Side::Ours) && !binary.is_file() {
+        let path = binary.display();
+        return Err(Error::new(format!("{path} does not exist: cargo build --release, or --only peers")));
+    }
+    Ok(())
+}
+
+/// Cargo's target directory of this workspace.
+fn target_dir() -> PathBuf {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+    workspace.join(target)
+}
+
+/// What the run was measured on.
+fn machine() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let cpu = read("/proc/cpuinfo");
+    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let kernel = read("/proc/sys/kernel/osrelease");
+    let model = model.map_or("unknown CPU", |(_, model)| model);
+    format!("{cpus} × {model}, Linux {}; nginx with {} workers", kernel.trim(), peers::nginx::WORKERS)
+}

@@ -1,0 +1,185 @@
+//! What is measured: named figures, their medians, and the floors they are held to.
+
+use std::collections::BTreeMap;
+
+/// One kind of number. The order is that of the table's columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Figure {
+    /// Operations per second.
+    Rate,
+    /// CPU µs of the server per operation.
+    Cpu,
+    /// CPU of the proxy as a multiple of the upstream's in the same run.
+    CpuToUpstream,
+    /// CPU µs of the load generator per operation.
+    ClientCpu,
+    /// Median latency, µs.
+    P50,
+    /// 99th percentile of latency, µs.
+    P99,
+    /// Resident memory of the server, MiB.
+    Rss,
+    /// Milliseconds from exec to ready.
+    Ready,
+    /// Syncs to disk per 1,000 confirms.
+    Syncs,
+    /// Percent of the machine's CPU used by none of those measured.
+    Foreign,
+}
+
+impl Figure {
+    /// All figures, in order.
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Rate,
+        Self::Cpu,
+        Self::CpuToUpstream,
+        Self::ClientCpu,
+        Self::P50,
+        Self::P99,
+        Self::Rss,
+        Self::Ready,
+        Self::Syncs,
+        Self::Foreign,
+    ];
+
+    /// Heading of its column.
+    pub(crate) fn heading(self) -> &'static str {
+        match self {
+            Self::Rate => "rate /s",
+            Self::Cpu => "CPU µs/op",
+            Self::CpuToUpstream => "CPU ÷ upstream",
+            Self::ClientCpu => "client µs/op",
+            Self::P50 => "p50 µs",
+            Self::P99 => "p99 µs",
+            Self::Rss => "RSS MiB",
+            Self::Ready => "ready ms",
+            Self::Syncs => "syncs/1,000",
+            Self::Foreign => "other CPU %",
+        }
+    }
+
+    /// Name for machines.
+    pub(crate) fn key(self) -> &'static str {
+        match self {
+            Self::Rate => "rate_per_s",
+            Self::Cpu => "cpu_us_per_op",
+            Self::CpuToUpstream => "cpu_to_upstream",
+            Self::ClientCpu => "client_cpu_us_per_op",
+            Self::P50 => "p50_us",
+            Self::P99 => "p99_us",
+            Self::Rss => "rss_mib",
+            Self::Ready => "ready_ms",
+            Self::Syncs => "syncs_per_1000",
+            Self::Foreign => "foreign_cpu_percent",
+        }
+    }
+
+    /// Whether ours ÷ theirs says something about the servers.
+    pub(crate) fn is_compared(self) -> bool {
+        !matches!(self, Self::ClientCpu | Self::Foreign)
+    }
+}
+
+/// The figures of one run, or the medians of several.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Figures(BTreeMap<Figure, f64>);
+
+impl Figures {
+    /// Adds a figure.
+    pub(crate) fn set(&mut self, figure: Figure, value: f64) -> &mut Self {
+        self.0.insert(figure, value);
+        self
+    }
+
+    /// The value of a figure, if it was measured.
+    pub(crate) fn get(&self, figure: Figure) -> Option<f64> {
+        self.0.get(&figure).copied()
+    }
+
+    /// All that was measured, in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Figure, f64)> {
+        self.0.iter().map(|(figure, value)| (*figure, *value))
+    }
+
+    /// The median of each figure over the rounds in which it was measured; none without rounds.
+    pub(crate) fn median(rounds: &[Self]) -> Option<Self> {
+        let mut medians = Self::default();
+        for figure in Figure::ALL {
+            let mut values: Vec<f64> = rounds.iter().filter_map(|round| round.get(figure)).collect();
+            values.sort_by(f64::total_cmp);
+            if !values.is_empty() {
+                let (low, high) = (values[(values.len() - 1) / 2], values[values.len() / 2]);
+                medians.set(figure, f64::midpoint(low, high));
+            }
+        }
+        (!rounds.is_empty()).then_some(medians)
+    }
+}
+
+/// What a figure must reach.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Floor {
+    /// The figure.
+    pub(crate) figure: Figure,
+    /// Its bound.
+    pub(crate) bound: Bound,
+}
+
+/// A bound on a figure.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Bound {
+    /// Ours ÷ theirs is at least this.
+    RatioAtLeast(f64),
+    /// Ours ÷ theirs is at most this.
+    RatioAtMost(f64),
+    /// Ours is at most this.
+    AtMost(f64),
+}
+
+impl Floor {
+    /// The value the bound is about, and whether it holds; none if it was not measured.
+    pub(crate) fn check(&self, ours: Option<&Figures>, theirs: Option<&Figures>) -> Option<(f64, bool)> {
+        let own = ours?.get(self.figure)?;
+        let ratio = || Some(own / theirs?.get(self.figure)?);
+        Some(match self.bound {
+            Bound::RatioAtLeast(bound) => ratio().map(|ratio| (ratio, ratio >= bound))?,
+            Bound::RatioAtMost(bound) => ratio().map(|ratio| (ratio, ratio <= bound))?,
+            Bound::AtMost(bound) => (own, own <= bound),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figures(value: f64) -> Figures {
+        let mut figures = Figures::default();
+        figures.set(Figure::Rate, value);
+        figures
+    }
+
+    #[test]
+    fn the_median_ignores_an_outlier_and_missing_figures() {
+        let rounds = [figures(10.0), figures(1000.0), figures(12.0), Figures::default()];
+        let median = Figures::median(&rounds).unwrap();
+        assert_eq!(median.get(Figure::Rate), Some(12.0));
+        assert_eq!(median.get(Figure::Cpu), None);
+        assert_eq!(Figures::median(&[figures(1.0), figures(2.0)]).unwrap().get(Figure::Rate), Some(1.5));
+        assert_eq!(Figures::median(&[]), None);
+    }
+
+    #[test]
+    fn floors_are_inclusive_and_unknown_without_figures() {
+        let (ours, theirs) = (figures(50.0), figures(10.0));
+        let check = |bound| Floor { figure: Figure::Rate, bound }.check(Some(&ours), Some(&theirs));
+        assert_eq!(check(Bound::RatioAtLeast(5.0)), Some((5.0, true)));
+        assert_eq!(check(Bound::RatioAtLeast(5.1)), Some((5.0, false)));
+        assert_eq!(check(Bound::RatioAtMost(4.9)), Some((5.0, false)));
+        assert_eq!(check(Bound::AtMost(50.0)), Some((50.0, true)));
+        assert_eq!(check(Bound::AtMost(49.0)), Some((50.0, false)));
+        let floor = Floor { figure: Figure::Rate, bound: Bound::RatioAtLeast(1.0) };
+        assert_eq!(floor.check(Some(&ours), None), None);
+        assert_eq!(floor.check(None, Some(&theirs)), None);
+    }
+}

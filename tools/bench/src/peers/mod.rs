@@ -1,0 +1,32 @@
+//! The servers under measurement: started as private processes on free loopback ports, stopped when dropped.
+
+pub(crate) mod nginx;
+pub(crate) mod process;
+pub(crate) mod rabbitmq;
+pub(crate) mod sluicegate;
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Context, Result};
+
+/// A loopback address whose port was free a moment ago.
+pub(crate) fn free_address() -> Result<SocketAddr> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?;
+    Ok(listener.local_addr()?)
+}
+
+/// An empty directory at `path`; what was there is removed.
+pub(crate) fn fresh_dir(path: &Path) -> Result<()> {
+    if path.exists() {
+        std::fs::remove_dir_all(path).context(format_args!("empty {}", path.display()))?;
+    }
+    std::fs::create_dir_all(path).context(format_args!("create {}", path.display()))
+}
+
+/// A program by name: on the PATH, or where Debian puts programs for administrators.
+pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let places = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
+    places.map(|place| place.join(name)).find(|program| program.is_file())
+}
