@@ -1,1 +1,38 @@
-//! The http1 crate.
+//! HTTP/1.1 without IO (RFC 9112), in the server and in the client role.
+//!
+//! Bytes in, heads and body extents out; heads and chunk frames encoded into a buffer of the caller's.
+//! httparse reads the head's fields; everything that decides where a message ends is here, in one place:
+//!
+//! | file | decides |
+//! |---|---|
+//! | `request`  | the request head a server reads: target form, Host, framing, persistence |
+//! | `response` | the response head a client reads |
+//! | `framing`  | Content-Length, Transfer-Encoding and Connection, for both |
+//! | `body`     | the extent of a body: none, a length, chunks, or until the peer closes |
+//! | `encode`   | heads, chunks and trailers on the way out |
+//! | `corpus`   | named attacks and their verdicts, for the tests here and over a socket |
+//!
+//! Invariants: a message two parsers could frame differently is refused, never repaired. A verdict depends on
+//! the bytes only, not on how they were split into reads. Nothing here allocates by a length a peer sent, and
+//! no encoder writes framing fields from a header map: framing comes from [`OutgoingFraming`] alone.
+//!
+//! It does not read clocks or sockets, follow upgrades, or forward anything.
+
+pub mod body;
+#[rustfmt::skip] // one case a line
+pub mod corpus;
+pub mod encode;
+pub mod error;
+pub mod framing;
+mod lines;
+pub mod request;
+pub mod response;
+
+pub use body::{BodyDecoder, BodyStep};
+pub use encode::{
+    LAST_CHUNK, OutgoingFraming, encode_chunk_head, encode_request_head, encode_response_head, encode_trailers,
+};
+pub use error::{BodyError, FramingError, HeadError, RequestError, ResponseError};
+pub use framing::{BodyFraming, Persistence, strip_hop_by_hop};
+pub use request::{RequestHead, RequestParser};
+pub use response::{ResponseHead, ResponseParser};
