@@ -160,6 +160,26 @@ pub struct HttpBackend {
     pub ca_certificates: Vec<CaCertificateId>,
 }
 
+impl HttpBackend {
+    /// A backend with Kong's defaults.
+    #[must_use]
+    pub fn new(scheme: Scheme, host: &str, port: u16) -> Self {
+        Self {
+            scheme,
+            host: host.to_owned(),
+            port,
+            path: None,
+            retries: 5,
+            connect_timeout_ms: 60_000,
+            write_timeout_ms: 60_000,
+            read_timeout_ms: 60_000,
+            tls_verify: None,
+            tls_verify_depth: None,
+            ca_certificates: Vec::new(),
+        }
+    }
+}
+
 /// A queue as a service.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct QueueBackend {
@@ -169,6 +189,14 @@ pub struct QueueBackend {
     pub vhost: String,
     /// The broker's user whose permissions the publish is checked against. Default `guest`.
     pub user: String,
+}
+
+impl QueueBackend {
+    /// A queue of the default vhost, published to as `guest`.
+    #[must_use]
+    pub fn new(queue: &str) -> Self {
+        Self { queue: queue.to_owned(), vhost: "/".to_owned(), user: "guest".to_owned() }
+    }
 }
 
 /// Which requests go to which service, and how they are changed on the way.
@@ -208,6 +236,31 @@ pub struct Route {
     pub tags: Vec<String>,
 }
 
+impl Route {
+    /// A route with Kong's defaults that matches everything and has no service.
+    #[must_use]
+    pub fn new(id: RouteId) -> Self {
+        Self {
+            id,
+            name: None,
+            service: None,
+            protocols: RouteProtocols::Both,
+            methods: Vec::new(),
+            hosts: Vec::new(),
+            paths: Vec::new(),
+            headers: Vec::new(),
+            snis: Vec::new(),
+            https_redirect_status_code: HttpsRedirect::UpgradeRequired,
+            regex_priority: 0,
+            strip_path: true,
+            preserve_host: false,
+            request_buffering: true,
+            response_buffering: true,
+            tags: Vec::new(),
+        }
+    }
+}
+
 /// The schemes a route serves: never none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RouteProtocols {
@@ -217,6 +270,14 @@ pub enum RouteProtocols {
     Https,
     /// `[http, https]`
     Both,
+}
+
+impl RouteProtocols {
+    /// Whether it includes the scheme.
+    #[must_use]
+    pub fn includes(self, scheme: Scheme) -> bool {
+        matches!((self, scheme), (Self::Both, _) | (Self::Http, Scheme::Http) | (Self::Https, Scheme::Https))
+    }
 }
 
 /// What a plain request to an `https` only route is told.

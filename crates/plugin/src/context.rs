@@ -5,6 +5,7 @@
 
 use crate::Id;
 use crate::directory::{Consumer, Credential};
+use crate::handler::QueueTarget;
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 use http::request::Parts;
@@ -20,7 +21,9 @@ pub struct Context {
     /// The whole body, once a plugin needed it.
     pub body: Option<Bytes>,
     /// The connection it came by.
-    pub connection: Connection,
+    pub connection: Arc<Connection>,
+    /// Number of the request on its connection, from 1.
+    pub request_number: u64,
     /// Address of the client: the peer's, until trusted proxies are configurable.
     pub client_ip: IpAddr,
     /// 32 hexadecimal digits, unique to this request: the value of `X-Kong-Request-Id`.
@@ -29,6 +32,8 @@ pub struct Context {
     pub route: Option<Arc<RouteInfo>>,
     /// The service of the route.
     pub service: Option<Arc<ServiceInfo>>,
+    /// The queue the service stands for, if it is one.
+    pub queue: Option<Arc<QueueTarget>>,
     /// Who the client is, once a plugin found out.
     pub consumer: Option<Arc<Consumer>>,
     /// What proved it; absent for an anonymous consumer.
@@ -43,8 +48,8 @@ pub struct Context {
     pub now: Now,
 }
 
-/// The client's connection.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// The client's connection. One value serves all its requests.
+#[derive(Debug)]
 pub struct Connection {
     /// The client's address.
     pub peer: SocketAddr,
@@ -52,10 +57,31 @@ pub struct Connection {
     pub local: SocketAddr,
     /// Whether it is TLS.
     pub scheme: Scheme,
+    /// Server name the client asked for in TLS, in lower case.
+    pub sni: Option<Box<str>>,
     /// Number of the connection in this process.
     pub serial: u64,
-    /// Number of the request on it, from 1.
-    pub request_number: u64,
+    /// The client's IP address as a header value.
+    pub peer_ip_value: HeaderValue,
+    /// Our port as a header value.
+    pub local_port_value: HeaderValue,
+}
+
+impl Connection {
+    /// A connection with its header values.
+    #[must_use]
+    pub fn new(peer: SocketAddr, local: SocketAddr, scheme: Scheme, sni: Option<&str>, serial: u64) -> Self {
+        let ip = peer.ip().to_canonical().to_string();
+        Self {
+            peer,
+            local,
+            scheme,
+            sni: sni.map(|name| name.to_ascii_lowercase().into()),
+            serial,
+            peer_ip_value: HeaderValue::try_from(ip).expect("an IP address is a header value"),
+            local_port_value: HeaderValue::from(local.port()),
+        }
+    }
 }
 
 /// Scheme of a request or of an upstream.

@@ -30,9 +30,7 @@ impl Consumer {
     /// A consumer with its header values.
     #[must_use]
     pub fn new(id: Id, username: Option<&str>, custom_id: Option<&str>) -> Self {
-        let value = |text: Option<&str>| {
-            text.and_then(|text| HeaderValue::from_bytes(text.as_bytes()).ok())
-        };
+        let value = |text: Option<&str>| text.and_then(|text| HeaderValue::from_bytes(text.as_bytes()).ok());
         Self {
             id,
             username: username.map(Into::into),
@@ -57,16 +55,12 @@ impl Credential {
     /// A credential with its header value.
     #[must_use]
     pub fn new(id: Id) -> Self {
-        Self {
-            id,
-            id_value: id_value(id),
-        }
+        Self { id, id_value: id_value(id) }
     }
 }
 
 fn id_value(id: Id) -> HeaderValue {
-    HeaderValue::from_str(&id.to_string())
-        .expect("hexadecimal digits and hyphens are a header value")
+    HeaderValue::from_str(&id.to_string()).expect("hexadecimal digits and hyphens are a header value")
 }
 
 /// Consumers by id and name, credentials by their secret.
@@ -81,8 +75,7 @@ impl Directory {
     /// Adds a consumer; a later one of the same id or name replaces the former.
     pub fn add_consumer(&mut self, consumer: Arc<Consumer>) {
         if let Some(username) = &consumer.username {
-            self.by_username
-                .insert(username.clone(), Arc::clone(&consumer));
+            self.by_username.insert(username.clone(), Arc::clone(&consumer));
         }
         self.by_id.insert(consumer.id, consumer);
     }
@@ -92,38 +85,25 @@ impl Directory {
         let Some(consumer) = self.by_id.get(&consumer) else {
             return false;
         };
-        self.keys.insert(
-            key.reveal().into(),
-            (Arc::clone(consumer), Arc::new(credential)),
-        );
+        self.keys.insert(key.reveal().into(), (Arc::clone(consumer), Arc::new(credential)));
         true
     }
 
     /// The consumer whose API key this is.
     #[must_use]
     pub fn by_key(&self, key: &str) -> Option<(&Arc<Consumer>, &Arc<Credential>)> {
-        self.keys
-            .get(key)
-            .map(|(consumer, credential)| (consumer, credential))
+        self.keys.get(key).map(|(consumer, credential)| (consumer, credential))
     }
 
     /// The consumer with this id or, failing that, this user name.
     #[must_use]
     pub fn by_id_or_username(&self, text: &str) -> Option<&Arc<Consumer>> {
-        text.parse()
-            .ok()
-            .and_then(|id: Id| self.by_id.get(&id))
-            .or_else(|| self.by_username.get(text))
+        text.parse().ok().and_then(|id: Id| self.by_id.get(&id)).or_else(|| self.by_username.get(text))
     }
 }
 
 impl fmt::Debug for Directory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "Directory({} consumers, {} keys)",
-            self.by_id.len(),
-            self.keys.len()
-        )
+        write!(f, "Directory({} consumers, {} keys)", self.by_id.len(), self.keys.len())
     }
 }

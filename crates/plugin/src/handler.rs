@@ -26,11 +26,7 @@ pub trait Plugin: Send + Sync {
     ///
     /// # Errors
     /// All problems of the configuration.
-    fn configure(
-        &self,
-        config: &serde_json::Value,
-        setup: &Setup,
-    ) -> Result<Arc<dyn Handler>, Vec<Problem>>;
+    fn configure(&self, config: &serde_json::Value, setup: &Setup) -> Result<Arc<dyn Handler>, Vec<Problem>>;
 
     /// Whether a configuration may belong to a consumer. Authentication plugins may not: they find the consumer.
     fn allows_consumer_scope(&self) -> bool {
@@ -44,8 +40,6 @@ pub struct Setup {
     pub directory: Arc<Directory>,
     /// The program's services.
     pub services: Arc<dyn Services>,
-    /// The queue a service of `protocol: queue` stands for, when the handler is made for one.
-    pub queue: Option<QueueTarget>,
 }
 
 /// A queue to publish to, and as whom.
@@ -133,11 +127,7 @@ impl Flow {
     /// Answers with an error whose body the gateway makes.
     #[must_use]
     pub const fn error(status: StatusCode, message: &'static str) -> Self {
-        Self::Respond(Reply::Error(ErrorReply {
-            status,
-            message: Cow::Borrowed(message),
-            headers: Vec::new(),
-        }))
+        Self::Respond(Reply::Error(ErrorReply { status, message: Cow::Borrowed(message), headers: Vec::new() }))
     }
 }
 
@@ -165,10 +155,7 @@ impl Registry {
     /// The plugin of that name and its place in the order.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<(usize, &Arc<dyn Plugin>)> {
-        self.0
-            .iter()
-            .enumerate()
-            .find(|(_, plugin)| plugin.name() == name)
+        self.0.iter().enumerate().find(|(_, plugin)| plugin.name() == name)
     }
 
     /// All plugins in order.
@@ -191,8 +178,6 @@ impl Registry {
 
 impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list()
-            .entries(self.iter().map(|plugin| plugin.name()))
-            .finish()
+        f.debug_list().entries(self.iter().map(|plugin| plugin.name())).finish()
     }
 }

@@ -14,13 +14,9 @@ mod id;
 mod schema;
 mod services;
 
-pub use context::{
-    Connection, Context, Export, LogRecord, RouteInfo, Scheme, ServiceInfo, Source, Timing,
-};
+pub use context::{Connection, Context, Export, LogRecord, RouteInfo, Scheme, ServiceInfo, Source, Timing};
 pub use directory::{Consumer, Credential, Directory};
-pub use handler::{
-    ErrorReply, Flow, Handler, Pending, Plugin, QueueTarget, Registry, Reply, Setup, Then,
-};
+pub use handler::{ErrorReply, Flow, Handler, Pending, Plugin, QueueTarget, Registry, Reply, Setup, Then};
 pub use id::{Id, NotAnId};
 pub use schema::{DefaultValue, Field, Kind, Problem, ProblemKind, Schema, Segment};
 pub use services::{BoxFuture, Publish, PublishError, Published, Services};

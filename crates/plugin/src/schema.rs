@@ -35,42 +35,19 @@ impl Field {
     /// A field that may be left out and then has no value.
     #[must_use]
     pub const fn optional(name: &'static str, kind: Kind, help: &'static str) -> Self {
-        Self {
-            name,
-            kind,
-            required: false,
-            default: DefaultValue::None,
-            help,
-        }
+        Self { name, kind, required: false, default: DefaultValue::None, help }
     }
 
     /// A field that must be given.
     #[must_use]
     pub const fn required(name: &'static str, kind: Kind, help: &'static str) -> Self {
-        Self {
-            name,
-            kind,
-            required: true,
-            default: DefaultValue::None,
-            help,
-        }
+        Self { name, kind, required: true, default: DefaultValue::None, help }
     }
 
     /// A field with a default.
     #[must_use]
-    pub const fn with_default(
-        name: &'static str,
-        kind: Kind,
-        default: DefaultValue,
-        help: &'static str,
-    ) -> Self {
-        Self {
-            name,
-            kind,
-            required: false,
-            default,
-            help,
-        }
+    pub const fn with_default(name: &'static str, kind: Kind, default: DefaultValue, help: &'static str) -> Self {
+        Self { name, kind, required: false, default, help }
     }
 }
 
@@ -170,19 +147,13 @@ impl Problem {
     /// A problem of a field at the root.
     #[must_use]
     pub fn of_field(name: &str, what: impl Into<String>) -> Self {
-        Self {
-            path: vec![Segment::Field(name.to_owned())],
-            kind: ProblemKind::Other(what.into()),
-        }
+        Self { path: vec![Segment::Field(name.to_owned())], kind: ProblemKind::Other(what.into()) }
     }
 
     /// A problem of the configuration as a whole.
     #[must_use]
     pub fn of_root(what: impl Into<String>) -> Self {
-        Self {
-            path: Vec::new(),
-            kind: ProblemKind::Other(what.into()),
-        }
+        Self { path: Vec::new(), kind: ProblemKind::Other(what.into()) }
     }
 
     /// The path as text: `key_names[0]`. Empty for the root.
@@ -224,10 +195,7 @@ impl Schema {
     /// A schema without a rule over several fields.
     #[must_use]
     pub const fn of(fields: &'static [Field]) -> Self {
-        Self {
-            fields,
-            check: |_| Vec::new(),
-        }
+        Self { fields, check: |_| Vec::new() }
     }
 
     /// Checks a configuration and fills in the defaults. `null` stands for an empty one.
@@ -235,10 +203,7 @@ impl Schema {
     /// # Errors
     /// Every problem found.
     pub fn resolve(&self, config: &Value) -> Result<Value, Vec<Problem>> {
-        let mut check = Check {
-            path: Vec::new(),
-            problems: Vec::new(),
-        };
+        let mut check = Check { path: Vec::new(), problems: Vec::new() };
         let resolved = match config {
             Value::Null => check.record(self.fields, &Map::new()),
             Value::Object(map) => check.record(self.fields, map),
@@ -250,11 +215,7 @@ impl Schema {
         if check.problems.is_empty() {
             check.problems = (self.check)(&resolved);
         }
-        if check.problems.is_empty() {
-            Ok(Value::Object(resolved))
-        } else {
-            Err(check.problems)
-        }
+        if check.problems.is_empty() { Ok(Value::Object(resolved)) } else { Err(check.problems) }
     }
 }
 
@@ -266,23 +227,14 @@ struct Check {
 
 impl Check {
     fn problem(&mut self, kind: ProblemKind) {
-        self.problems.push(Problem {
-            path: self.path.clone(),
-            kind,
-        });
+        self.problems.push(Problem { path: self.path.clone(), kind });
     }
 
-    fn record(
-        &mut self,
-        fields: &'static [Field],
-        given: &Map<String, Value>,
-    ) -> Map<String, Value> {
+    fn record(&mut self, fields: &'static [Field], given: &Map<String, Value>) -> Map<String, Value> {
         for name in given.keys() {
             if !fields.iter().any(|field| field.name == name) {
                 self.path.push(Segment::Field(name.clone()));
-                self.problem(ProblemKind::UnknownField {
-                    known: fields.iter().map(|field| field.name).collect(),
-                });
+                self.problem(ProblemKind::UnknownField { known: fields.iter().map(|field| field.name).collect() });
                 self.path.pop();
             }
         }
@@ -312,9 +264,7 @@ impl Check {
         match (kind, value) {
             (Kind::List { of, len_min }, Value::Array(values)) => {
                 if values.len() < *len_min {
-                    self.problem(ProblemKind::Other(format!(
-                        "expected at least {len_min} values"
-                    )));
+                    self.problem(ProblemKind::Other(format!("expected at least {len_min} values")));
                 }
                 let mut resolved = Vec::with_capacity(values.len());
                 for (at, value) in values.iter().enumerate() {
@@ -366,11 +316,7 @@ fn scalar(kind: &'static Kind, value: &Value) -> Result<(), ProblemKind> {
     }
 }
 
-fn word(
-    value: &Value,
-    known: &'static [&'static str],
-    refused: &[(&str, &str)],
-) -> Result<(), ProblemKind> {
+fn word(value: &Value, known: &'static [&'static str], refused: &[(&str, &str)]) -> Result<(), ProblemKind> {
     let Some(text) = value.as_str() else {
         return Err(ProblemKind::UnknownWord { known });
     };
@@ -378,9 +324,7 @@ fn word(
         return Ok(());
     }
     match refused.iter().find(|(word, _)| *word == text) {
-        Some((word, reason)) => Err(ProblemKind::Other(format!(
-            "`{word}` is not available: {reason}"
-        ))),
+        Some((word, reason)) => Err(ProblemKind::Other(format!("`{word}` is not available: {reason}"))),
         None => Err(ProblemKind::UnknownWord { known }),
     }
 }

@@ -5,22 +5,11 @@ use serde_json::json;
 
 static SCHEMA: Schema = Schema {
     fields: &[
-        Field::with_default(
-            "names",
-            Kind::List {
-                of: &Kind::HeaderName,
-                len_min: 1,
-            },
-            DefaultValue::Texts(&["a"]),
-            "",
-        ),
+        Field::with_default("names", Kind::List { of: &Kind::HeaderName, len_min: 1 }, DefaultValue::Texts(&["a"]), ""),
         Field::with_default("flag", Kind::Bool, DefaultValue::Bool(true), ""),
         Field::optional(
             "policy",
-            Kind::Choice {
-                allowed: &["local"],
-                refused: &[("redis", "no Redis client is built in")],
-            },
+            Kind::Choice { allowed: &["local"], refused: &[("redis", "no Redis client is built in")] },
             "",
         ),
         Field::optional("mode", Kind::OneOf(&["x", "y"]), ""),
@@ -28,12 +17,7 @@ static SCHEMA: Schema = Schema {
         Field::required("must", Kind::Text, ""),
         Field::optional(
             "sub",
-            Kind::Record(&[Field::with_default(
-                "port",
-                Kind::Int { min: 1, max: 10 },
-                DefaultValue::Int(7),
-                "",
-            )]),
+            Kind::Record(&[Field::with_default("port", Kind::Int { min: 1, max: 10 }, DefaultValue::Int(7), "")]),
             "",
         ),
     ],
@@ -45,13 +29,8 @@ static SCHEMA: Schema = Schema {
 
 #[test]
 fn defaults_are_filled_and_null_is_not_given() {
-    let resolved = SCHEMA
-        .resolve(&json!({"must": "m", "flag": null, "sub": {}}))
-        .unwrap();
-    assert_eq!(
-        resolved,
-        json!({"names": ["a"], "flag": true, "must": "m", "sub": {"port": 7}})
-    );
+    let resolved = SCHEMA.resolve(&json!({"must": "m", "flag": null, "sub": {}})).unwrap();
+    assert_eq!(resolved, json!({"names": ["a"], "flag": true, "must": "m", "sub": {"port": 7}}));
 }
 
 #[test]
@@ -60,12 +39,7 @@ fn every_problem_is_found_with_its_path() {
         "names": ["ok", "not a name"], "flag": "yes", "policy": "redis", "mode": "z", "rate": 0,
         "sub": {"port": 11, "prot": 1}, "nam": 1
     });
-    let problems: Vec<String> = SCHEMA
-        .resolve(&config)
-        .unwrap_err()
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    let problems: Vec<String> = SCHEMA.resolve(&config).unwrap_err().iter().map(ToString::to_string).collect();
     assert_eq!(
         problems,
         [
@@ -84,12 +58,8 @@ fn every_problem_is_found_with_its_path() {
 
 #[test]
 fn an_unknown_field_carries_the_names_to_suggest() {
-    let problems = SCHEMA
-        .resolve(&json!({"must": "m", "nmaes": []}))
-        .unwrap_err();
-    let ProblemKind::UnknownField { known } = &problems[0].kind else {
-        panic!("{problems:?}")
-    };
+    let problems = SCHEMA.resolve(&json!({"must": "m", "nmaes": []})).unwrap_err();
+    let ProblemKind::UnknownField { known } = &problems[0].kind else { panic!("{problems:?}") };
     assert!(known.contains(&"names"));
 }
 
@@ -97,8 +67,5 @@ fn an_unknown_field_carries_the_names_to_suggest() {
 fn the_rule_over_fields_runs_last() {
     let problems = SCHEMA.resolve(&json!({"must": "bad"})).unwrap_err();
     assert_eq!(problems, [Problem::of_field("must", "must not be bad")]);
-    assert_eq!(
-        SCHEMA.resolve(&json!([])).unwrap_err(),
-        [Problem::of_root("expected a map of fields")]
-    );
+    assert_eq!(SCHEMA.resolve(&json!([])).unwrap_err(), [Problem::of_root("expected a map of fields")]);
 }

@@ -1,0 +1,267 @@
+//! The router's rules, one a test, and the index held to a scan.
+
+use super::*;
+use crate::entity::{Id, RouteProtocols};
+use http::HeaderValue;
+use proptest::prelude::*;
+
+/// A route whose id is `n`, changed by `edit`.
+fn route(n: u8, edit: impl FnOnce(&mut Route)) -> Route {
+    let mut bytes = [0; 16];
+    bytes[15] = n;
+    let mut route = Route::new(RouteId(Id::from_bytes(bytes)));
+    edit(&mut route);
+    route
+}
+
+fn texts(values: &[&str]) -> Vec<String> {
+    values.iter().map(|value| (*value).to_owned()).collect()
+}
+
+fn paths(n: u8, values: &[&str]) -> Route {
+    route(n, |r| r.paths = texts(values))
+}
+
+fn hosts(n: u8, values: &[&str]) -> Route {
+    route(n, |r| r.hosts = texts(values))
+}
+
+struct Request {
+    method: Method,
+    scheme: Scheme,
+    host: String,
+    port: u16,
+    path: String,
+    headers: HeaderMap,
+    sni: Option<String>,
+}
+
+impl Request {
+    fn new(host: &str, path: &str) -> Self {
+        Self {
+            method: Method::GET,
+            scheme: Scheme::Http,
+            host: host.to_owned(),
+            port: 8000,
+            path: path.to_owned(),
+            headers: HeaderMap::new(),
+            sni: None,
+        }
+    }
+
+    fn header(mut self, name: &'static str, value: &'static str) -> Self {
+        self.headers.append(name, HeaderValue::from_static(value));
+        self
+    }
+
+    fn ask(&self) -> Ask<'_> {
+        Ask {
+            scheme: self.scheme,
+            method: &self.method,
+            host: &self.host,
+            port: self.port,
+            path: &self.path,
+            headers: &self.headers,
+            sni: self.sni.as_deref(),
+        }
+    }
+}
+
+/// The number of the route that takes the request; 0 if none does.
+fn winner(routes: &[Route], request: &Request) -> u8 {
+    let router = Router::new(routes).unwrap();
+    let found = router.route(&request.ask());
+    assert_eq!(found, router.route_by_scan(&request.ask()));
+    found.map_or(0, |found| routes[found.route_idx].id.0.to_bytes()[15])
+}
+
+fn by_path(routes: &[Route], path: &str) -> u8 {
+    winner(routes, &Request::new("a.com", path))
+}
+
+fn by_host(routes: &[Route], host: &str) -> u8 {
+    winner(routes, &Request::new(host, "/"))
+}
+
+#[test]
+fn the_longer_prefix_wins() {
+    let routes = [paths(3, &["/a"]), paths(2, &["/a/b"]), paths(1, &["/"])];
+    assert_eq!([by_path(&routes, "/a/b/c"), by_path(&routes, "/a/c"), by_path(&routes, "/x")], [2, 3, 1]);
+    assert_eq!(by_path(&routes[..2], "/x"), 0);
+}
+
+#[test]
+fn a_regex_beats_a_prefix_and_its_priority_beats_its_length() {
+    let high = route(1, |r| {
+        r.paths = texts(&[r"~/a/\d+$"]);
+        r.regex_priority = 5;
+    });
+    let routes = [paths(9, &["/a/12/longest"]), paths(3, &[r"~/a/\d+"]), high];
+    assert_eq!([by_path(&routes, "/a/12"), by_path(&routes, "/a/12/longest")], [1, 3]);
+}
+
+#[test]
+fn a_regex_is_anchored_in_every_alternative() {
+    let routes = [paths(1, &["~/a|/b"])];
+    assert_eq!([by_path(&routes, "/b/x"), by_path(&routes, "/x/b")], [1, 0]);
+    assert_eq!(by_path(&[paths(1, &[r"~/(?<user>\w+)/x"])], "/ann/x"), 1);
+}
+
+#[test]
+fn more_categories_beat_everything_else() {
+    let two = route(1, |r| {
+        r.paths = texts(&["/"]);
+        r.methods = texts(&["GET"]);
+    });
+    let routes = [paths(8, &["/long/prefix"]), paths(9, &["~/long/.*"]), two];
+    assert_eq!(by_path(&routes, "/long/prefix"), 1);
+}
+
+#[test]
+fn of_equals_the_largest_id_wins() {
+    assert_eq!(by_path(&[paths(2, &["/a"]), paths(7, &["/a"]), paths(4, &["/a"])], "/a"), 7);
+}
+
+#[test]
+fn a_route_of_paths_of_different_lengths_competes_with_each() {
+    let routes = [paths(9, &["/a", "/a/b/c"]), paths(1, &["/a/b"])];
+    assert_eq!([by_path(&routes, "/a/b"), by_path(&routes, "/a/b/c"), by_path(&routes, "/a")], [1, 9, 9]);
+    let mixed = [paths(1, &["/a", "~/zzz"]), paths(2, &["/a/b"])];
+    assert_eq!([by_path(&mixed, "/a/b"), by_path(&mixed, "/zzz")], [2, 1]);
+}
+
+#[test]
+fn plain_hosts_beat_wildcards_and_a_mixed_list_counts_as_wildcard() {
+    let routes = [hosts(9, &["*.a.com"]), hosts(1, &["x.a.com"]), hosts(5, &["x.*"])];
+    assert_eq!(by_host(&routes, "x.a.com"), 1);
+    assert_eq!(by_host(&[hosts(9, &["*.a.com", "x.a.com"]), hosts(1, &["x.a.com"])], "x.a.com"), 1);
+}
+
+#[test]
+fn wildcard_hosts_match_whole_labels() {
+    let suffix = [hosts(1, &["*.A.com"])];
+    let got = ["b.a.com", "c.b.a.com", "a.com", "ba.com"].map(|host| by_host(&suffix, host));
+    assert_eq!(got, [1, 1, 0, 0]);
+    let prefix = [hosts(1, &["a.*"])];
+    let got = ["a.com", "a.b.com", "ab.com", "a"].map(|host| by_host(&prefix, host));
+    assert_eq!(got, [1, 1, 0, 0]);
+}
+
+#[test]
+fn a_host_with_port_compares_our_port() {
+    let routes = [hosts(1, &["a.com:8000"]), hosts(2, &["a.com:9000"])];
+    assert_eq!(by_host(&routes, "a.com"), 1);
+    assert_eq!(by_host(&[hosts(1, &["[::1]:8000"])], "[::1]"), 1);
+}
+
+#[test]
+fn headers_match_any_value_of_every_name_without_case() {
+    let header = |n, pairs: &[(&str, &[&str])]| {
+        route(n, |r| r.headers = pairs.iter().map(|(name, v)| ((*name).to_owned(), texts(v))).collect())
+    };
+    let routes = [header(1, &[("X-A", &["One", "two"])]), header(2, &[("x-a", &["two"]), ("x-b", &["~*^v[0-9]"])])];
+    let ask = |request| winner(&routes, &request);
+    assert_eq!(ask(Request::new("h", "/").header("x-a", "ONE")), 1);
+    assert_eq!(ask(Request::new("h", "/").header("x-a", "two").header("x-b", "V7")), 2);
+    assert_eq!(ask(Request::new("h", "/").header("x-a", "no").header("x-a", "two")), 1);
+    assert_eq!(ask(Request::new("h", "/").header("x-b", "v7")), 0);
+}
+
+#[test]
+fn protocols_and_server_names() {
+    let https = route(1, |r| {
+        r.protocols = RouteProtocols::Https;
+        r.snis = texts(&["A.com"]);
+        r.paths = texts(&["/"]);
+    });
+    let http = route(2, |r| {
+        r.protocols = RouteProtocols::Http;
+        r.paths = texts(&["/plain"]);
+    });
+    let routes = [https, http];
+    // Plain requests match an https only route too: it answers them with a redirect.
+    assert_eq!(by_path(&routes, "/x"), 1);
+    let mut tls = Request { scheme: Scheme::Https, sni: Some("a.com".to_owned()), ..Request::new("a.com", "/x") };
+    assert_eq!(winner(&routes, &tls), 1);
+    tls.sni = Some("b.com".to_owned());
+    assert_eq!(winner(&routes, &tls), 0);
+    assert_eq!(winner(&routes[1..], &Request { path: "/plain".to_owned(), ..tls }), 0);
+}
+
+#[test]
+fn methods_are_exact() {
+    let routes = [route(1, |r| r.methods = texts(&["POST", "PURGE"]))];
+    let purge = Request { method: Method::from_bytes(b"PURGE").unwrap(), ..Request::new("a", "/") };
+    assert_eq!([winner(&routes, &purge), by_path(&routes, "/")], [1, 0]);
+}
+
+#[test]
+fn the_matched_length_is_that_of_prefix_or_regex() {
+    let routes = [paths(1, &["/a/b"]), paths(2, &[r"~/u/\d+"]), hosts(3, &["h"])];
+    let router = Router::new(&routes).unwrap();
+    let len = |host, path| router.route(&Request::new(host, path).ask()).unwrap().matched_len;
+    assert_eq!([len("x", "/a/bcd"), len("x", "/u/123/x"), len("h", "/zzz")], [Some(4), Some(6), None]);
+}
+
+#[test]
+fn every_bad_pattern_is_reported() {
+    let routes = [paths(1, &["~/(", "/ok", "~/["]), hosts(2, &["a.*.b", "*b", "a*", "a:0", "*.a.*", ""])];
+    assert_eq!(Router::new(&routes).unwrap_err().len(), 8);
+    assert!(check_path("/a").is_ok() && check_path("a").is_err() && check_path("/a//b").is_err());
+    assert!(check_host("*.a.com:80").is_ok() && check_header_value("~*[").is_err());
+}
+
+#[test]
+fn a_literal_prefix_is_never_too_long() {
+    for (pattern, prefix) in [
+        (r"/users/\d+", "/users/"),
+        ("/a?b", "/"),
+        ("/ab*", "/a"),
+        ("/ab{0}", "/a"),
+        ("/ab+", "/ab"),
+        ("/a|/b", ""),
+        ("(?i)/a", ""),
+    ] {
+        assert_eq!(pattern::literal_prefix(pattern), prefix, "{pattern}");
+    }
+}
+
+fn some<T: Clone + std::fmt::Debug + 'static>(pool: &'static [T], max: usize) -> impl Strategy<Value = Vec<T>> {
+    proptest::collection::vec(proptest::sample::select(pool), 0..=max)
+}
+
+fn any_route() -> impl Strategy<Value = Route> {
+    let hosts = some(&["a.com", "b.a.com", "*.a.com", "*.com", "a.*", "b.a.*", "a.com:8000", "a.com:81"], 2);
+    let paths = some(&["/", "/a", "/ab", "/a/b", "/b", "/a/", r"~/a/\w+", "~/(a|b)$", "~/ab?", "~.*b", "~/a|/b"], 3);
+    let methods = some(&["GET", "POST"], 1);
+    let headers = some(&[("x-a", "1"), ("x-b", "~*^1")], 1);
+    (any::<u8>(), hosts, paths, methods, headers, 0i64..3).prop_map(|(n, hosts, paths, methods, headers, priority)| {
+        route(n, |r| {
+            r.hosts = texts(&hosts);
+            r.paths = texts(&paths);
+            r.methods = texts(&methods);
+            r.headers = headers.iter().map(|(name, value)| ((*name).to_owned(), texts(&[value]))).collect();
+            r.regex_priority = priority;
+        })
+    })
+}
+
+proptest! {
+    #[test]
+    fn the_index_answers_as_a_scan(
+        routes in proptest::collection::vec(any_route(), 0..24),
+        requests in proptest::collection::vec(("(b\\.)?(a|c)\\.(com|b)", "/[ab/]{0,5}", any::<bool>(), any::<bool>()), 1..16),
+    ) {
+        let router = Router::new(&routes).unwrap();
+        for (host, path, post, header) in requests {
+            let mut request = Request::new(&host, &path);
+            if post {
+                request.method = Method::POST;
+            }
+            if header {
+                request = request.header("x-a", "1").header("x-b", "12");
+            }
+            prop_assert_eq!(router.route(&request.ask()), router.route_by_scan(&request.ask()));
+        }
+    }
+}
