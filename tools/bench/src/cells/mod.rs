@@ -52,21 +52,20 @@ pub(crate) struct Plan {
     pub(crate) traced: Timing,
 }
 
+/// How long nothing may arrive, after the last publish, before the rest counts as lost.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const fn timing(warm_up_ms: u64, window_ms: u64) -> Timing {
+    Timing { warm_up: Duration::from_millis(warm_up_ms), window: Duration::from_millis(window_ms), patience: PATIENCE }
+}
+
 impl Plan {
     /// The plan whose numbers may be quoted.
-    pub(crate) const FULL: Self = Self {
-        rounds: 3,
-        broker: Timing { warm_up: Duration::from_secs(1), window: Duration::from_secs(4) },
-        proxy: Duration::from_secs(5),
-        traced: Timing { warm_up: Duration::ZERO, window: Duration::from_secs(3) },
-    };
+    pub(crate) const FULL: Self =
+        Self { rounds: 3, broker: timing(1000, 4000), proxy: Duration::from_secs(5), traced: timing(0, 3000) };
     /// The plan for a first look.
-    pub(crate) const QUICK: Self = Self {
-        rounds: 3,
-        broker: Timing { warm_up: Duration::from_millis(500), window: Duration::from_millis(1500) },
-        proxy: Duration::from_secs(2),
-        traced: Timing { warm_up: Duration::ZERO, window: Duration::from_secs(1) },
-    };
+    pub(crate) const QUICK: Self =
+        Self { rounds: 3, broker: timing(500, 1500), proxy: Duration::from_secs(2), traced: timing(0, 1000) };
 }
 
 impl Cell {

@@ -12,8 +12,6 @@ use super::wire::{CHANNEL, Fields, Frame, FrameKind, WireError, method, request}
 use crate::error::{Context, Error, Result};
 
 const CONSUMER_TAG: &str = "bench";
-/// How long nothing may arrive, after the last publish, before the rest counts as lost.
-const LAST_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where the parser is within a delivery.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +51,7 @@ pub(crate) fn run(
     load: &Load,
     content: &Content,
     queue: &str,
+    patience: Duration,
     shared: &Shared,
 ) -> Result<Verdict> {
     let mut deliveries = Deliveries { content, checker: Checker::default(), expect: Expect::Deliver, tag: 0 };
@@ -75,7 +74,7 @@ pub(crate) fn run(
             connection.send(&ack(acknowledged))?;
         }
         let total = shared.total.load(Ordering::Acquire);
-        if received >= total || (total != Shared::UNKNOWN && heard.elapsed() > LAST_PATIENCE) {
+        if received >= total || (total != Shared::UNKNOWN && heard.elapsed() > patience) {
             break;
         }
     }

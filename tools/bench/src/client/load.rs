@@ -84,6 +84,8 @@ pub(crate) struct Timing {
     pub(crate) warm_up: Duration,
     /// Load that is.
     pub(crate) window: Duration,
+    /// How long nothing may arrive, after the last publish, before the rest counts as lost.
+    pub(crate) patience: Duration,
 }
 
 /// What the threads of a run tell each other.
@@ -149,7 +151,7 @@ pub(crate) fn run(address: SocketAddr, pid: u32, load: &Load, timing: Timing) ->
     let shared = &Shared::new();
 
     thread::scope(|scope| {
-        let consumer = scope.spawn(move || consumer::run(consuming, load, content, queue, shared));
+        let consumer = scope.spawn(move || consumer::run(consuming, load, content, queue, timing.patience, shared));
         let publisher = scope.spawn(move || publisher::run(publishing, load, content, queue, shared));
         let window = measure(pid, timing, shared, || consumer.is_finished() || publisher.is_finished());
         shared.measuring.store(false, Ordering::Relaxed);

@@ -13,5 +13,9 @@ pub(crate) mod connection;
 pub(crate) mod consumer;
 pub(crate) mod content;
 pub(crate) mod load;
+#[cfg(test)]
+mod load_tests;
 pub(crate) mod publisher;
+#[cfg(test)]
+mod relay;
 pub(crate) mod wire;

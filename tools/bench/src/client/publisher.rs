@@ -16,7 +16,7 @@ use crate::histogram::Histogram;
 /// Octets of publishes in one write at most.
 const WRITE_SIZE: usize = 64 * 1024;
 /// How long a publisher without confirms waits for the consumer to catch up before it looks again.
-const CATCH_UP_PAUSE: Duration = Duration::from_micros(100);
+const CATCH_UP_PAUSE: Duration = Duration::from_micros(200);
 /// How long a server may leave the publisher without any confirm.
 const CONFIRM_PATIENCE: Duration = Duration::from_secs(30);
 
