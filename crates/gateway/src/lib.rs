@@ -1,5 +1,30 @@
 //! The API gateway: from entities to an answer, without a socket.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`entity`] | services, routes, consumers and plugins as plain data |
+//! | [`router`] | which route takes a request |
+//! | `chain` | which configuration of each plugin runs |
+//! | [`Snapshot`] | all of that compiled, immutable, swapped whole |
+//! | [`Exchange`] | one request's life as steps that the owner of the sockets performs |
+//! | [`uri`], `forward`, `error` | paths, headers and error bodies, as Kong has them |
+//! | [`stats`] | what was counted |
+//!
+//! Invariants: a request sees one snapshot from beginning to end. What matched is what the upstream gets: paths are
+//! matched and sent in one normal form. It does no IO; upstreams are named, not connected to.
 
+mod chain;
 pub mod entity;
+mod error;
+mod exchange;
+mod forward;
+mod gateway;
 pub mod router;
+mod snapshot;
+pub mod stats;
 pub mod uri;
+
+pub use exchange::{BodyFailure, Decision, Exchange, Plan, Transferred, UpstreamFailure};
+pub use forward::PRODUCT;
+pub use gateway::Gateway;
+pub use snapshot::{BuildError, RouteView, Snapshot, Upstream};

@@ -53,12 +53,6 @@ pub struct QueueTarget {
 
 /// One configuration of a plugin, at work. A phase that a plugin does not need does nothing.
 pub trait Handler: Send + Sync {
-    /// Before routing; only for plugins configured globally.
-    fn rewrite(&self, cx: &mut Context) -> Flow {
-        let _ = cx;
-        Flow::Continue
-    }
-
     /// After routing, before the upstream is asked.
     fn access(&self, cx: &mut Context) -> Flow {
         let _ = cx;

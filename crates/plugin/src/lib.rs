@@ -5,12 +5,14 @@
 //! It makes one [`Handler`] for each of its configurations; handlers belong to one routing snapshot and die with it.
 //!
 //! Invariants: phases are synchronous and touch no socket, file or clock; what takes time is a future returned as
-//! [`Flow::Wait`], the only result that allocates. Kong's `certificate` and `body_filter` phases are not here.
+//! [`Flow::Wait`], the only result that allocates. Kong's `certificate`, `rewrite` and `body_filter` phases
+//! come with the first plugin that needs them.
 
 mod context;
 mod directory;
 mod handler;
 mod id;
+mod push;
 mod schema;
 mod services;
 
@@ -18,5 +20,6 @@ pub use context::{Connection, Context, Export, LogRecord, RouteInfo, Scheme, Ser
 pub use directory::{Consumer, Credential, Directory};
 pub use handler::{ErrorReply, Flow, Handler, Pending, Plugin, QueueTarget, Registry, Reply, Setup, Then};
 pub use id::{Id, NotAnId};
+pub use push::{Fed, FedId, Feed, PushServices, SendError, Verdict};
 pub use schema::{DefaultValue, Field, Kind, Problem, ProblemKind, Schema, Segment};
 pub use services::{BoxFuture, Publish, PublishError, Published, Services};

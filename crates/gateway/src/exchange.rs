@@ -1,0 +1,452 @@
+//! One request's life: routed, through the access phase, to the upstream or an answer, through the response phases, to
+//! its log entry.
+//!
+//! Sans-IO: every step returns a [`Decision`] that says what whoever owns the sockets has to do next, and takes the time
+//! as an argument.
+//!
+//! ```text
+//! Gateway::begin ──► Body ── body() ──┐
+//!        │           Wait ── resume() ┼──► Proxy ── upstream_head() ──► stream the body ──┐
+//!        └────────────────────────────┘      └───── upstream_failed() ─► Respond ─────────┼─► finish()
+//!                                     └──► Respond ───────────────────────────────────────┘
+//! ```
+//!
+//! Invariants: header filters run once, and the log phase once, on the configurations that the access phase chose. A
+//! request keeps the snapshot it began with.
+
+use crate::chain::{Chain, Link};
+use crate::error;
+use crate::forward;
+use crate::gateway::Counters;
+use crate::snapshot::{CompiledRoute, Snapshot, Target, Upstream, needs_https};
+use crate::uri;
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, HeaderValue, LOCATION};
+use http::uri::{PathAndQuery, Uri};
+use http::{Response, StatusCode, request, response};
+use model::{Mono, Now};
+use plugin::{Context, ErrorReply, Flow, LogRecord, Pending, Reply, Source, Then, Timing};
+
+use std::fmt;
+use std::sync::Arc;
+
+/// What to do next with a request.
+pub enum Decision {
+    /// Send this response. The body of an answer to HEAD is not sent.
+    Respond(Response<Bytes>),
+    /// Send [`Exchange::plan`] to the upstream.
+    Proxy,
+    /// Collect the request's body, then call [`Exchange::body`] or [`Exchange::body_failed`].
+    Body {
+        /// The most bytes to take; a larger body is [`BodyFailure::TooLarge`].
+        bytes_max: usize,
+    },
+    /// Await, then call [`Exchange::resume`].
+    Wait(Pending),
+}
+
+/// The request for the upstream.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan<'a> {
+    /// Method, target in origin form, and headers; `Host` is set, hop-by-hop headers and `Transfer-Encoding` are gone.
+    pub request: &'a request::Parts,
+    /// The body, if a plugin collected it; else the client's is streamed.
+    pub body: Option<&'a Bytes>,
+    /// Where to send it.
+    pub upstream: &'a Arc<Upstream>,
+}
+
+/// Why a body could not be collected.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BodyFailure {
+    /// More bytes than allowed: 413.
+    TooLarge,
+    /// The framing was broken: 400.
+    Malformed,
+    /// The client was too slow: 408.
+    Timeout,
+}
+
+/// Why the upstream did not answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum UpstreamFailure {
+    /// Its name has no address: 503.
+    Resolve,
+    /// Refused, reset or TLS failed: 502.
+    Connect,
+    /// An answer that is not HTTP, or none: 502.
+    BadResponse,
+    /// No pooled or new connection may be used now: 503.
+    Unavailable,
+    /// Connecting, writing or waiting took too long: 504.
+    Timeout,
+}
+
+/// What went over the client's connection for a request, heads included.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Transferred {
+    /// Bytes from the client.
+    pub bytes_in: u64,
+    /// Bytes to the client.
+    pub bytes_out: u64,
+}
+
+/// Status logged for a client that left before its response began.
+pub(crate) const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// One request under way.
+pub struct Exchange {
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) cx: Context,
+    /// Place of the matched route in the snapshot.
+    pub(crate) route_idx: Option<usize>,
+    /// How much of the path the route took.
+    pub(crate) matched_len: Option<usize>,
+    /// The path in normal form, if the client's is not.
+    pub(crate) normal_path: Option<String>,
+    /// The host the client asked for, in lower case, without port.
+    pub(crate) host: HeaderValue,
+    /// Next plugin of the access phase.
+    pub(crate) at: usize,
+    /// What was chosen for each plugin, kept only where it depends on the consumer.
+    pub(crate) chosen: Vec<Option<Link>>,
+    pub(crate) status: u16,
+    pub(crate) source: Source,
+    /// When the request went to the upstream.
+    pub(crate) proxied_at: Option<Mono>,
+    /// When the response's head was known.
+    pub(crate) head_at: Mono,
+    /// From handing over to the upstream's head.
+    pub(crate) upstream_us: Option<u64>,
+}
+
+impl Exchange {
+    /// What plugins see; for logs.
+    #[must_use]
+    pub const fn context(&self) -> &Context {
+        &self.cx
+    }
+
+    /// The request for the upstream, after [`Decision::Proxy`].
+    #[must_use]
+    pub fn plan(&self) -> Option<Plan<'_>> {
+        let Target::Http(upstream) = &self.route()?.target else { return None };
+        Some(Plan { request: &self.cx.request, body: self.cx.body.as_ref(), upstream })
+    }
+
+    /// Goes on with the collected body.
+    pub fn body(&mut self, body: Bytes, now: Now) -> Decision {
+        self.cx.now = now;
+        self.cx.body = Some(body);
+        self.access()
+    }
+
+    /// Answers a request whose body could not be collected.
+    pub fn body_failed(&mut self, failure: BodyFailure, now: Now) -> Response<Bytes> {
+        self.cx.now = now;
+        let status = match failure {
+            BodyFailure::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            BodyFailure::Malformed => StatusCode::BAD_REQUEST,
+            BodyFailure::Timeout => StatusCode::REQUEST_TIMEOUT,
+        };
+        self.refuse(status, error::message_of(status))
+    }
+
+    /// Goes on after a plugin waited.
+    pub fn resume(&mut self, then: Then, now: Now) -> Decision {
+        self.cx.now = now;
+        match then {
+            Then::Continue => self.access(),
+            Then::Respond(reply) => Decision::Respond(self.reply(reply)),
+        }
+    }
+
+    /// Turns the head of the upstream's response into the client's. Not for 1xx.
+    pub fn upstream_head(&mut self, head: &mut response::Parts, now: Now) {
+        self.cx.now = now;
+        self.source = Source::Service;
+        self.status = head.status.as_u16();
+        self.head_at = now.mono;
+        let handed_over = self.proxied_at.unwrap_or(now.mono);
+        let upstream_us = micros(handed_over, now.mono);
+        self.upstream_us = Some(upstream_us);
+        self.filter_head(head);
+        let proxy_us = micros(self.cx.received.mono, handed_over);
+        forward::from_upstream(&mut head.headers, upstream_us / 1000, proxy_us / 1000);
+        forward::set_request_id(&mut head.headers, &self.cx.request_id);
+    }
+
+    /// Answers a request whose upstream did not.
+    pub fn upstream_failed(&mut self, failure: UpstreamFailure, now: Now) -> Response<Bytes> {
+        self.cx.now = now;
+        self.upstream_us = self.proxied_at.map(|at| micros(at, now.mono));
+        let (status, message) = match failure {
+            UpstreamFailure::Resolve => (StatusCode::SERVICE_UNAVAILABLE, "name resolution failed"),
+            UpstreamFailure::Connect | UpstreamFailure::BadResponse => (StatusCode::BAD_GATEWAY, ""),
+            UpstreamFailure::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, ""),
+            UpstreamFailure::Timeout => (StatusCode::GATEWAY_TIMEOUT, ""),
+        };
+        self.refuse(status, if message.is_empty() { error::message_of(status) } else { message })
+    }
+
+    /// Ends the request: the log phase runs and it is counted. Also for a client that left.
+    pub fn finish(mut self, transferred: Transferred, now: Now) {
+        self.cx.now = now;
+        let total_us = micros(self.cx.received.mono, now.mono);
+        let until_head_us = micros(self.cx.received.mono, self.head_at);
+        let mut record = LogRecord {
+            status: self.status,
+            source: self.source,
+            timing: Timing {
+                total_us,
+                upstream_us: self.upstream_us,
+                kong_us: until_head_us.saturating_sub(self.upstream_us.unwrap_or(0)),
+            },
+            bytes_in: transferred.bytes_in,
+            bytes_out: transferred.bytes_out,
+            export: plugin::Export::default(),
+        };
+        self.complete_choice();
+        for n in 0..self.chain().len() {
+            if let Some(link) = self.chosen(n) {
+                link.handler.log(&self.cx, &mut record);
+            }
+        }
+        let consumer = self.cx.consumer.as_ref().and_then(|consumer| consumer.username.as_deref());
+        match self.route() {
+            Some(route) => route.stats.record(&record, consumer),
+            None => self.counters.stats.unmatched().record(&record, consumer),
+        }
+    }
+
+    /// The first step: what can be said before any plugin runs.
+    pub(crate) fn start(&mut self) -> Decision {
+        let Some(route) = self.route() else {
+            return Decision::Respond(self.refuse(StatusCode::NOT_FOUND, "no Route matched with those values"));
+        };
+        if needs_https(route, self.cx.connection.scheme) {
+            let code = route.redirect.code();
+            return Decision::Respond(self.redirect_to_https(code));
+        }
+        self.cx.route = Some(Arc::clone(&route.info));
+        let route = &self.snapshot.routes[self.route_idx.unwrap_or_default()];
+        self.cx.service = route.service.clone();
+        if let Target::Queue(queue) = &route.target {
+            self.cx.queue = Some(Arc::clone(queue));
+        }
+        self.access()
+    }
+
+    /// Runs the access phase from where it stands.
+    fn access(&mut self) -> Decision {
+        while self.at < self.chain().len() {
+            let n = self.at;
+            self.choose(n);
+            let handler = match self.chosen(n) {
+                Some(link) => Arc::clone(&link.handler),
+                None => {
+                    self.at += 1;
+                    continue;
+                }
+            };
+            if let Some(bytes_max) = handler.body_bytes_max() {
+                match &self.cx.body {
+                    None => return Decision::Body { bytes_max },
+                    Some(body) if body.len() > bytes_max => {
+                        return Decision::Respond(self.body_failed(BodyFailure::TooLarge, self.cx.now));
+                    }
+                    Some(_) => {}
+                }
+            }
+            self.at += 1;
+            match handler.access(&mut self.cx) {
+                Flow::Continue => {}
+                Flow::Respond(reply) => return Decision::Respond(self.reply(reply)),
+                Flow::Wait(pending) => return Decision::Wait(pending),
+            }
+        }
+        self.after_access()
+    }
+
+    fn after_access(&mut self) -> Decision {
+        let target = self.route().map_or(&Target::None, |route| &route.target);
+        match target {
+            Target::Http(_) => self.forward(),
+            Target::None => {
+                Decision::Respond(self.refuse(StatusCode::SERVICE_UNAVAILABLE, "no Service found with those values"))
+            }
+            // The queue's plugin is configured for other schemes than this request's.
+            Target::Queue(_) => {
+                let status = StatusCode::SERVICE_UNAVAILABLE;
+                Decision::Respond(self.refuse(status, "the queue takes no requests of this scheme"))
+            }
+        }
+    }
+
+    /// Turns the client's request into the upstream's.
+    fn forward(&mut self) -> Decision {
+        let Some(CompiledRoute { target: Target::Http(upstream), strip_path, preserve_host, .. }) = self.route() else {
+            return Decision::Respond(self.refuse(StatusCode::INTERNAL_SERVER_ERROR, "An unexpected error occurred"));
+        };
+        let upstream = Arc::clone(upstream);
+        let strip = strip_path.then_some(self.matched_len);
+        let host = (!preserve_host).then_some(&upstream.host_value);
+        let original = self.cx.request.uri.clone();
+        let path = self.normal_path.as_deref().unwrap_or_else(|| original.path());
+        let stripped = strip.flatten().map_or("", |len| &path[..len]);
+        let base = upstream.backend.path.as_deref().unwrap_or("/");
+        let target = uri::upstream_path(base, path, strip);
+        forward::to_upstream(&mut self.cx, host, self.host.clone(), stripped);
+        match upstream_uri(&original, &target) {
+            Some(uri) => self.cx.request.uri = uri,
+            None => {
+                return Decision::Respond(self.refuse(StatusCode::BAD_REQUEST, "Bad request"));
+            }
+        }
+        self.proxied_at = Some(self.cx.now.mono);
+        Decision::Proxy
+    }
+
+    /// An error of the gateway's own.
+    pub(crate) fn refuse(&mut self, status: StatusCode, message: &'static str) -> Response<Bytes> {
+        self.source = Source::Error;
+        let response = error::response(status, message, &self.cx.request_id, &self.cx.request.headers);
+        self.answer(response)
+    }
+
+    fn redirect_to_https(&mut self, code: u16) -> Response<Bytes> {
+        let status = StatusCode::from_u16(code).unwrap_or(StatusCode::UPGRADE_REQUIRED);
+        if status == StatusCode::UPGRADE_REQUIRED {
+            self.source = Source::Error;
+            let message = "Please use HTTPS protocol";
+            let mut response = error::response(status, message, &self.cx.request_id, &self.cx.request.headers);
+            response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("Upgrade"));
+            response.headers_mut().insert(http::header::UPGRADE, HeaderValue::from_static("TLS/1.2, HTTP/1.1"));
+            return self.answer(response);
+        }
+        self.source = Source::Exit;
+        let target = self.cx.request.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+        let location = format!("https://{}{target}", self.host.to_str().unwrap_or_default());
+        let mut response = Response::new(Bytes::new());
+        *response.status_mut() = status;
+        if let Ok(location) = HeaderValue::try_from(location) {
+            response.headers_mut().insert(LOCATION, location);
+        }
+        self.answer(response)
+    }
+
+    /// A plugin's answer.
+    fn reply(&mut self, reply: Reply) -> Response<Bytes> {
+        self.source = Source::Exit;
+        let response = match reply {
+            Reply::Full(response) => response,
+            Reply::Error(ErrorReply { status, message, headers }) => {
+                let mut response = error::response(status, &message, &self.cx.request_id, &self.cx.request.headers);
+                response.headers_mut().extend(headers);
+                response
+            }
+        };
+        self.answer(response)
+    }
+
+    /// The response phases of an answer made here.
+    fn answer(&mut self, response: Response<Bytes>) -> Response<Bytes> {
+        let (mut head, body) = response.into_parts();
+        self.status = head.status.as_u16();
+        self.head_at = self.cx.now.mono;
+        head.headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(body.len()));
+        self.filter_head(&mut head);
+        let response_ms = micros(self.cx.received.mono, self.cx.now.mono) / 1000;
+        forward::from_us(&mut head.headers, response_ms);
+        forward::set_request_id(&mut head.headers, &self.cx.request_id);
+        Response::from_parts(head, body)
+    }
+
+    fn filter_head(&mut self, head: &mut response::Parts) {
+        self.complete_choice();
+        for n in 0..self.chain().len() {
+            if let Some(handler) = self.chosen(n).map(|link| Arc::clone(&link.handler)) {
+                handler.header_filter(&mut self.cx, head);
+            }
+        }
+        for (name, value) in self.cx.response_headers.drain(..) {
+            head.headers.insert(name, value);
+        }
+    }
+
+    pub(crate) fn route(&self) -> Option<&CompiledRoute> {
+        self.route_idx.map(|at| &self.snapshot.routes[at])
+    }
+
+    fn chain(&self) -> &Chain {
+        self.route().map_or(&self.snapshot.unmatched, |route| &route.chain)
+    }
+
+    /// Fixes the choice for plugin `n`, with the consumer as known now.
+    fn choose(&mut self, n: usize) {
+        if !self.chain().is_by_consumer() || n < self.chosen.len() {
+            return;
+        }
+        let consumer = self.cx.consumer.as_ref().map(|consumer| consumer.id);
+        let link = self.chain().choose(&self.snapshot.links, n, consumer).cloned();
+        self.chosen.push(link);
+    }
+
+    /// Fixes the choice for the plugins that the access phase did not reach.
+    fn complete_choice(&mut self) {
+        for n in self.chosen.len()..self.chain().len() {
+            self.choose(n);
+        }
+    }
+
+    fn chosen(&self, n: usize) -> Option<&Link> {
+        let chain = self.chain();
+        let link = if chain.is_by_consumer() {
+            self.chosen.get(n)?.as_ref()
+        } else {
+            chain.choose(&self.snapshot.links, n, None)
+        };
+        link.filter(|link| link.protocols.includes(self.cx.connection.scheme))
+    }
+}
+
+/// The upstream's target in origin form; the query is kept as it is, an empty one too.
+fn upstream_uri(original: &Uri, path: &str) -> Option<Uri> {
+    let unchanged = original.path() == path && original.authority().is_none();
+    if unchanged {
+        return Some(original.clone());
+    }
+    let text = match original.path_and_query().and_then(|target| target.as_str().split_once('?')) {
+        Some((_, query)) => {
+            let mut text = String::with_capacity(path.len() + 1 + query.len());
+            text.push_str(path);
+            text.push('?');
+            text.push_str(query);
+            text
+        }
+        None => path.to_string(),
+    };
+    PathAndQuery::try_from(text).ok().map(Uri::from)
+}
+
+fn micros(from: Mono, to: Mono) -> u64 {
+    to.0.saturating_sub(from.0)
+}
+
+impl fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Exchange({} {}, route {:?})", self.cx.request.method, self.cx.request.uri, self.route_idx)
+    }
+}
+
+impl fmt::Debug for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Respond(response) => write!(f, "Respond({})", response.status()),
+            Self::Proxy => f.write_str("Proxy"),
+            Self::Body { bytes_max } => write!(f, "Body({bytes_max})"),
+            Self::Wait(_) => f.write_str("Wait"),
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! The gateway: the current snapshot, the counters, and the start of every request.
+
+use crate::entity::Entities;
+use crate::error;
+use crate::exchange::{CLIENT_CLOSED_REQUEST, Decision, Exchange};
+use crate::forward;
+use crate::router::{Ask, split_port};
+use crate::snapshot::{BuildError, Snapshot};
+use crate::stats::Stats;
+use crate::uri;
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::header::{HOST, HeaderMap, HeaderValue};
+use http::{Method, Response, StatusCode, request};
+use model::Now;
+use plugin::{Connection, Context, Registry, Services, Source};
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What requests count in, and what numbers them. Shared by the gateway and its exchanges.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) stats: Stats,
+}
+
+/// The API gateway of a node.
+pub struct Gateway {
+    snapshot: ArcSwap<Snapshot>,
+    registry: Registry,
+    services: Arc<dyn Services>,
+    counters: Arc<Counters>,
+    /// Random per process; with the number of the request it makes the request's id.
+    id_seed: [u64; 2],
+    n_requests: AtomicU64,
+}
+
+impl Gateway {
+    /// A gateway without routes: every request is answered 404.
+    #[must_use]
+    pub fn new(registry: Registry, services: Arc<dyn Services>) -> Self {
+        let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
+        Self {
+            snapshot: ArcSwap::default(),
+            registry,
+            services,
+            counters: Arc::default(),
+            id_seed: [high, low],
+            n_requests: AtomicU64::new(0),
+        }
+    }
+
+    /// Builds a snapshot of the entities without using it, for checking a configuration.
+    ///
+    /// # Errors
+    /// Every entity that cannot be used.
+    pub fn prepare(&self, entities: &Entities) -> Result<Snapshot, Vec<BuildError>> {
+        Snapshot::build(entities, &self.registry, &self.services, &self.counters.stats)
+    }
+
+    /// Makes a prepared snapshot the current one. Requests under way keep theirs.
+    pub fn activate(&self, snapshot: Snapshot) {
+        let routes: std::collections::HashSet<_> = snapshot.routes.iter().map(|route| route.info.id).collect();
+        self.counters.stats.retain(|id| routes.contains(&id.0));
+        self.snapshot.store(Arc::new(snapshot));
+    }
+
+    /// [`Gateway::prepare`] and [`Gateway::activate`]; after an error the old snapshot stays.
+    ///
+    /// # Errors
+    /// Every entity that cannot be used.
+    pub fn load(&self, entities: &Entities) -> Result<(), Vec<BuildError>> {
+        self.prepare(entities).map(|snapshot| self.activate(snapshot))
+    }
+
+    /// The current snapshot.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// The counters of all requests.
+    #[must_use]
+    pub fn stats(&self) -> &Stats {
+        &self.counters.stats
+    }
+
+    /// The plugins this gateway knows.
+    #[must_use]
+    pub const fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Begins a request whose head is complete.
+    ///
+    /// `request` is in origin form, or has its authority in the target as HTTP/2 does. `request_number` counts the
+    /// requests of the connection from 1.
+    pub fn begin(
+        &self,
+        connection: &Arc<Connection>,
+        request_number: u64,
+        mut request: request::Parts,
+        now: Now,
+    ) -> (Exchange, Decision) {
+        forward::remove_hop_by_hop(&mut request.headers);
+        let snapshot = self.snapshot.load_full();
+        let host = host_value(&request);
+        let normal_path = match uri::normalize(request.uri.path()) {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(path) => Some(path),
+        };
+        let found = snapshot.router.route(&Ask {
+            scheme: connection.scheme,
+            method: &request.method,
+            host: host.to_str().unwrap_or_default(),
+            port: connection.local.port(),
+            path: normal_path.as_deref().unwrap_or_else(|| request.uri.path()),
+            headers: &request.headers,
+            sni: connection.sni.as_deref(),
+        });
+        let mut exchange = Exchange {
+            snapshot,
+            counters: Arc::clone(&self.counters),
+            cx: self.context(connection, request_number, request, now),
+            route_idx: found.map(|found| found.route_idx),
+            matched_len: found.and_then(|found| found.matched_len),
+            normal_path,
+            host,
+            at: 0,
+            chosen: Vec::new(),
+            status: CLIENT_CLOSED_REQUEST,
+            source: Source::Error,
+            proxied_at: None,
+            head_at: now.mono,
+            upstream_us: None,
+        };
+        if matches!(exchange.cx.request.method, Method::CONNECT | Method::TRACE) {
+            exchange.route_idx = None;
+            let status = StatusCode::METHOD_NOT_ALLOWED;
+            let response = exchange.refuse(status, error::message_of(status));
+            return (exchange, Decision::Respond(response));
+        }
+        let decision = exchange.start();
+        (exchange, decision)
+    }
+
+    /// Answers and counts a request whose head is not usable. `headers` are those that could be read.
+    pub fn reject(&self, status: StatusCode, headers: &HeaderMap) -> Response<Bytes> {
+        let mut response = error::response(status, error::message_of(status), &self.next_id(), headers);
+        forward::from_us(response.headers_mut(), 0);
+        self.counters.stats.count_rejected(status.as_u16());
+        response
+    }
+
+    fn context(&self, connection: &Arc<Connection>, request_number: u64, request: request::Parts, now: Now) -> Context {
+        Context {
+            request,
+            body: None,
+            client_ip: connection.peer.ip().to_canonical(),
+            connection: Arc::clone(connection),
+            request_number,
+            request_id: self.next_id(),
+            route: None,
+            service: None,
+            queue: None,
+            consumer: None,
+            credential: None,
+            correlation_id: None,
+            response_headers: Vec::new(),
+            received: now,
+            now,
+        }
+    }
+
+    /// 32 hexadecimal digits, different for every request of every process.
+    fn next_id(&self) -> HeaderValue {
+        let n = self.n_requests.fetch_add(1, Ordering::Relaxed);
+        let words = [mix(self.id_seed[0].wrapping_add(n)), mix(self.id_seed[1] ^ n)];
+        let mut text = [0; 32];
+        for (at, digit) in text.iter_mut().enumerate() {
+            let nibble = (words[at / 16] >> (60 - 4 * (at % 16))) & 0xf;
+            *digit = b"0123456789abcdef"[nibble as usize];
+        }
+        HeaderValue::from_bytes(&text).expect("hexadecimal digits are a header value")
+    }
+}
+
+/// A bijection that spreads neighbouring numbers (the finalizer of SplitMix64).
+const fn mix(n: u64) -> u64 {
+    let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    n ^ (n >> 31)
+}
+
+/// The host a request asks for, in lower case and without port; empty if it names none.
+fn host_value(request: &request::Parts) -> HeaderValue {
+    let asked = match request.uri.authority() {
+        Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
+        None => request.headers.get(HOST).cloned(),
+    };
+    let Some(asked) = asked else { return HeaderValue::from_static("") };
+    let Ok(text) = asked.to_str() else { return HeaderValue::from_static("") };
+    let (name, port) = split_port(text);
+    let lower = !name.bytes().any(|byte| byte.is_ascii_uppercase());
+    if lower && port.is_none() {
+        return asked;
+    }
+    let name = name.to_ascii_lowercase();
+    HeaderValue::try_from(name).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Gateway({} routes)", self.snapshot.load().routes.len())
+    }
+}

@@ -1,0 +1,289 @@
+//! Everything that decides about requests, built once from entities and then immutable.
+//!
+//! A reload builds the next snapshot and swaps it in; a request keeps the one it began with. Building reports every
+//! entity that cannot work, so a bad set never replaces a good one.
+
+use crate::chain::{Chain, Link, Links, Scope};
+use crate::entity::{
+    ApiConsumer, Backend, Entities, HttpBackend, HttpsRedirect, Id, KeyAuthCredential, PluginConfig, Route, RouteId,
+    RouteProtocols, Service, ServiceId,
+};
+use crate::forward;
+use crate::router::Router;
+use crate::stats::{RouteStats, Stats};
+use http::HeaderValue;
+use model::Principal;
+use plugin::{Consumer, Credential, Directory, QueueTarget, Registry, RouteInfo, Scheme, ServiceInfo, Services, Setup};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// The plugin that a service of `protocol: queue` runs.
+const QUEUE_PUBLISH: &str = "queue-publish";
+
+/// An entity that cannot be used.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BuildError {
+    /// Kong's name of the kind: `routes`, `plugins`, …
+    pub kind: &'static str,
+    /// Which one.
+    pub id: Id,
+    /// What is wrong, with the field where there is one.
+    pub what: String,
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.kind, self.id, self.what)
+    }
+}
+
+impl std::error::Error for BuildError {}
+
+/// An HTTP upstream, ready for use. Shared by the routes of its service.
+#[derive(Debug)]
+pub struct Upstream {
+    /// The service it belongs to.
+    pub service: ServiceId,
+    /// Address, timeouts, retries and TLS.
+    pub backend: HttpBackend,
+    /// The trust anchors that `backend` names, in PEM; empty means the system's.
+    pub ca_certificates: Vec<Arc<str>>,
+    /// The `Host` it is asked by.
+    pub host_value: HeaderValue,
+}
+
+/// What stands behind a route.
+#[derive(Debug)]
+pub(crate) enum Target {
+    /// No service.
+    None,
+    /// An upstream.
+    Http(Arc<Upstream>),
+    /// A queue; its plugin answers.
+    Queue(Arc<QueueTarget>),
+}
+
+/// A route with all it needs.
+#[derive(Debug)]
+pub(crate) struct CompiledRoute {
+    pub(crate) info: Arc<RouteInfo>,
+    pub(crate) service: Option<Arc<ServiceInfo>>,
+    pub(crate) target: Target,
+    pub(crate) protocols: RouteProtocols,
+    pub(crate) redirect: HttpsRedirect,
+    pub(crate) strip_path: bool,
+    pub(crate) preserve_host: bool,
+    pub(crate) chain: Chain,
+    pub(crate) stats: Arc<RouteStats>,
+}
+
+/// A route as it is shown to people and metrics.
+#[derive(Clone, Debug)]
+pub struct RouteView {
+    /// The route.
+    pub route: Arc<RouteInfo>,
+    /// Its service.
+    pub service: Option<Arc<ServiceInfo>>,
+    /// What was counted for it.
+    pub stats: Arc<RouteStats>,
+}
+
+/// The immutable whole.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    pub(crate) router: Router,
+    pub(crate) routes: Vec<CompiledRoute>,
+    pub(crate) links: Links,
+    /// The chain of requests without a route: global plugins.
+    pub(crate) unmatched: Chain,
+}
+
+impl Snapshot {
+    /// Builds a snapshot.
+    ///
+    /// # Errors
+    /// Every entity that cannot be used.
+    pub fn build(
+        entities: &Entities,
+        registry: &Registry,
+        services: &Arc<dyn Services>,
+        stats: &Stats,
+    ) -> Result<Self, Vec<BuildError>> {
+        let directory = Arc::new(directory(&entities.consumers, &entities.keyauth_credentials));
+        let setup = Setup { directory, services: Arc::clone(services) };
+        let mut build = Build { entities, registry, setup: &setup, stats, errors: Vec::new() };
+        let snapshot = build.run();
+        if build.errors.is_empty() { Ok(snapshot) } else { Err(build.errors) }
+    }
+
+    /// The routes, for people and metrics.
+    pub fn routes(&self) -> impl Iterator<Item = RouteView> {
+        self.routes.iter().map(|route| RouteView {
+            route: Arc::clone(&route.info),
+            service: route.service.clone(),
+            stats: Arc::clone(&route.stats),
+        })
+    }
+}
+
+fn directory(consumers: &[ApiConsumer], keys: &[KeyAuthCredential]) -> Directory {
+    let mut directory = Directory::default();
+    for consumer in consumers {
+        let made = Consumer::new(consumer.id.0, consumer.username.as_deref(), consumer.custom_id.as_deref());
+        directory.add_consumer(Arc::new(made));
+    }
+    for key in keys {
+        // A key of no consumer identifies nobody.
+        directory.add_key(&key.key, Credential::new(key.id.0), key.consumer.0);
+    }
+    directory
+}
+
+/// A build under way.
+struct Build<'a> {
+    entities: &'a Entities,
+    registry: &'a Registry,
+    setup: &'a Setup,
+    stats: &'a Stats,
+    errors: Vec<BuildError>,
+}
+
+impl Build<'_> {
+    fn run(&mut self) -> Snapshot {
+        let links = self.links();
+        let entities = self.entities;
+        let services: HashMap<ServiceId, (&Service, Target)> =
+            entities.services.iter().map(|service| (service.id, (service, self.target(service)))).collect();
+        // A disabled service takes its routes out of the router.
+        let enabled =
+            |route: &&Route| route.service.and_then(|id| services.get(&id)).is_none_or(|(service, _)| service.enabled);
+        let alive: Vec<&Route> = self.entities.routes.iter().filter(enabled).collect();
+        let router = Router::new(alive.iter().copied()).unwrap_or_else(|errors| {
+            for error in errors {
+                self.error("routes", error.route.0, error.error.to_string());
+            }
+            Router::default()
+        });
+        let implied = self.implied();
+        let routes = alive.iter().map(|route| self.route(route, &services, &links, implied.as_ref())).collect();
+        let unmatched = Chain::new(&links, self.registry.len(), Scope::default(), None);
+        Snapshot { router, routes, links, unmatched }
+    }
+
+    fn error(&mut self, kind: &'static str, id: Id, what: String) {
+        self.errors.push(BuildError { kind, id, what });
+    }
+
+    fn links(&mut self) -> Links {
+        let mut links = Links::default();
+        for config in self.entities.plugins.iter().filter(|config| config.enabled) {
+            match self.link(config) {
+                Ok((plugin, link)) => {
+                    let scope = Scope { route: config.route, service: config.service, consumer: config.consumer };
+                    if !links.add(plugin, scope, link) {
+                        let what = format!("plugin `{}` is configured twice for the same scope", config.name);
+                        self.error("plugins", config.id.0, what);
+                    }
+                }
+                Err(errors) => errors.into_iter().for_each(|what| self.error("plugins", config.id.0, what)),
+            }
+        }
+        links
+    }
+
+    fn link(&self, config: &PluginConfig) -> Result<(usize, Link), Vec<String>> {
+        let Some((place, plugin)) = self.registry.find(&config.name) else {
+            return Err(vec![format!("no plugin `{}`", config.name)]);
+        };
+        if config.consumer.is_some() && !plugin.allows_consumer_scope() {
+            return Err(vec![format!("plugin `{}` cannot be configured for a consumer", config.name)]);
+        }
+        let resolved = plugin.schema().resolve(&config.config);
+        resolved
+            .and_then(|config| plugin.configure(&config, self.setup))
+            .map(|handler| (place, Link { handler, protocols: config.protocols }))
+            .map_err(|problems| problems.iter().map(|problem| format!("config.{problem}")).collect())
+    }
+
+    /// The queue's plugin with its defaults, if the registry has it.
+    fn implied(&self) -> Option<(usize, Link)> {
+        let (place, plugin) = self.registry.find(QUEUE_PUBLISH)?;
+        let config = plugin.schema().resolve(&serde_json::Value::Null).ok()?;
+        let handler = plugin.configure(&config, self.setup).ok()?;
+        Some((place, Link { handler, protocols: RouteProtocols::Both }))
+    }
+
+    fn target(&mut self, service: &Service) -> Target {
+        match &service.backend {
+            Backend::Http(backend) => {
+                let Some(host_value) = forward::upstream_host(backend.scheme, &backend.host, backend.port) else {
+                    self.error("services", service.id.0, "host: not a host name".to_owned());
+                    return Target::None;
+                };
+                Target::Http(Arc::new(Upstream {
+                    service: service.id,
+                    backend: backend.clone(),
+                    ca_certificates: self.ca_certificates(backend),
+                    host_value,
+                }))
+            }
+            Backend::Queue(backend) => Target::Queue(Arc::new(QueueTarget {
+                principal: Principal { user: backend.user.as_str().into(), vhost: backend.vhost.as_str().into() },
+                queue: backend.queue.clone(),
+            })),
+        }
+    }
+
+    fn ca_certificates(&self, backend: &HttpBackend) -> Vec<Arc<str>> {
+        let all = &self.entities.ca_certificates;
+        backend
+            .ca_certificates
+            .iter()
+            .filter_map(|id| all.iter().find(|ca| ca.id == *id))
+            .map(|ca| ca.cert.as_str().into())
+            .collect()
+    }
+
+    fn route(
+        &mut self,
+        route: &Route,
+        services: &HashMap<ServiceId, (&Service, Target)>,
+        links: &Links,
+        implied: Option<&(usize, Link)>,
+    ) -> CompiledRoute {
+        let service = route.service.and_then(|id| services.get(&id));
+        if route.service.is_some() && service.is_none() {
+            self.error("routes", route.id.0, "service: there is no such service".to_owned());
+        }
+        let target = match service {
+            None => Target::None,
+            Some((_, Target::Queue(queue))) => Target::Queue(Arc::clone(queue)),
+            Some((_, Target::Http(upstream))) => Target::Http(Arc::clone(upstream)),
+            Some((_, Target::None)) => Target::None,
+        };
+        let implied = implied.filter(|_| matches!(target, Target::Queue(_))).cloned();
+        if matches!(target, Target::Queue(_)) && implied.is_none() {
+            self.error("routes", route.id.0, format!("a queue as service needs the plugin `{QUEUE_PUBLISH}`"));
+        }
+        let at = Scope { route: Some(route.id), service: route.service, consumer: None };
+        CompiledRoute {
+            info: Arc::new(RouteInfo { id: route.id.0, name: route.name.as_deref().map(Into::into) }),
+            service: service.map(|(service, _)| {
+                Arc::new(ServiceInfo { id: service.id.0, name: service.name.as_deref().map(Into::into) })
+            }),
+            target,
+            protocols: route.protocols,
+            redirect: route.https_redirect_status_code,
+            strip_path: route.strip_path,
+            preserve_host: route.preserve_host,
+            chain: Chain::new(links, self.registry.len(), at, implied),
+            stats: self.stats.route(RouteId(route.id.0)),
+        }
+    }
+}
+
+/// Whether a plain request to a route must be told to use TLS.
+pub(crate) fn needs_https(route: &CompiledRoute, scheme: Scheme) -> bool {
+    route.protocols == RouteProtocols::Https && scheme == Scheme::Http
+}
