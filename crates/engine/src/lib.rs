@@ -223,6 +223,9 @@ pub trait Engine: Send + Sync + 'static {
     /// [`EngineError::Failed`].
     fn delete_meta(&self, key: &[u8]) -> Result<Ticket, EngineError>;
 
+    /// What is kept under a key.
+    fn get_meta(&self, key: &[u8]) -> Option<Vec<u8>>;
+
     /// Every key and value, in order of keys.
     fn metas(&self) -> Vec<(Vec<u8>, Vec<u8>)>;
 

@@ -1,1 +1,19 @@
-//! The net crate.
+//! Sockets, TLS, and the one driver that runs a connection of any protocol.
+//!
+//! Invariants: this crate names no protocol; it is handed constructors. Every accepted socket is a task that the
+//! [`Tasks`] of its listener own and join. Every wait has a deadline. A panic in a connection ends that connection.
+//!
+//! What it does not do: parse anything, decide anything.
+
+mod bell;
+mod clock;
+mod driver;
+mod listener;
+mod read_buffer;
+mod shutdown;
+
+pub use bell::Bell;
+pub use clock::Clock;
+pub use driver::{DriverSettings, drive};
+pub use listener::{Accepted, ListenError, Listener, Peer};
+pub use shutdown::{Drain, Shutdown, Tasks};

@@ -1,0 +1,228 @@
+//! Listening sockets: binding with errors that help, accepting without ever stopping, TLS before the protocol.
+
+use crate::shutdown::{Drain, Tasks};
+use rustls::ServerConfig;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+/// Connections waiting to be accepted.
+const BACKLOG: i32 = 4096;
+/// What a client has for its TLS handshake (RabbitMQ's figure).
+const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A pause after `accept` failed for lack of a resource, so that the loop does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A bound socket.
+#[derive(Debug)]
+pub struct Listener {
+    inner: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+}
+
+/// Who connected, and how.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// The client's address.
+    pub address: SocketAddr,
+    /// The address it connected to.
+    pub local: SocketAddr,
+    /// The application protocol TLS agreed on; `None` without TLS or agreement.
+    pub alpn: Option<Vec<u8>>,
+    /// The server name the client asked for.
+    pub sni: Option<String>,
+    /// TLS is on.
+    pub tls: bool,
+}
+
+/// A socket, with or without TLS.
+#[derive(Debug)]
+pub enum Accepted {
+    /// Plain TCP.
+    Plain(TcpStream),
+    /// TLS over TCP.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// A listener could not be bound.
+#[derive(Debug)]
+pub struct ListenError {
+    address: SocketAddr,
+    source: io::Error,
+}
+
+impl fmt::Display for ListenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot listen on {}: {}", self.address, self.source)?;
+        match self.source.kind() {
+            io::ErrorKind::AddrInUse => f.write_str(" (another program, or another sluicegate, has this port)"),
+            io::ErrorKind::PermissionDenied => f.write_str(" (ports below 1024 need the right to bind them)"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for ListenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+impl Listener {
+    /// Binds an address; port 0 lets the system choose.
+    ///
+    /// # Errors
+    /// [`ListenError`].
+    pub fn bind(address: SocketAddr, tls: Option<Arc<ServerConfig>>) -> Result<Self, ListenError> {
+        let bind = || -> io::Result<TcpListener> {
+            let socket = socket2::Socket::new(
+                socket2::Domain::for_address(address),
+                socket2::Type::STREAM,
+                Some(socket2::Protocol::TCP),
+            )?;
+            socket.set_reuse_address(true)?;
+            socket.set_nonblocking(true)?;
+            socket.bind(&address.into())?;
+            socket.listen(BACKLOG)?;
+            TcpListener::from_std(socket.into())
+        };
+        let inner = bind().map_err(|source| ListenError { address, source })?;
+        Ok(Self { inner, tls })
+    }
+
+    /// The address it is bound to.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.inner.local_addr()
+    }
+
+    /// Accepts until draining begins and runs `serve` for each connection, at most `connections_max` at a time; more
+    /// wait in the backlog. Then waits for them, at most `patience`, and returns how many it had to end.
+    pub async fn run<F, S>(self, connections_max: usize, mut drain: Drain, patience: Duration, serve: S) -> usize
+    where
+        S: Fn(Accepted, Peer) -> F + Clone + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let mut tasks = Tasks::new();
+        let places = Arc::new(Semaphore::new(connections_max));
+        loop {
+            let accepted = tokio::select! {
+                () = drain.begun() => break,
+                accepted = self.accept_one(&places) => accepted,
+            };
+            let (stream, address, place) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "accept failed");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let (tls, serve) = (self.tls.clone(), serve.clone());
+            tasks.spawn(async move {
+                let _place = place;
+                match prepare(stream, address, tls).await {
+                    Ok((io, peer)) => serve(io, peer).await,
+                    Err(error) => tracing::debug!(peer = %address, %error, "the connection ended before its protocol"),
+                }
+            });
+        }
+        drop(self.inner);
+        tasks.join(patience).await
+    }
+
+    async fn accept_one(
+        &self,
+        places: &Arc<Semaphore>,
+    ) -> io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+        let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
+        let (stream, address) = self.inner.accept().await?;
+        Ok((stream, address, place))
+    }
+}
+
+/// Sets the socket up and does the TLS handshake.
+async fn prepare(
+    stream: TcpStream,
+    address: SocketAddr,
+    tls: Option<Arc<ServerConfig>>,
+) -> io::Result<(Accepted, Peer)> {
+    stream.set_nodelay(true)?;
+    let local = stream.local_addr()?;
+    let Some(config) = tls else {
+        let peer = Peer { address, local, alpn: None, sni: None, tls: false };
+        return Ok((Accepted::Plain(stream), peer));
+    };
+    let handshake = TlsAcceptor::from(config).accept(stream);
+    let stream = tokio::time::timeout(TLS_HANDSHAKE_TIMEOUT, handshake)
+        .await
+        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "TLS handshake timeout"))??;
+    let (_, session) = stream.get_ref();
+    let peer = Peer {
+        address,
+        local,
+        alpn: session.alpn_protocol().map(<[u8]>::to_vec),
+        sni: session.server_name().map(str::to_owned),
+        tls: true,
+    };
+    Ok((Accepted::Tls(Box::new(stream)), peer))
+}
+
+impl AsyncRead for Accepted {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_read(cx, buf),
+            Self::Tls(io) => Pin::new(io).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Accepted {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_write(cx, buf),
+            Self::Tls(io) => Pin::new(io).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            Self::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_flush(cx),
+            Self::Tls(io) => Pin::new(io).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_shutdown(cx),
+            Self::Tls(io) => Pin::new(io).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! A connection's read buffer: bytes that were read and not used yet.
+//!
+//! Invariants: it never holds more than its cap; it starts small, grows while reads fill it, and an idle connection
+//! keeps only the small buffer.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, ReadBuf};
+
+/// Bytes of a fresh buffer, so that an idle connection costs little.
+const SMALL: usize = 4 * 1024;
+
+/// Bytes read and not used yet.
+#[derive(Debug)]
+pub(crate) struct ReadBuffer {
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+    cap: usize,
+}
+
+impl ReadBuffer {
+    pub(crate) fn new(cap: usize) -> Self {
+        Self { bytes: vec![0; SMALL.min(cap)], start: 0, end: 0, cap }
+    }
+
+    /// What was read and not used.
+    pub(crate) fn unread(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    /// Notes that `n` bytes were used.
+    pub(crate) fn consume(&mut self, n: usize) {
+        self.start += n;
+        assert!(self.start <= self.end, "used more than was read");
+        if self.start == self.end {
+            self.start = 0;
+            self.end = 0;
+        }
+    }
+
+    /// Whether no byte more fits: the peer sent something larger than it may.
+    pub(crate) fn is_full(&self) -> bool {
+        self.end - self.start == self.cap
+    }
+
+    /// Gives memory back if nothing is kept in it.
+    pub(crate) fn shrink(&mut self) {
+        if self.start == self.end && self.bytes.len() > SMALL {
+            self.bytes = vec![0; SMALL.min(self.cap)];
+        }
+    }
+
+    /// Reads once. Returns the bytes read; 0 is the end of the stream.
+    pub(crate) fn poll_read<R: AsyncRead + Unpin>(
+        &mut self,
+        io: &mut R,
+        cx: &mut Context<'_>,
+    ) -> Poll<std::io::Result<usize>> {
+        self.make_room();
+        let mut buf = ReadBuf::new(&mut self.bytes[self.end..]);
+        ready!(Pin::new(io).poll_read(cx, &mut buf))?;
+        let n = buf.filled().len();
+        self.end += n;
+        Poll::Ready(Ok(n))
+    }
+
+    fn make_room(&mut self) {
+        if self.end < self.bytes.len() {
+            return;
+        }
+        if self.start > 0 {
+            self.bytes.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        if self.end * 2 > self.bytes.len() && self.bytes.len() < self.cap {
+            let grown = (self.bytes.len() * 4).min(self.cap);
+            self.bytes.resize(grown, 0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+
+    #[tokio::test]
+    async fn it_keeps_order_grows_to_its_cap_and_says_when_full() {
+        let sent: Vec<u8> = (0..100_000u32).map(|i| (i % 251) as u8).collect();
+        let mut io = &sent[..];
+        let mut buffer = ReadBuffer::new(16 * 1024);
+        let mut got = Vec::new();
+        loop {
+            let n = poll_fn(|cx| buffer.poll_read(&mut io, cx)).await.unwrap();
+            if n == 0 {
+                break;
+            }
+            if buffer.is_full() || buffer.unread().len() > 10_000 {
+                let use_now = buffer.unread().len() - 3;
+                got.extend_from_slice(&buffer.unread()[..use_now]);
+                buffer.consume(use_now);
+            }
+        }
+        got.extend_from_slice(buffer.unread());
+        assert!(got == sent);
+        assert!(buffer.bytes.len() <= 16 * 1024);
+    }
+}
