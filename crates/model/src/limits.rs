@@ -14,6 +14,12 @@ pub const AMQP_CHANNELS_MAX: u16 = 2_047;
 pub const AMQP_HEARTBEAT_SECONDS: u16 = 60;
 /// Milliseconds a client has from accept to `connection.open`.
 pub const AMQP_HANDSHAKE_TIMEOUT_MS: u64 = 10_000;
+/// Milliseconds a client has to answer `connection.close` before its socket is closed.
+pub const AMQP_CLOSE_TIMEOUT_MS: u64 = 10_000;
+/// Milliseconds a failed login is left without an answer if the client does not understand one.
+pub const AMQP_LOGIN_REFUSED_DELAY_MS: u64 = 3_000;
+/// Bytes of bodies a client has announced and not yet sent, on all channels of a connection together.
+pub const AMQP_ANNOUNCED_BYTES_MAX: usize = 2 * MESSAGE_BYTES_MAX;
 /// Nesting of tables and arrays in a field table.
 pub const TABLE_DEPTH_MAX: usize = 32;
 /// Unsettled deliveries of a channel, with or without a prefetch.
@@ -43,7 +49,7 @@ pub const OUTBOX_BYTES_MAX: usize = 512 * 1024;
 /// Messages handed to a connection for its consumers and not yet written, after which it gets no more.
 pub const OUTBOX_MESSAGES_MAX: usize = 2_048;
 /// Bytes of a connection's read buffer.
-pub const READ_BUFFER_BYTES: usize = 128 * 1024;
+pub const READ_BUFFER_BYTES: usize = 256 * 1024;
 
 // HTTP/1.1, both roles (RFC 9112).
 
