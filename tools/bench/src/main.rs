@@ -14,12 +14,14 @@ mod report;
 mod syncs;
 mod wrk;
 
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
+use rustix::fs::{FlockOperation, flock};
 
 use cells::stage::{Stage, missing_packages};
 use cells::{Cell, Plan, Side, broker};
@@ -86,9 +88,14 @@ fn run(args: &Args) -> Result<bool> {
     let dir = args.dir.clone().unwrap_or_else(|| target.join("bench"));
     check_installed(&cells, sides, &binary)?;
 
+    let _lock = lock(&dir)?;
     let stage = Stage::set_up(&dir, &binary, &cells, sides)?;
     let mut report = Report::default();
     report.notes.push(machine());
+    report.notes.push(peers::versions());
+    if cfg!(debug_assertions) {
+        report.notes.push("the load generator is an unoptimised build; use cargo run --release".to_owned());
+    }
     measure_rounds(&stage, &cells, sides, &plan, &mut report);
     count_syncs(&stage, &cells, sides, &plan, &mut report);
     drop(stage);
@@ -96,6 +103,9 @@ fn run(args: &Args) -> Result<bool> {
     let seconds = started.elapsed().as_secs();
     let kind = if args.quick { "quick run, not for quoting" } else { "full run" };
     report.notes.push(format!("{kind}, {} interleaved rounds, medians, {seconds} s", plan.rounds));
+    if !report.failures.is_empty() {
+        report.notes.push(format!("the servers' logs are under {}", dir.display()));
+    }
     if let Some(file) = &args.json {
         let json = format!("{:#}\n", report.to_json());
         std::fs::write(file, json).context(format_args!("write {}", file.display()))?;
@@ -155,11 +165,19 @@ fn check_installed(cells: &[Cell], sides: &[Side], binary: &Path) -> Result<()> 
     Ok(())
 }
 
+/// Two runs at a time would measure each other.
+fn lock(dir: &Path) -> Result<File> {
+    std::fs::create_dir_all(dir).context(format_args!("create {}", dir.display()))?;
+    let file = File::create(dir.join("lock"))?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive).context("another bench is running")?;
+    Ok(file)
+}
+
 /// Cargo's target directory of this workspace.
 fn target_dir() -> PathBuf {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
-    workspace.join(target)
+    workspace.canonicalize().unwrap_or(workspace).join(target)
 }
 
 /// What the run was measured on.

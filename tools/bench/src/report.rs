@@ -8,6 +8,9 @@ use serde_json::{Map, Value, json};
 use crate::cells::{Cell, Side};
 use crate::figures::{Bound, Figure, Figures, Floor};
 
+/// CPU share of others above which figures are not to be trusted; the kernel's own threads stay below it.
+const FOREIGN_PERCENT_MAX: f64 = 15.0;
+
 /// All figures of all rounds, and what went wrong.
 #[derive(Default)]
 pub(crate) struct Report {
@@ -34,6 +37,23 @@ impl Report {
         })
     }
 
+    /// A warning if something else kept the machine busy.
+    fn disturbance(&self) -> Option<String> {
+        let all = self.cells().flat_map(|cell| [(cell, Side::Ours), (cell, Side::Theirs)]);
+        let disturbed = |(cell, side)| {
+            let percent = self.median(cell, side)?.get(Figure::Foreign)?;
+            (percent > FOREIGN_PERCENT_MAX).then(|| cell.name())
+        };
+        let mut names: Vec<&str> = all.filter_map(disturbed).collect();
+        names.dedup();
+        (!names.is_empty()).then(|| {
+            format!(
+                "other work used more than {FOREIGN_PERCENT_MAX} % of the CPUs during {}; do not quote",
+                names.join(", ")
+            )
+        })
+    }
+
     /// The table for people, notes and failures below it.
     pub(crate) fn to_text(&self) -> String {
         let measured = |figure| self.rounds.values().flatten().any(|figures| figures.get(figure).is_some());
@@ -57,6 +77,9 @@ impl Report {
             }
         }
         let mut text = format!("{table}\n");
+        if let Some(warning) = self.disturbance() {
+            text.push_str(&format!("note: {warning}\n"));
+        }
         for (label, lines) in [("note", &self.notes), ("FAILED", &self.failures)] {
             for line in lines {
                 text.push_str(&format!("{label}: {line}\n"));
@@ -179,6 +202,16 @@ mod tests {
         assert_eq!(lines[3], ["b", "RabbitMQ", "40,000", "10.0"]);
         let floors = "rate /s ≥ 5×: met; CPU µs/op ≤ 0.2×: MISSED";
         assert_eq!(lines[4], ["b", "ratio", "10.0×", "0.25×", floors]);
+    }
+
+    #[test]
+    fn a_busy_machine_is_mentioned() {
+        let mut report = report();
+        assert!(!report.to_text().contains("do not quote"));
+        let mut figures = Figures::default();
+        figures.set(Figure::Foreign, 40.0);
+        report.add(Cell::E, Side::Theirs, figures);
+        assert!(report.to_text().contains("during e; do not quote"));
     }
 
     #[test]

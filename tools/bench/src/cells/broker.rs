@@ -33,8 +33,8 @@ pub(crate) fn load_of(cell: Cell) -> Option<Load> {
         gather,
     };
     match cell {
-        Cell::A16 => Some(transient(16, 50_000)),
-        Cell::A1k => Some(transient(1024, 10_000)),
+        Cell::A16 => Some(transient(16, 20_000)),
+        Cell::A1k => Some(transient(1024, 2_000)),
         Cell::B => Some(persistent(1000, Some(GATHER))),
         Cell::E => Some(persistent(1, None)),
         Cell::Proxy | Cell::Idle | Cell::Ready => None,

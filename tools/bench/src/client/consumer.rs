@@ -57,11 +57,13 @@ pub(crate) fn run(
     let mut deliveries = Deliveries { content, checker: Checker::default(), expect: Expect::Deliver, tag: 0 };
     let mut acknowledged = 0;
     let mut heard = Instant::now();
+    let mut arrival = Arrival::Nothing;
     loop {
         if let Some(gather) = load.gather {
-            gather.wait(heard);
+            gather.wait(heard, arrival);
         }
-        if connection.read()? != Arrival::Nothing {
+        arrival = connection.read()?;
+        if arrival != Arrival::Nothing {
             heard = Instant::now();
         }
         connection.parse(|frame| deliveries.frame(frame).map(ControlFlow::Continue))?;

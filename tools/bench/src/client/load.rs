@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::checker::Verdict;
-use super::connection::Connection;
+use super::connection::{Arrival, Connection};
 use super::content::Content;
 use super::wire::{CHANNEL, method, request};
 use super::{consumer, publisher};
@@ -19,6 +19,9 @@ use crate::proc::{self, Meter, Reading};
 
 /// How often RSS is sampled within the window.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
+
+/// A read that brings this many octets is worth its cost; there is no need to gather.
+const PLENTY: usize = 64 * 1024;
 
 /// The shape of a broker cell.
 #[derive(Debug, Clone, Copy)]
@@ -69,8 +72,11 @@ pub(crate) enum Acks {
 pub(crate) struct Gather(pub(crate) Duration);
 
 impl Gather {
-    /// Sleeps until the interval since `last` is over.
-    pub(crate) fn wait(self, last: Instant) {
+    /// Sleeps until the interval since the last read is over, unless that read suggests that much more is waiting.
+    pub(crate) fn wait(self, last: Instant, arrival: Arrival) {
+        if matches!(arrival, Arrival::Octets(count) if count >= PLENTY) {
+            return;
+        }
         if let Some(rest) = self.0.checked_sub(last.elapsed()) {
             thread::sleep(rest);
         }

@@ -84,6 +84,7 @@ fn confirmed(
     let nanos = || epoch.elapsed().as_nanos() as u64;
     let mut next = 0;
     let mut heard = Instant::now();
+    let mut arrival = Arrival::Nothing;
     loop {
         let stopping = shared.stop.load(Ordering::Relaxed);
         while !stopping && confirms.outstanding() < window {
@@ -96,9 +97,10 @@ fn confirmed(
             return Ok(Published { count: next, latencies });
         }
         if let Some(gather) = gather {
-            gather.wait(heard);
+            gather.wait(heard, arrival);
         }
-        match connection.read()? {
+        arrival = connection.read()?;
+        match arrival {
             Arrival::Octets(_) => heard = Instant::now(),
             Arrival::Nothing if heard.elapsed() > CONFIRM_PATIENCE => {
                 return Err(Error::new(format!(

@@ -7,6 +7,7 @@ pub(crate) mod sluicegate;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::error::{Context, Result};
 
@@ -22,6 +23,14 @@ pub(crate) fn fresh_dir(path: &Path) -> Result<()> {
         std::fs::remove_dir_all(path).context(format_args!("empty {}", path.display()))?;
     }
     std::fs::create_dir_all(path).context(format_args!("create {}", path.display()))
+}
+
+/// What Debian says which versions of the peers are installed.
+pub(crate) fn versions() -> String {
+    let query =
+        Command::new("dpkg-query").args(["-W", "-f", "${Package} ${Version}; ", "rabbitmq-server", "nginx"]).output();
+    let text = query.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    format!("peers: {}", if text.is_empty() { "versions unknown" } else { text.trim_end_matches("; ") })
 }
 
 /// A program by name: on the PATH, or where Debian puts programs for administrators.

@@ -1,6 +1,7 @@
 //! A server process that does not outlive this tool.
 //!
-//! `setpriv --pdeathsig` (util-linux) has the kernel kill it should this tool be killed; otherwise dropping it does.
+//! `setpriv --pdeathsig` (util-linux) has the kernel end it should this tool be killed; otherwise dropping it does. The
+//! signal is SIGTERM, because nginx's workers would outlive a master that is killed.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -31,7 +32,7 @@ pub(crate) struct Process {
 /// The command that runs `program` under the kernel's guard.
 pub(crate) fn guarded(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+    command.args(["--pdeathsig", "TERM", "--"]).arg(program);
     command
 }
 
