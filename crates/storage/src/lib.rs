@@ -1,1 +1,274 @@
-//! The storage crate.
+//! The embedded engine: one write-ahead log for everything, over a small door to the disk.
+//!
+//! What is where: `record` and `payload` are the format (`docs/storage-format.md`), `log` gives records their place,
+//! `writer` writes and syncs them, `prepare` makes files ahead, `keeper` gives them back, `recover` and `replay` read
+//! them at the start; `queue` is a queue in memory, `append`, `deliver` and `admin` are the calls of the port,
+//! `reader` brings back messages that are not in memory.
+//!
+//! Invariants: those of the port ([`engine`]), and: the decisions are separate from the threads that run them, so the
+//! simulated disk drives the very same code by hand. No clock, no random numbers, no runtime.
+
+mod admin;
+mod append;
+mod core;
+mod deliver;
+mod disk;
+mod keeper;
+mod log;
+mod metrics;
+mod payload;
+mod prepare;
+mod queue;
+mod reader;
+mod record;
+mod recover;
+mod replay;
+mod signal;
+mod spill;
+mod threads;
+mod writer;
+
+pub use disk::{Disk, DiskError, DiskFile, RealDisk};
+pub use recover::OpenError;
+
+use crate::core::Core;
+use engine::{
+    Batch, Credit, Delivery, Engine, EngineError, EngineEvents, EngineMetrics, Outcome, Pressure, QueueSpec,
+    QueueStats, Remainder, Ticket,
+};
+use model::{HolderId, Now, QueueId, Seq};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// What can be chosen.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Bytes of messages held in memory.
+    pub resident_bytes_max: usize,
+    /// Bytes of the first file of every start.
+    pub first_file_bytes: u64,
+    /// Bytes of the files that follow.
+    pub file_bytes: u64,
+    /// A fault built in on purpose, to prove that the simulation finds it.
+    #[cfg(feature = "sim")]
+    pub canary: Option<Canary>,
+}
+
+/// Faults built in on purpose.
+#[cfg(feature = "sim")]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Canary {
+    /// Tickets become durable before the sync.
+    ConfirmBeforeSync,
+    /// Recovery believes every record whose header is right.
+    IgnoreChecksum,
+    /// New names are not made durable.
+    DropDirSync,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            resident_bytes_max: 64 * 1024 * 1024,
+            first_file_bytes: 4 * 1024 * 1024,
+            file_bytes: 64 * 1024 * 1024,
+            #[cfg(feature = "sim")]
+            canary: None,
+        }
+    }
+}
+
+#[cfg(feature = "sim")]
+impl Options {
+    fn confirms_before_sync(&self) -> bool {
+        self.canary == Some(Canary::ConfirmBeforeSync)
+    }
+
+    fn ignores_checksums(&self) -> bool {
+        self.canary == Some(Canary::IgnoreChecksum)
+    }
+
+    fn drops_dir_sync(&self) -> bool {
+        self.canary == Some(Canary::DropDirSync)
+    }
+}
+
+#[cfg(not(feature = "sim"))]
+#[allow(clippy::unused_self)]
+impl Options {
+    fn confirms_before_sync(&self) -> bool {
+        false
+    }
+
+    fn ignores_checksums(&self) -> bool {
+        false
+    }
+
+    fn drops_dir_sync(&self) -> bool {
+        false
+    }
+}
+
+/// The embedded engine. Dropping it without [`Engine::close`] is like a crash of the process.
+pub struct Storage {
+    core: Arc<Core>,
+    threads: threads::Threads,
+}
+
+impl Storage {
+    /// Opens the engine in a directory, recovering what is there, and starts its threads.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; nothing that could hold a message was changed.
+    pub fn open(path: &Path, options: Options, events: Arc<dyn EngineEvents>) -> Result<Self, OpenError> {
+        let disk = RealDisk::open(path)?;
+        Self::open_on(Arc::new(disk), options, events)
+    }
+
+    /// The same over any disk.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open_on(disk: Arc<dyn Disk>, options: Options, events: Arc<dyn EngineEvents>) -> Result<Self, OpenError> {
+        let core = Self::recover(disk, options, events)?;
+        let threads = threads::Threads::start(&core)?;
+        Ok(Self { core, threads })
+    }
+
+    /// The same without threads: nothing is written, synced or read until the steps are called.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    #[cfg(feature = "sim")]
+    pub fn open_by_hand(
+        disk: Arc<dyn Disk>,
+        options: Options,
+        events: Arc<dyn EngineEvents>,
+    ) -> Result<Self, OpenError> {
+        Ok(Self { core: Self::recover(disk, options, events)?, threads: threads::Threads::none() })
+    }
+
+    fn recover(disk: Arc<dyn Disk>, options: Options, events: Arc<dyn EngineEvents>) -> Result<Arc<Core>, OpenError> {
+        let parts = recover::recover(&disk, &options)?;
+        Ok(Arc::new(Core::new(disk, options, events, parts)))
+    }
+
+    /// Writes what waits, and syncs it if somebody waits for it or `flush` says so.
+    #[cfg(feature = "sim")]
+    pub fn sync_step(&self, flush: bool) {
+        self.core.sync_step(flush);
+    }
+
+    /// Writes what waits and syncs nothing, as the second writing thread does during a sync.
+    #[cfg(feature = "sim")]
+    pub fn write_step(&self) {
+        self.core.write_step();
+    }
+
+    /// One round of housekeeping.
+    #[cfg(feature = "sim")]
+    pub fn keep_step(&self) {
+        self.core.keep_step();
+    }
+
+    /// Reads the head of one queue that waits for it; false if none does.
+    #[cfg(feature = "sim")]
+    pub fn read_step(&self) -> bool {
+        self.core.read_step()
+    }
+}
+
+impl Engine for Storage {
+    fn append(&self, batch: &mut Batch, now: Now) -> Result<Ticket, EngineError> {
+        self.core.append(batch, now)
+    }
+
+    fn durable(&self) -> Ticket {
+        Ticket(self.core.durable.load(Ordering::Acquire))
+    }
+
+    fn deliver(
+        &self,
+        queue: QueueId,
+        credit: Credit,
+        now: Now,
+        assign: &mut dyn FnMut(Delivery) -> HolderId,
+    ) -> Remainder {
+        self.core.deliver(queue, credit, now, assign)
+    }
+
+    fn expire(&self, queue: QueueId, max: usize, now: Now, expired: &mut Vec<Delivery>) {
+        self.core.expire(queue, max, now, expired);
+    }
+
+    fn settle(&self, queue: QueueId, seqs: &[Seq], outcome: Outcome, now: Now) -> usize {
+        self.core.settle(queue, seqs, outcome, now)
+    }
+
+    fn release(&self, queue: QueueId, holder: HolderId, _now: Now) -> usize {
+        self.core.release(queue, holder)
+    }
+
+    fn purge(&self, queue: QueueId, _now: Now) -> u64 {
+        self.core.purge(queue)
+    }
+
+    fn stats(&self, queue: QueueId) -> QueueStats {
+        self.core.stats(queue)
+    }
+
+    fn create_queue(&self, spec: QueueSpec) -> Result<(QueueId, Ticket), EngineError> {
+        self.core.create_queue(spec)
+    }
+
+    fn delete_queue(&self, queue: QueueId) -> Result<Ticket, EngineError> {
+        self.core.delete_queue(queue)
+    }
+
+    fn queues(&self) -> Vec<(QueueId, QueueSpec)> {
+        let queues = self.core.queues.read();
+        let mut all: Vec<_> = queues.values().map(|cell| (cell.id, cell.spec)).collect();
+        all.sort_unstable_by_key(|(id, _)| *id);
+        all
+    }
+
+    fn put_meta(&self, key: &[u8], value: &[u8]) -> Result<Ticket, EngineError> {
+        self.core.put_meta(key, value)
+    }
+
+    fn delete_meta(&self, key: &[u8]) -> Result<Ticket, EngineError> {
+        self.core.delete_meta(key)
+    }
+
+    fn get_meta(&self, key: &[u8]) -> Option<Vec<u8>> {
+        let metas = self.core.metas.lock();
+        metas.get(key).map(|(value, _)| value.clone())
+    }
+
+    fn metas(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let metas = self.core.metas.lock();
+        let pairs = metas.iter().map(|(key, (value, _))| (key.clone(), value.clone()));
+        pairs.collect()
+    }
+
+    fn pressure(&self) -> Pressure {
+        self.core.current_pressure()
+    }
+
+    fn metrics(&self) -> EngineMetrics {
+        self.core.metrics()
+    }
+
+    fn close(&self) -> Result<(), EngineError> {
+        let closed = self.core.close();
+        self.threads.stop(&self.core);
+        closed
+    }
+}
+
+impl Drop for Storage {
+    fn drop(&mut self) {
+        self.threads.stop(&self.core);
+    }
+}

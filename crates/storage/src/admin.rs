@@ -1,0 +1,165 @@
+//! Queues, metadata and figures.
+//!
+//! Invariants: a queue's creation has its place in the log before anything can refer to it, and a value's place is
+//! taken under the lock of the metadata, so the last record of a key is its value.
+
+use crate::core::{Cell, Core};
+use crate::log::LogState;
+use crate::payload::{Record, put_meta, put_queue};
+use crate::queue::{Entry, Queue};
+use crate::record::Kind;
+use crate::replay::SEQ_BITS;
+use engine::{EngineError, EngineMetrics, QueueSpec, QueueStats, Ticket};
+use model::QueueId;
+use std::sync::atomic::Ordering::Relaxed;
+
+impl Core {
+    /// Pushes a record that somebody will wait for, and does what must be done before the log goes on; returns its
+    /// LSN and ticket.
+    fn push_wanted(&self, kind: Kind, record: Record, then: impl FnOnce(&mut LogState, u64)) -> (u64, Ticket) {
+        let mut log = self.log.lock();
+        let (lsn, end) = log.push(kind, record, self.durable_lsn());
+        log.wanted = log.wanted.max(end);
+        then(&mut log, lsn);
+        drop(log);
+        self.signals.write.work();
+        (lsn, Ticket(end))
+    }
+
+    pub(crate) fn create_queue(&self, spec: QueueSpec) -> Result<(QueueId, Ticket), EngineError> {
+        self.check()?;
+        let id = QueueId(self.next_queue.fetch_add(1, Relaxed));
+        let (mut lsn, mut ticket) = (0, Ticket::NONE);
+        if spec.durable {
+            let mut record = self.record();
+            put_queue(&mut record, id, spec);
+            (lsn, ticket) = self.push_wanted(Kind::CreateQueue, record, |log, lsn| {
+                log.add_live(lsn, 1);
+            });
+        }
+        let queue = Queue::new(id, spec, self.generation << SEQ_BITS, lsn);
+        self.queues.write().insert(id, Cell::new(queue));
+        Ok((id, ticket))
+    }
+
+    pub(crate) fn delete_queue(&self, id: QueueId) -> Result<Ticket, EngineError> {
+        self.check_open()?;
+        let Some(cell) = self.queues.write().remove(&id) else {
+            return Ok(Ticket::NONE);
+        };
+        let mut queue = cell.lock();
+        queue.deleted = true;
+        let mut entries: Vec<Entry> = queue.drain_ready().into_iter().flatten().collect();
+        entries.extend(queue.unsettled.drain().map(|(_, (entry, _))| entry));
+        for entry in &entries {
+            self.drop_message(&mut queue, entry);
+        }
+        if !queue.spec.durable {
+            return Ok(Ticket::NONE);
+        }
+        let mut record = self.record();
+        record.varint(id.0);
+        let (_, ticket) = self.push_wanted(Kind::DeleteQueue, record, |log, _| {
+            let number = log.current().number;
+            log.deleted_queues.insert(id, number);
+            log.drop_live(queue.create_lsn);
+            for entry in entries.iter().filter(|e| e.is_durable()) {
+                log.drop_live(entry.lsn);
+            }
+        });
+        self.signals.keep.work();
+        Ok(ticket)
+    }
+
+    pub(crate) fn put_meta(&self, key: &[u8], value: &[u8]) -> Result<Ticket, EngineError> {
+        self.check()?;
+        let mut metas = self.metas.lock();
+        let before = metas.get(key).map(|(_, lsn)| *lsn);
+        let mut record = self.record();
+        put_meta(&mut record, key, value);
+        let (lsn, ticket) = self.push_wanted(Kind::PutMeta, record, |log, lsn| {
+            log.add_live(lsn, 1);
+            log.deleted_metas.remove(key);
+            if let Some(lsn) = before {
+                log.drop_live(lsn);
+            }
+        });
+        metas.insert(key.to_vec(), (value.to_vec(), lsn));
+        Ok(ticket)
+    }
+
+    pub(crate) fn delete_meta(&self, key: &[u8]) -> Result<Ticket, EngineError> {
+        self.check_open()?;
+        let mut metas = self.metas.lock();
+        let Some((_, lsn)) = metas.remove(key) else {
+            return Ok(Ticket::NONE);
+        };
+        let mut record = self.record();
+        record.buf.extend_from_slice(key);
+        let (_, ticket) = self.push_wanted(Kind::DeleteMeta, record, |log, _| {
+            let number = log.current().number;
+            log.deleted_metas.insert(key.to_vec(), number);
+            log.drop_live(lsn);
+        });
+        Ok(ticket)
+    }
+
+    pub(crate) fn stats(&self, id: QueueId) -> QueueStats {
+        self.queue(id).map_or_else(QueueStats::default, |cell| cell.lock().stats())
+    }
+
+    pub(crate) fn metrics(&self) -> EngineMetrics {
+        let log = self.log.lock();
+        let files = log.files.len() as u64;
+        let file_bytes = log.files.values().map(|f| f.capacity).sum();
+        let live_bytes = log.files.values().map(crate::log::LogFile::live_bytes).sum();
+        drop(log);
+        EngineMetrics {
+            syncs: self.counters.syncs.count(),
+            sync_us: self.counters.syncs.sum_us(),
+            sync_buckets: self.counters.syncs.buckets(),
+            acked: self.counters.acks.count(),
+            ack_latency_us: self.counters.acks.sum_us(),
+            ack_latency_buckets: self.counters.acks.buckets(),
+            written_bytes: self.counters.written_bytes.load(Relaxed),
+            files,
+            file_bytes,
+            live_bytes,
+            resident_bytes: self.resident.load(Relaxed) as u64,
+            resident_bytes_max: self.options.resident_bytes_max as u64,
+            cold_reads: self.counters.cold_reads.load(Relaxed),
+        }
+    }
+
+    /// Whether the engine still works; pressure does not matter.
+    pub(crate) fn check_open(&self) -> Result<(), EngineError> {
+        let log = self.log.lock();
+        if let Some(why) = &log.failed {
+            return Err(EngineError::Failed(why.clone()));
+        }
+        if log.closed {
+            return Err(EngineError::Failed("it is closed".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Writes and syncs everything, and takes nothing more.
+    pub(crate) fn close(&self) -> Result<(), EngineError> {
+        self.log_delivered();
+        self.log.lock().closed = true;
+        loop {
+            let full = self.sync_step(true);
+            let log = self.log.lock();
+            if let Some(why) = &log.failed {
+                return Err(EngineError::Failed(why.clone()));
+            }
+            if log.next <= self.durable_lsn() {
+                return Ok(());
+            }
+            if full {
+                let why = "the disk is full: not everything could be written".to_owned();
+                return Err(EngineError::Failed(why));
+            }
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Taking a batch in: encode without a lock, then number, log and enqueue under the locks of its queues.
+//!
+//! Invariants: all queues of a batch are locked together, in order of id, while its seqs are assigned, its record
+//! gets its place in the log and its entries are enqueued; so for every queue, order of seq is order in the log, and
+//! whoever holds a queue's lock sees a batch wholly or not at all.
+
+use crate::core::{Core, QueueCell};
+use crate::payload::{Record, add_to_ranges};
+use crate::queue::{Entry, NO_SLOT, Queue, SLOT_BYTES};
+use crate::record::Kind;
+use engine::{Batch, EngineError, Ticket};
+use model::{Message, Now, QueueId};
+use parking_lot::MutexGuard;
+use std::sync::atomic::Ordering::Relaxed;
+
+type Guards<'a> = Vec<MutexGuard<'a, Queue>>;
+
+/// An entry that a batch acknowledges.
+struct Acked {
+    queue: QueueId,
+    entry: Entry,
+}
+
+impl Core {
+    /// See [`engine::Engine::append`].
+    pub(crate) fn append(&self, batch: &mut Batch, now: Now) -> Result<Ticket, EngineError> {
+        self.check()?;
+        if batch.is_empty() {
+            return Ok(Ticket::NONE);
+        }
+        let cells = self.cells_of(batch);
+        let mut record = self.record();
+        let offsets = encode_messages(&mut record, batch, &cells, now);
+        let mut guards: Guards<'_> = cells.iter().map(|cell| cell.lock()).collect();
+        let first_seqs: Vec<u64> = guards.iter().map(|queue| queue.next_seq).collect();
+        let refs = encode_refs(&mut record, batch, &offsets, &mut guards);
+        let acked = self.take_acked(batch, &cells, &mut guards, now);
+        encode_acks(&mut record, &acked);
+        let (mut lsn, mut ticket) = (0, Ticket::NONE);
+        if refs > 0 || acked.iter().any(|a| a.entry.is_durable()) {
+            let mut log = self.log.lock();
+            let (start, end) = log.push(Kind::Batch, record, self.durable_lsn());
+            log.add_live(start, refs);
+            log.wanted = log.wanted.max(end);
+            for ack in &acked {
+                if ack.entry.is_durable() {
+                    log.current().settled.insert(ack.queue);
+                    log.drop_live(ack.entry.lsn);
+                }
+            }
+            (lsn, ticket) = (start, Ticket(end));
+        }
+        for (queue, first) in guards.iter_mut().zip(first_seqs) {
+            queue.next_seq = first;
+        }
+        self.enqueue(batch, &offsets, lsn, &mut guards, now);
+        drop(guards);
+        if ticket != Ticket::NONE {
+            self.signals.write.work();
+        }
+        Ok(ticket)
+    }
+
+    /// The queues of a batch that exist, by id.
+    fn cells_of(&self, batch: &Batch) -> Vec<QueueCell> {
+        let mut ids: Vec<QueueId> = Vec::new();
+        let targets = batch.entries().flat_map(|(_, targets)| targets.iter().copied());
+        for id in targets.chain(batch.acks().iter().map(|&(id, _)| id)) {
+            if ids.last() != Some(&id) {
+                ids.push(id);
+            }
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        let queues = self.queues.read();
+        ids.iter().filter_map(|id| queues.get(id).cloned()).collect()
+    }
+
+    /// Takes the acknowledged entries out of their queues.
+    fn take_acked(&self, batch: &Batch, cells: &[QueueCell], guards: &mut Guards<'_>, now: Now) -> Vec<Acked> {
+        let mut acked = Vec::new();
+        for &(id, seq) in batch.acks() {
+            let Ok(at) = cells.binary_search_by_key(&id, |cell| cell.id) else {
+                continue;
+            };
+            let queue = &mut guards[at];
+            if let Some((entry, _)) = queue.unsettled.remove(&seq.0) {
+                self.drop_message(queue, &entry);
+                self.count_ack(&entry, now);
+                acked.push(Acked { queue: id, entry });
+            }
+        }
+        acked.sort_unstable_by_key(|a| (a.queue, a.entry.seq));
+        acked
+    }
+
+    /// Puts the messages of a batch into their queues and empties it.
+    fn enqueue(&self, batch: &mut Batch, offsets: &[usize], lsn: u64, guards: &mut Guards<'_>, now: Now) {
+        let mut index = 0;
+        batch.drain(|message, targets| {
+            let offset = offsets[index];
+            index += 1;
+            let mut message = Some(message);
+            for (n, &id) in targets.iter().enumerate() {
+                let Some(at) = live_guard(guards, id) else {
+                    continue;
+                };
+                let message = if n + 1 == targets.len() { message.take() } else { message.clone() };
+                let Some(message) = message else { continue };
+                let lsn = if offset > 0 && guards[at].spec.durable { lsn + offset as u64 } else { 0 };
+                self.enqueue_one(&mut guards[at], message, lsn, targets.len(), now);
+            }
+        });
+    }
+
+    fn enqueue_one(&self, queue: &mut Queue, message: Message, lsn: u64, shares: usize, now: Now) {
+        let size = message.bytes().len();
+        let lane = queue.lane_of(message.envelope.priority);
+        let ttl_ms = queue.ttl_of(message.envelope.ttl_ms);
+        let charge = size / shares + SLOT_BYTES;
+        // A durable message that finds the memory full is read back from the log when its turn comes.
+        let slot = if lsn != 0 && self.resident.load(Relaxed) > self.options.resident_bytes_max {
+            self.signals.keep.work();
+            NO_SLOT
+        } else {
+            self.resident.fetch_add(charge, Relaxed);
+            queue.keep(message, u32::try_from(charge).unwrap_or(u32::MAX))
+        };
+        let seq = queue.next_seq;
+        queue.next_seq += 1;
+        queue.push(Entry {
+            seq,
+            lsn,
+            wall: now.wall.0,
+            mono: now.mono.0,
+            size: u32::try_from(size).unwrap_or(u32::MAX),
+            ttl_ms,
+            slot,
+            attempts: 0,
+            lane,
+            redelivered: false,
+        });
+    }
+}
+
+/// Encodes the messages that a durable queue must keep; returns how far behind the start of the record each message
+/// lies, 0 if it is not in it.
+fn encode_messages(record: &mut Record, batch: &Batch, cells: &[QueueCell], now: Now) -> Vec<usize> {
+    let is_durable =
+        |id: &QueueId| cells.binary_search_by_key(id, |cell| cell.id).is_ok_and(|at| cells[at].spec.durable);
+    let mut offsets: Vec<usize> = batch
+        .entries()
+        .map(|(message, targets)| usize::from(message.envelope.persistent && targets.iter().any(is_durable)))
+        .collect();
+    record.varint(now.wall.0);
+    record.varint(offsets.iter().sum::<usize>() as u64);
+    for (offset, (message, _)) in offsets.iter_mut().zip(batch.entries()) {
+        if *offset > 0 {
+            *offset = record.message(message, now.wall);
+        }
+    }
+    offsets
+}
+
+/// The queue with this id among the locked ones, unless it has been deleted.
+fn live_guard(guards: &Guards<'_>, id: QueueId) -> Option<usize> {
+    let at = guards.binary_search_by_key(&id, |queue| queue.id).ok()?;
+    (!guards[at].deleted).then_some(at)
+}
+
+/// Numbers the entries and encodes the references of the durable ones; returns how many those are.
+fn encode_refs(record: &mut Record, batch: &Batch, offsets: &[usize], guards: &mut Guards<'_>) -> u64 {
+    let mut refs = 0;
+    for (&offset, (_, targets)) in offsets.iter().zip(batch.entries()) {
+        if offset > 0 {
+            let durable = |id: &&QueueId| live_guard(guards, **id).is_some_and(|at| guards[at].spec.durable);
+            record.varint(targets.iter().filter(durable).count() as u64);
+        }
+        for &id in targets {
+            let Some(at) = live_guard(guards, id) else {
+                continue;
+            };
+            let seq = guards[at].next_seq;
+            guards[at].next_seq += 1;
+            if offset > 0 && guards[at].spec.durable {
+                record.varint(id.0);
+                record.varint(seq);
+                refs += 1;
+            }
+        }
+    }
+    refs
+}
+
+/// Encodes the acknowledged entries that are durable, which are in order of queue and seq.
+fn encode_acks(record: &mut Record, acked: &[Acked]) {
+    let same = |a: &&Acked| a.entry.is_durable();
+    let durable: Vec<&Acked> = acked.iter().filter(same).collect();
+    let groups: Vec<&[&Acked]> = durable.chunk_by(|a, b| a.queue == b.queue).collect();
+    record.varint(groups.len() as u64);
+    let mut ranges = Vec::new();
+    for group in groups {
+        ranges.clear();
+        for ack in group {
+            add_to_ranges(&mut ranges, ack.entry.seq);
+        }
+        record.varint(group[0].queue.0);
+        record.ranges(&ranges);
+    }
+}

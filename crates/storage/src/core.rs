@@ -1,0 +1,274 @@
+//! The engine's state, shared by the calls of the port and by the four background jobs: write, sync, keep, read.
+//!
+//! Invariants: locks are taken in the order metas, queues (by id), log; `waiters`, `reads` and `prep` are leaves.
+//! No lock of a queue or of the log is held during IO. The LSN up to which the log is durable only grows.
+//!
+//! Not here: threads (see `threads`), so a simulation can run every job by hand.
+
+use crate::Options;
+use crate::disk::{Disk, DiskError};
+use crate::log::LogState;
+use crate::metrics::Counters;
+use crate::payload::Record;
+use crate::prepare::Prepared;
+use crate::queue::Queue;
+use crate::signal::Signals;
+use crate::spill::Spill;
+use crate::writer::Writer;
+use engine::{EngineError, EngineEvents, Pressure, QueueSpec, Ticket};
+use foldhash::fast::RandomState;
+use model::QueueId;
+use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+/// Bytes that wait to be written before publishers are refused.
+const PENDING_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Records whose memory is kept for reuse, and the largest one kept.
+const POOL_RECORDS: usize = 64;
+const POOL_RECORD_BYTES: usize = 1024 * 1024;
+
+/// A queue behind its lock.
+pub(crate) struct Cell {
+    pub(crate) id: QueueId,
+    pub(crate) spec: QueueSpec,
+    queue: Mutex<Queue>,
+}
+
+impl Cell {
+    pub(crate) fn new(queue: Queue) -> QueueCell {
+        Arc::new(Self { id: queue.id, spec: queue.spec, queue: Mutex::new(queue) })
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock()
+    }
+}
+
+pub(crate) type QueueCell = Arc<Cell>;
+
+/// Values by key, each with its place in the log.
+pub(crate) type Metas = BTreeMap<Vec<u8>, (Vec<u8>, u64)>;
+
+/// See the module.
+pub(crate) struct Core {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) options: Options,
+    pub(crate) events: Arc<dyn EngineEvents>,
+    pub(crate) generation: u64,
+    pub(crate) queues: RwLock<HashMap<QueueId, QueueCell, RandomState>>,
+    pub(crate) next_queue: AtomicU64,
+    pub(crate) metas: Mutex<Metas>,
+    pub(crate) log: Mutex<LogState>,
+    pub(crate) writer: Mutex<Writer>,
+    /// Who holds it syncs; the others wait and are covered by the next sync.
+    pub(crate) sync_role: Mutex<()>,
+    pub(crate) prepared: Mutex<Prepared>,
+    pub(crate) durable: AtomicU64,
+    pub(crate) durable_changed: (Mutex<()>, Condvar),
+    /// Queues whose head waits for the log to be durable beyond an LSN.
+    pub(crate) waiters: Mutex<Vec<(u64, QueueId)>>,
+    /// Queues whose head must be read from the disk.
+    pub(crate) reads: Mutex<VecDeque<QueueId>>,
+    /// Bytes of messages in memory.
+    pub(crate) resident: AtomicUsize,
+    pub(crate) spill: Mutex<Spill>,
+    /// The disk was full when last tried: by the writer, by the keeper.
+    pub(crate) full: [AtomicBool; 2],
+    pub(crate) told_pressure: Mutex<Pressure>,
+    pub(crate) counters: Counters,
+    pub(crate) signals: Signals,
+    pub(crate) keeper: Mutex<crate::keeper::Keeper>,
+    /// Queues that handed out entries since the log was last told.
+    pub(crate) delivered: Mutex<Vec<QueueId>>,
+    pub(crate) delivered_told_us: AtomicU64,
+    pool: Mutex<Vec<Record>>,
+}
+
+/// Who found the disk full.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Who {
+    Writer = 0,
+    Keeper = 1,
+}
+
+/// What [`Core`] is made of after recovery.
+pub(crate) struct Parts {
+    pub(crate) generation: u64,
+    pub(crate) queues: HashMap<QueueId, QueueCell, RandomState>,
+    pub(crate) metas: Metas,
+    pub(crate) log: LogState,
+    pub(crate) writer: Writer,
+}
+
+impl Core {
+    pub(crate) fn new(disk: Arc<dyn Disk>, options: Options, events: Arc<dyn EngineEvents>, parts: Parts) -> Self {
+        let durable = parts.log.next;
+        Self {
+            disk,
+            options,
+            events,
+            generation: parts.generation,
+            queues: RwLock::new(parts.queues),
+            next_queue: AtomicU64::new(parts.generation << 32),
+            metas: Mutex::new(parts.metas),
+            log: Mutex::new(parts.log),
+            writer: Mutex::new(parts.writer),
+            sync_role: Mutex::new(()),
+            prepared: Mutex::new(Prepared::default()),
+            durable: AtomicU64::new(durable),
+            durable_changed: (Mutex::new(()), Condvar::new()),
+            waiters: Mutex::new(Vec::new()),
+            reads: Mutex::new(VecDeque::new()),
+            resident: AtomicUsize::new(0),
+            spill: Mutex::new(Spill::default()),
+            full: [AtomicBool::new(false), AtomicBool::new(false)],
+            told_pressure: Mutex::new(Pressure::None),
+            counters: Counters::default(),
+            signals: Signals::default(),
+            keeper: Mutex::new(crate::keeper::Keeper::default()),
+            delivered: Mutex::new(Vec::new()),
+            delivered_told_us: AtomicU64::new(0),
+            pool: Mutex::new(Vec::new()),
+        }
+    }
+
+    pub(crate) fn queue(&self, id: QueueId) -> Option<QueueCell> {
+        self.queues.read().get(&id).cloned()
+    }
+
+    pub(crate) fn durable_lsn(&self) -> u64 {
+        self.durable.load(Ordering::Acquire)
+    }
+
+    /// An empty record, with memory of an earlier one if there is.
+    pub(crate) fn record(&self) -> Record {
+        let mut record = self.pool.lock().pop().unwrap_or_default();
+        record.start();
+        record
+    }
+
+    /// Keeps the memory of records that were written.
+    pub(crate) fn reuse(&self, records: impl Iterator<Item = Record>) {
+        let mut pool = self.pool.lock();
+        for mut record in records {
+            record.shared.clear();
+            if pool.len() < POOL_RECORDS && record.buf.capacity() <= POOL_RECORD_BYTES {
+                pool.push(record);
+            }
+        }
+    }
+
+    /// Everything up to `lsn` is durable: tells whoever waits.
+    pub(crate) fn advance(&self, lsn: u64) {
+        if self.durable.fetch_max(lsn, Ordering::AcqRel) >= lsn {
+            return;
+        }
+        self.events.durable(Ticket(lsn));
+        let mut readable = Vec::new();
+        self.waiters.lock().retain(|&(at, queue)| {
+            if at < lsn {
+                readable.push(queue);
+            }
+            at >= lsn
+        });
+        for queue in readable {
+            if let Some(cell) = self.queue(queue) {
+                cell.lock().waiting = false;
+                self.events.readable(queue);
+            }
+        }
+        let _held = self.durable_changed.0.lock();
+        self.durable_changed.1.notify_all();
+    }
+
+    /// Has `readable` said once the log is durable beyond `lsn`; false if it is already.
+    pub(crate) fn wait_durable(&self, queue: &mut Queue, lsn: u64) -> bool {
+        if queue.waiting {
+            return true;
+        }
+        let mut waiters = self.waiters.lock();
+        if lsn < self.durable_lsn() {
+            return false;
+        }
+        waiters.push((lsn, queue.id));
+        queue.waiting = true;
+        true
+    }
+
+    /// Poisons the log: nothing more becomes durable.
+    pub(crate) fn fail(&self, error: &str) {
+        {
+            let mut log = self.log.lock();
+            if log.failed.is_some() {
+                return;
+            }
+            log.failed = Some(error.to_owned());
+            log.pending.clear();
+        }
+        self.events.failed(error);
+        let _held = self.durable_changed.0.lock();
+        self.durable_changed.1.notify_all();
+    }
+
+    /// Notes that the disk is full, or that it no longer is; any other error is final.
+    pub(crate) fn note_disk(&self, who: Who, result: &Result<(), DiskError>) {
+        match result {
+            Ok(()) => self.full[who as usize].store(false, Ordering::Release),
+            Err(DiskError::Full) => self.full[who as usize].store(true, Ordering::Release),
+            Err(other) => self.fail(&other.to_string()),
+        }
+        self.tell_pressure();
+    }
+
+    /// Whether publishers are welcome right now.
+    pub(crate) fn current_pressure(&self) -> Pressure {
+        if self.full.iter().any(|full| full.load(Ordering::Acquire)) {
+            return Pressure::Disk;
+        }
+        let resident = self.resident.load(Ordering::Relaxed);
+        let told = *self.told_pressure.lock();
+        // Some way below the mark before publishers may go on, so that it does not flap.
+        let mark = if told == Pressure::Memory {
+            self.options.resident_bytes_max
+        } else {
+            self.options.resident_bytes_max.saturating_mul(2)
+        };
+        if resident > mark || self.log.lock().pending_bytes > PENDING_BYTES_MAX {
+            return Pressure::Memory;
+        }
+        Pressure::None
+    }
+
+    /// Tells the shell if the pressure has changed.
+    pub(crate) fn tell_pressure(&self) {
+        let now = self.current_pressure();
+        {
+            let mut told = self.told_pressure.lock();
+            if *told == now {
+                return;
+            }
+            *told = now;
+        }
+        self.events.pressure(now);
+    }
+
+    /// Whether something may be appended now.
+    pub(crate) fn check(&self) -> Result<(), EngineError> {
+        {
+            let log = self.log.lock();
+            if let Some(why) = &log.failed {
+                return Err(EngineError::Failed(why.clone()));
+            }
+            if log.closed {
+                return Err(EngineError::Failed("it is closed".to_owned()));
+            }
+        }
+        self.tell_pressure();
+        match *self.told_pressure.lock() {
+            Pressure::None => Ok(()),
+            pressed => Err(EngineError::Pressed(pressed)),
+        }
+    }
+}

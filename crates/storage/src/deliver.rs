@@ -1,0 +1,253 @@
+//! Handing entries out and taking them back.
+//!
+//! Invariants: a durable entry is handed out only once the log is durable beyond it. The head is never passed over:
+//! while it cannot be handed out, nothing behind it is.
+
+use crate::core::Core;
+use crate::payload::add_to_ranges;
+use crate::queue::{Entry, NO_SLOT, Queue};
+use crate::record::Kind;
+use engine::{Credit, Delivery, Outcome, Remainder};
+use model::{HolderId, Mono, Now, QueueId, Seq};
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Unwritten bytes after which settles no longer wait for company.
+const LAZY_BYTES_MAX: usize = 1024 * 1024;
+
+/// What the head of a queue is waiting for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Head {
+    None,
+    Ready(Entry),
+    Expired(Entry),
+    Pending,
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.seq == other.seq
+    }
+}
+
+impl Eq for Entry {}
+
+impl Core {
+    /// Looks at the head; if it is not there yet, sees to it that `readable` is said when it is.
+    fn head(&self, queue: &mut Queue, now: Now) -> Head {
+        let Some(&entry) = queue.head() else {
+            return Head::None;
+        };
+        if entry.is_durable() && entry.lsn >= self.durable_lsn() && self.wait_durable(queue, entry.lsn) {
+            return Head::Pending;
+        }
+        if entry.slot == NO_SLOT {
+            self.read_ahead(queue);
+            return Head::Pending;
+        }
+        match entry.expires_at() {
+            Some(at) if at <= now.wall => Head::Expired(entry),
+            _ => Head::Ready(entry),
+        }
+    }
+
+    pub(crate) fn deliver(
+        &self,
+        id: QueueId,
+        credit: Credit,
+        now: Now,
+        assign: &mut dyn FnMut(Delivery) -> HolderId,
+    ) -> Remainder {
+        let mut remainder = Remainder::default();
+        let Some(cell) = self.queue(id) else {
+            return remainder;
+        };
+        let mut queue = cell.lock();
+        let mut bytes = 0;
+        loop {
+            match self.head(&mut queue, now) {
+                Head::None => break,
+                Head::Pending => {
+                    remainder.pending = true;
+                    break;
+                }
+                Head::Expired(_) => {
+                    remainder.head_expired = true;
+                    break;
+                }
+                Head::Ready(entry) => {
+                    if remainder.delivered >= credit.messages || bytes >= credit.bytes {
+                        remainder.ready = true;
+                        break;
+                    }
+                    bytes += entry.size as usize;
+                    remainder.delivered += 1;
+                    if let Some(delivery) = self.take(&mut queue) {
+                        let holder = assign(delivery);
+                        hold(&mut queue, entry, holder);
+                    }
+                }
+            }
+        }
+        remainder
+    }
+
+    pub(crate) fn expire(&self, id: QueueId, max: usize, now: Now, expired: &mut Vec<Delivery>) {
+        let Some(cell) = self.queue(id) else { return };
+        let mut queue = cell.lock();
+        for _ in 0..max {
+            let Head::Expired(entry) = self.head(&mut queue, now) else {
+                break;
+            };
+            expired.extend(self.take(&mut queue));
+            hold(&mut queue, entry, HolderId::BROKER);
+        }
+    }
+
+    /// Takes the head, whose message is in memory, out of the lanes.
+    fn take(&self, queue: &mut Queue) -> Option<Delivery> {
+        let entry = queue.pop()?;
+        let message = queue.message(entry.slot)?.clone();
+        if entry.is_durable() && entry.seq > queue.delivered {
+            if queue.delivered == queue.delivered_logged {
+                self.delivered.lock().push(queue.id);
+                self.signals.write.lazy();
+            }
+            queue.delivered = entry.seq;
+        }
+        Some(Delivery {
+            queue: queue.id,
+            seq: Seq(entry.seq),
+            message,
+            redelivered: entry.redelivered,
+            attempts: u32::from(entry.attempts),
+            enqueued_at: Mono(entry.mono),
+        })
+    }
+
+    /// Tells the log which entries were handed out, at most every so often.
+    pub(crate) fn log_delivered(&self) {
+        let queues = std::mem::take(&mut *self.delivered.lock());
+        for id in queues {
+            let Some(cell) = self.queue(id) else { continue };
+            let mut queue = cell.lock();
+            queue.delivered_logged = queue.delivered;
+            let mut record = self.record();
+            record.varint(id.0);
+            record.varint(queue.delivered);
+            self.log.lock().push(Kind::Delivered, record, self.durable_lsn());
+        }
+    }
+
+    pub(crate) fn settle(&self, id: QueueId, seqs: &[Seq], outcome: Outcome, now: Now) -> usize {
+        let Some(cell) = self.queue(id) else { return 0 };
+        let mut queue = cell.lock();
+        let mut taken: Vec<Entry> = Vec::with_capacity(seqs.len());
+        for seq in seqs {
+            taken.extend(queue.unsettled.remove(&seq.0).map(|(entry, _)| entry));
+        }
+        match outcome {
+            Outcome::Ack => {
+                for entry in &taken {
+                    self.drop_message(&mut queue, entry);
+                    self.count_ack(entry, now);
+                }
+                self.log_settled(&mut queue, &mut taken);
+            }
+            Outcome::Requeue => put_back(&mut queue, &mut taken),
+        }
+        drop(queue);
+        self.tell_pressure();
+        taken.len()
+    }
+
+    pub(crate) fn release(&self, id: QueueId, holder: HolderId) -> usize {
+        let Some(cell) = self.queue(id) else { return 0 };
+        let mut queue = cell.lock();
+        let mut taken = Vec::new();
+        queue.unsettled.retain(|_, (entry, by)| {
+            if *by == holder {
+                taken.push(*entry);
+            }
+            *by != holder
+        });
+        put_back(&mut queue, &mut taken);
+        taken.len()
+    }
+
+    pub(crate) fn purge(&self, id: QueueId) -> u64 {
+        let Some(cell) = self.queue(id) else { return 0 };
+        let mut queue = cell.lock();
+        let mut taken: Vec<Entry> = queue.drain_ready().into_iter().flatten().collect();
+        for entry in &taken {
+            self.drop_message(&mut queue, entry);
+        }
+        self.log_settled(&mut queue, &mut taken);
+        drop(queue);
+        self.tell_pressure();
+        taken.len() as u64
+    }
+
+    /// Logs that entries are gone for good. The caller holds the queue's lock.
+    fn log_settled(&self, queue: &mut Queue, entries: &mut [Entry]) {
+        entries.sort_unstable_by_key(|e| e.seq);
+        let mut ranges = Vec::new();
+        for entry in entries.iter().filter(|e| e.is_durable()) {
+            add_to_ranges(&mut ranges, entry.seq);
+        }
+        if ranges.is_empty() {
+            return;
+        }
+        let mut record = self.record();
+        record.varint(queue.id.0);
+        record.ranges(&ranges);
+        let mut log = self.log.lock();
+        log.push(Kind::Settle, record, self.durable_lsn());
+        log.current().settled.insert(queue.id);
+        let mut emptied = false;
+        for entry in entries.iter().filter(|e| e.is_durable()) {
+            emptied |= log.drop_live(entry.lsn);
+        }
+        let many = log.pending_bytes > LAZY_BYTES_MAX;
+        drop(log);
+        if emptied {
+            self.signals.keep.work();
+        }
+        if many {
+            self.signals.write.work();
+        } else {
+            self.signals.write.lazy();
+        }
+    }
+
+    /// Frees the memory of an entry's message, and its place in the spill.
+    pub(crate) fn drop_message(&self, queue: &mut Queue, entry: &Entry) {
+        if entry.slot != NO_SLOT {
+            let freed = queue.forget(entry.slot);
+            self.resident.fetch_sub(freed, Relaxed);
+        }
+        if entry.lsn & crate::queue::SPILLED != 0 {
+            self.spill.lock().free(entry.lsn);
+        }
+    }
+
+    pub(crate) fn count_ack(&self, entry: &Entry, now: Now) {
+        let enqueued = if entry.mono == 0 { now.mono } else { Mono(entry.mono) };
+        let took = now.mono.since(enqueued).as_micros();
+        self.counters.acks.add(u64::try_from(took).unwrap_or(0));
+    }
+}
+
+/// Notes who holds an entry that was handed out.
+fn hold(queue: &mut Queue, mut entry: Entry, holder: HolderId) {
+    entry.attempts = entry.attempts.saturating_add(1);
+    queue.unsettled.insert(entry.seq, (entry, holder));
+}
+
+/// Returns entries to their places, those with the highest seq first: then each goes to the front.
+fn put_back(queue: &mut Queue, entries: &mut [Entry]) {
+    entries.sort_unstable_by_key(|e| std::cmp::Reverse(e.seq));
+    for entry in entries {
+        entry.redelivered = true;
+        queue.put_back(*entry);
+    }
+}

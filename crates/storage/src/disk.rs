@@ -1,0 +1,112 @@
+//! The one door to the disk: named files in one directory.
+//!
+//! Invariants: nothing else in this crate touches a file or a clock. A write is durable once [`DiskFile::sync`] of
+//! that file has returned after it; a name (created, renamed, removed) once [`Disk::sync_dir`] has.
+
+mod real;
+
+pub use real::RealDisk;
+
+use std::fmt;
+use std::io::IoSlice;
+use std::sync::Arc;
+
+/// Why the disk did not do what it was asked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum DiskError {
+    /// No space, or no quota, is left. Worth retrying once there is.
+    Full,
+    /// Another process has the directory.
+    Locked,
+    /// The directory or its file system may not be written.
+    ReadOnly(String),
+    /// Anything else. Not worth retrying.
+    Io(String),
+}
+
+impl fmt::Display for DiskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str("no space left on the disk"),
+            Self::Locked => f.write_str("another process is using it"),
+            Self::ReadOnly(why) | Self::Io(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for DiskError {}
+
+/// A directory of files.
+pub trait Disk: Send + Sync + 'static {
+    /// Takes the directory for this process until the disk is dropped.
+    ///
+    /// # Errors
+    /// [`DiskError::Locked`] if another has it.
+    fn lock(&self) -> Result<(), DiskError>;
+    /// The names in the directory.
+    ///
+    /// # Errors
+    /// Any.
+    fn list(&self) -> Result<Vec<String>, DiskError>;
+    /// Makes an empty file, replacing one of that name.
+    ///
+    /// # Errors
+    /// Any.
+    fn create(&self, name: &str) -> Result<Arc<dyn DiskFile>, DiskError>;
+    /// Opens a file that exists for reading and writing.
+    ///
+    /// # Errors
+    /// Any.
+    fn open(&self, name: &str) -> Result<Arc<dyn DiskFile>, DiskError>;
+    /// Removes a name.
+    ///
+    /// # Errors
+    /// Any.
+    fn remove(&self, name: &str) -> Result<(), DiskError>;
+    /// Gives a file another name, replacing one of that name.
+    ///
+    /// # Errors
+    /// Any.
+    fn rename(&self, from: &str, to: &str) -> Result<(), DiskError>;
+    /// Makes all names durable.
+    ///
+    /// # Errors
+    /// Any.
+    fn sync_dir(&self) -> Result<(), DiskError>;
+    /// Microseconds that never go back, to measure how long a sync took.
+    fn micros(&self) -> u64;
+}
+
+/// An open file.
+pub trait DiskFile: Send + Sync {
+    /// Bytes in it.
+    ///
+    /// # Errors
+    /// Any.
+    fn size(&self) -> Result<u64, DiskError>;
+    /// Reads at `offset` until `buffer` is full or the file ends; returns how much was read.
+    ///
+    /// # Errors
+    /// Any.
+    fn pread(&self, buffer: &mut [u8], offset: u64) -> Result<usize, DiskError>;
+    /// Writes all slices, one after the other, at `offset`. After an error any part may have been written.
+    ///
+    /// # Errors
+    /// Any.
+    fn pwritev(&self, slices: &[IoSlice<'_>], offset: u64) -> Result<(), DiskError>;
+    /// Makes everything written so far durable, the size included.
+    ///
+    /// # Errors
+    /// Any; then what was written is lost for good.
+    fn sync(&self) -> Result<(), DiskError>;
+    /// Reserves space for `size` bytes and makes the file that large if it is smaller.
+    ///
+    /// # Errors
+    /// Any.
+    fn preallocate(&self, size: u64) -> Result<(), DiskError>;
+    /// Cuts or extends the file to `size` bytes.
+    ///
+    /// # Errors
+    /// Any.
+    fn truncate(&self, size: u64) -> Result<(), DiskError>;
+}

@@ -1,0 +1,195 @@
+//! The log in memory: where the next record goes, what waits to be written, and what still lives in each file.
+//!
+//! Invariants: records get their place (LSN) in the order they are pushed, under one lock, and a record lies in one
+//! file. A file that is not the last ends with a seal. What must outlive a file is known here: live references, live
+//! metadata, and, per file, the queues it holds settles of and the deletions in it.
+//!
+//! Not here: IO. See `writer` and `keeper`.
+
+use crate::disk::DiskFile;
+use crate::payload::Record;
+use crate::record::{FILE_HEADER_BYTES, Kind, encode_header, record_bytes};
+use foldhash::fast::RandomState;
+use model::QueueId;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+/// A file of the log.
+pub(crate) struct LogFile {
+    pub(crate) number: u64,
+    /// LSN of its first record.
+    pub(crate) base: u64,
+    /// LSN behind its last record.
+    pub(crate) end: u64,
+    /// Bytes reserved for it on the disk; the next file's base is `base + capacity`.
+    pub(crate) capacity: u64,
+    /// References, queues and metadata ever and still in it.
+    pub(crate) added: u64,
+    pub(crate) live: u64,
+    /// It may go once the log is durable up to here.
+    pub(crate) dead_at: u64,
+    /// Queues that it holds settles of.
+    pub(crate) settled: HashSet<QueueId, RandomState>,
+    /// `None` until the writer has opened it.
+    pub(crate) handle: Option<Arc<dyn DiskFile>>,
+}
+
+impl LogFile {
+    pub(crate) fn new(number: u64, base: u64, capacity: u64) -> Self {
+        Self {
+            number,
+            base,
+            end: base,
+            capacity,
+            added: 0,
+            live: 0,
+            dead_at: 0,
+            settled: HashSet::default(),
+            handle: None,
+        }
+    }
+
+    /// Bytes of it that something still needs, by the share of what it holds that lives.
+    pub(crate) fn live_bytes(&self) -> u64 {
+        let used = u128::from(self.end - self.base);
+        let share = used * u128::from(self.live) / u128::from(self.added.max(1));
+        u64::try_from(share).unwrap_or(u64::MAX)
+    }
+
+    /// Where in the file an LSN lies.
+    pub(crate) fn offset(&self, lsn: u64) -> u64 {
+        lsn - self.base + FILE_HEADER_BYTES
+    }
+}
+
+/// What the writer has to do next.
+pub(crate) enum Chunk {
+    /// Write a record.
+    Record { lsn: u64, end: u64, record: Record },
+    /// Go on in a new file.
+    Open { number: u64, base: u64, capacity: u64 },
+}
+
+/// The name of a file of the log.
+pub(crate) fn file_name(number: u64) -> String {
+    format!("wal-{number:012}.log")
+}
+
+/// The number in such a name.
+pub(crate) fn file_number(name: &str) -> Option<u64> {
+    name.strip_prefix("wal-")?.strip_suffix(".log")?.parse().ok()
+}
+
+/// See the module.
+pub(crate) struct LogState {
+    pub(crate) next: u64,
+    pub(crate) pending: Vec<Chunk>,
+    pub(crate) pending_bytes: usize,
+    /// Someone waits for the log to be durable up to here.
+    pub(crate) wanted: u64,
+    /// By base; the last is the one being written.
+    pub(crate) files: BTreeMap<u64, LogFile>,
+    /// Deleted queues and metadata whose deletion some older file still needs, with the file that says so.
+    pub(crate) deleted_queues: HashMap<QueueId, u64, RandomState>,
+    pub(crate) deleted_metas: BTreeMap<Vec<u8>, u64>,
+    pub(crate) failed: Option<String>,
+    pub(crate) closed: bool,
+    file_bytes: u64,
+}
+
+impl LogState {
+    pub(crate) fn new(files: BTreeMap<u64, LogFile>, file_bytes: u64) -> Self {
+        let next = files.values().next_back().map_or(0, |f| f.end);
+        Self {
+            next,
+            pending: Vec::new(),
+            pending_bytes: 0,
+            wanted: 0,
+            files,
+            deleted_queues: HashMap::default(),
+            deleted_metas: BTreeMap::new(),
+            failed: None,
+            closed: false,
+            file_bytes,
+        }
+    }
+
+    /// The file being written.
+    pub(crate) fn current(&mut self) -> &mut LogFile {
+        let (_, file) = self.files.iter_mut().next_back().expect("never empty");
+        file
+    }
+
+    /// The file that holds an LSN.
+    pub(crate) fn file_of(&mut self, lsn: u64) -> Option<&mut LogFile> {
+        let (_, file) = self.files.range_mut(..=lsn).next_back()?;
+        (lsn < file.end).then_some(file)
+    }
+
+    /// Gives a finished record its place and queues it for the writer; returns its LSN and the LSN behind it.
+    /// `synced` is how far the log is durable. A poisoned or closed log drops the record.
+    pub(crate) fn push(&mut self, kind: Kind, mut record: Record, synced: u64) -> (u64, u64) {
+        if self.failed.is_some() || self.closed {
+            return (self.next, self.next);
+        }
+        let (len, crc) = record.finish();
+        let bytes = record_bytes(len) as u64;
+        let seal = record_bytes(0) as u64;
+        let current = self.current();
+        let limit = current.base + current.capacity - FILE_HEADER_BYTES;
+        if self.next + bytes + seal > limit {
+            self.rotate(bytes + seal + FILE_HEADER_BYTES, synced);
+        }
+        let lsn = self.next;
+        record.buf[..crate::record::HEADER_BYTES].copy_from_slice(&encode_header(kind, len, crc, lsn, synced));
+        let padding = record_bytes(len) - crate::record::HEADER_BYTES - len;
+        record.buf.resize(record.buf.len() + padding, 0);
+        self.enqueue(record, bytes);
+        (lsn, self.next)
+    }
+
+    fn enqueue(&mut self, record: Record, bytes: u64) {
+        let lsn = self.next;
+        self.next += bytes;
+        let end = self.next;
+        self.current().end = end;
+        self.pending_bytes += bytes as usize;
+        self.pending.push(Chunk::Record { lsn, end, record });
+    }
+
+    /// Seals the current file and goes on in the next, which has room for `needed` bytes.
+    fn rotate(&mut self, needed: u64, synced: u64) {
+        let mut seal = Record::default();
+        seal.start();
+        let (len, crc) = seal.finish();
+        seal.buf = encode_header(Kind::Seal, len, crc, self.next, synced).to_vec();
+        self.enqueue(seal, record_bytes(0) as u64);
+        let file_bytes = self.file_bytes;
+        let old = self.current();
+        let (number, base) = (old.number + 1, old.base + old.capacity);
+        let capacity = file_bytes.max(needed.next_multiple_of(4096));
+        let file = LogFile::new(number, base, capacity);
+        self.files.insert(base, file);
+        self.next = base;
+        self.pending.push(Chunk::Open { number, base, capacity });
+    }
+
+    /// Counts something that lives at `lsn`.
+    pub(crate) fn add_live(&mut self, lsn: u64, count: u64) {
+        if let Some(file) = self.file_of(lsn) {
+            file.added += count;
+            file.live += count;
+        }
+    }
+
+    /// Counts something at `lsn` that no longer lives; returns whether nothing else lives in that file.
+    pub(crate) fn drop_live(&mut self, lsn: u64) -> bool {
+        let now = self.next;
+        let Some(file) = self.file_of(lsn) else {
+            return false;
+        };
+        file.live = file.live.saturating_sub(1);
+        file.dead_at = now;
+        file.live == 0
+    }
+}

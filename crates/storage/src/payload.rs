@@ -1,0 +1,268 @@
+//! What is inside records: messages, references, settles, queues, metadata.
+//!
+//! Invariants: a message is encoded once, with a checksum of its own, and knows no queue; references to it follow
+//! in the same record. Decoding trusts nothing: every function is `None` on bytes that do not fit.
+
+use crate::record::{HEADER_BYTES, Reader, put_varint, zigzag};
+use bytes::Bytes;
+use engine::QueueSpec;
+use model::{Envelope, Message, Origin, QueueId, Wall};
+
+/// Messages at least this large are written from where they lie instead of being copied.
+const SHARED_BYTES_MIN: usize = 4096;
+/// An upper bound of what surrounds the bytes of an encoded message.
+pub(crate) const MESSAGE_HEAD_MAX: usize = 4 + 1 + 10 + 1 + 10 + 1 + 1 + 5 + 5;
+
+const PERSISTENT: u8 = 1;
+const HAS_HEADERS: u8 = 2;
+const PRIORITY: u8 = 4;
+const TTL: u8 = 8;
+
+/// A record being built: its own bytes with room for the header in front, and large messages in between.
+#[derive(Default)]
+pub(crate) struct Record {
+    pub(crate) buf: Vec<u8>,
+    /// Position in `buf` before which each lies.
+    pub(crate) shared: Vec<(usize, Bytes)>,
+    shared_len: usize,
+    crc: u32,
+    crc_pos: usize,
+}
+
+impl Record {
+    pub(crate) fn start(&mut self) {
+        self.buf.clear();
+        self.buf.resize(HEADER_BYTES, 0);
+        self.shared.clear();
+        self.shared_len = 0;
+        self.crc = 0;
+        self.crc_pos = HEADER_BYTES;
+    }
+
+    /// Bytes of the record so far, header included, padding not.
+    pub(crate) fn len(&self) -> usize {
+        self.buf.len() + self.shared_len
+    }
+
+    pub(crate) fn varint(&mut self, value: u64) {
+        put_varint(&mut self.buf, value);
+    }
+
+    /// Adds a message; returns how far behind the start of the record it lies.
+    pub(crate) fn message(&mut self, message: &Message, wall: Wall) -> usize {
+        let offset = self.len();
+        let start = self.buf.len();
+        self.buf.extend_from_slice(&[0; 4]);
+        message_head(&mut self.buf, message, wall);
+        let bytes = message.bytes();
+        let crc = crc32c::crc32c(&self.buf[start + 4..]);
+        let crc = crc32c::crc32c_append(crc, bytes);
+        self.buf[start..start + 4].copy_from_slice(&crc.to_le_bytes());
+        if bytes.len() < SHARED_BYTES_MIN {
+            self.buf.extend_from_slice(bytes);
+        } else {
+            self.crc = crc32c::crc32c_append(self.crc, &self.buf[self.crc_pos..]);
+            self.crc = crc32c::crc32c_append(self.crc, bytes);
+            self.crc_pos = self.buf.len();
+            self.shared.push((self.buf.len(), bytes.clone()));
+            self.shared_len += bytes.len();
+        }
+        offset
+    }
+
+    /// Adds ranges of seqs, both ends included, in ascending order.
+    pub(crate) fn ranges(&mut self, ranges: &[(u64, u64)]) {
+        self.varint(ranges.len() as u64);
+        let mut last = 0;
+        for &(first, end) in ranges {
+            self.varint(first - last);
+            self.varint(end - first);
+            last = end;
+        }
+    }
+
+    /// Bytes of the payload and its checksum, when nothing more will be added.
+    pub(crate) fn finish(&mut self) -> (usize, u32) {
+        let crc = crc32c::crc32c_append(self.crc, &self.buf[self.crc_pos..]);
+        (self.len() - HEADER_BYTES, crc)
+    }
+}
+
+fn message_head(out: &mut Vec<u8>, message: &Message, wall: Wall) {
+    let e = message.envelope;
+    let mut flags = (e.origin as u8) << 4;
+    flags |= if e.persistent { PERSISTENT } else { 0 };
+    flags |= if e.has_headers { HAS_HEADERS } else { 0 };
+    flags |= if e.priority > 0 { PRIORITY } else { 0 };
+    flags |= if e.ttl_ms.is_some() { TTL } else { 0 };
+    out.push(flags);
+    put_varint(out, zigzag(e.received_at.0.wrapping_sub(wall.0) as i64));
+    if e.priority > 0 {
+        out.push(e.priority);
+    }
+    if let Some(ttl) = e.ttl_ms {
+        put_varint(out, ttl);
+    }
+    let (exchange, key, header) = message.lengths();
+    out.push(exchange);
+    out.push(key);
+    put_varint(out, u64::from(header));
+    put_varint(out, message.bytes().len() as u64);
+}
+
+/// An encoded message, not yet checked against its checksum.
+pub(crate) struct MessageView<'a> {
+    envelope: Envelope,
+    lengths: (u8, u8, u32),
+    bytes: &'a [u8],
+    crc: u32,
+    covered: &'a [u8],
+}
+
+impl<'a> MessageView<'a> {
+    /// Reads one message that was enqueued at `wall`.
+    pub(crate) fn read(reader: &mut Reader<'a>, wall: Wall, all: &'a [u8]) -> Option<Self> {
+        let crc = reader.u32()?;
+        let start = reader.pos();
+        let flags = reader.byte()?;
+        let received = reader.signed()?;
+        let priority = if flags & PRIORITY != 0 { reader.byte()? } else { 0 };
+        let ttl_ms = if flags & TTL != 0 { Some(reader.varint()?) } else { None };
+        let exchange = reader.byte()?;
+        let key = reader.byte()?;
+        let header = u32::try_from(reader.varint()?).ok()?;
+        let len = reader.count()?;
+        let bytes = reader.take(len)?;
+        Some(Self {
+            envelope: Envelope {
+                origin: Origin::from_code(flags >> 4)?,
+                persistent: flags & PERSISTENT != 0,
+                priority,
+                ttl_ms,
+                received_at: Wall(wall.0.wrapping_add(received as u64)),
+                has_headers: flags & HAS_HEADERS != 0,
+            },
+            lengths: (exchange, key, header),
+            bytes,
+            crc,
+            covered: all.get(start..reader.pos())?,
+        })
+    }
+
+    /// Whether the bytes are those that were written.
+    pub(crate) fn is_intact(&self) -> bool {
+        crc32c::crc32c(self.covered) == self.crc
+    }
+
+    pub(crate) fn envelope(&self) -> Envelope {
+        self.envelope
+    }
+
+    /// Bytes of the message.
+    pub(crate) fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The message, in a buffer of its own.
+    pub(crate) fn to_message(&self) -> Option<Message> {
+        let (exchange, key, header) = self.lengths;
+        let bytes = Bytes::copy_from_slice(self.bytes);
+        Message::from_parts(self.envelope, exchange, key, header, bytes)
+    }
+}
+
+/// Where a message of a batch lies and what its queues must know of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Placed {
+    /// Bytes behind the start of the record.
+    pub(crate) offset: usize,
+    pub(crate) size: usize,
+    pub(crate) priority: u8,
+    pub(crate) ttl_ms: Option<u64>,
+}
+
+/// Reads a batch: fills `placed`, then calls `each` for every reference (with the index of its message) and `acks`
+/// for every range of acknowledged seqs. Returns when it was enqueued.
+pub(crate) fn read_batch(
+    payload: &[u8],
+    placed: &mut Vec<Placed>,
+    mut each: impl FnMut(Wall, usize, &Placed, QueueId, u64),
+    mut acks: impl FnMut(QueueId, u64, u64),
+) -> Option<Wall> {
+    placed.clear();
+    let mut reader = Reader::new(payload);
+    let wall = Wall(reader.varint()?);
+    let count = reader.count()?;
+    for _ in 0..count {
+        let offset = HEADER_BYTES + reader.pos();
+        let view = MessageView::read(&mut reader, wall, payload)?;
+        placed.push(Placed {
+            offset,
+            size: view.size(),
+            priority: view.envelope().priority,
+            ttl_ms: view.envelope().ttl_ms,
+        });
+    }
+    for (index, message) in placed.iter().enumerate() {
+        for _ in 0..reader.count()? {
+            let queue = QueueId(reader.varint()?);
+            each(wall, index, message, queue, reader.varint()?);
+        }
+    }
+    for _ in 0..reader.count()? {
+        let queue = QueueId(reader.varint()?);
+        read_ranges(&mut reader, |first, end| acks(queue, first, end))?;
+    }
+    reader.is_at_end().then_some(wall)
+}
+
+/// Reads ranges of seqs.
+pub(crate) fn read_ranges(reader: &mut Reader<'_>, mut each: impl FnMut(u64, u64)) -> Option<()> {
+    let mut last = 0u64;
+    for _ in 0..reader.count()? {
+        let first = last.checked_add(reader.varint()?)?;
+        last = first.checked_add(reader.varint()?)?;
+        each(first, last);
+    }
+    Some(())
+}
+
+/// Writes what a queue was made with.
+pub(crate) fn put_queue(record: &mut Record, id: QueueId, spec: QueueSpec) {
+    record.varint(id.0);
+    record.buf.push(spec.priority_max);
+    record.varint(spec.ttl_ms.map_or(0, |ttl| ttl.saturating_add(1)));
+}
+
+/// Reads it back.
+pub(crate) fn read_queue(payload: &[u8]) -> Option<(QueueId, QueueSpec)> {
+    let mut reader = Reader::new(payload);
+    let id = QueueId(reader.varint()?);
+    let priority_max = reader.byte()?;
+    let ttl_ms = reader.varint()?.checked_sub(1);
+    let spec = QueueSpec { durable: true, priority_max, ttl_ms };
+    reader.is_at_end().then_some((id, spec))
+}
+
+/// Writes a key and its value.
+pub(crate) fn put_meta(record: &mut Record, key: &[u8], value: &[u8]) {
+    record.varint(key.len() as u64);
+    record.buf.extend_from_slice(key);
+    record.buf.extend_from_slice(value);
+}
+
+/// Reads them back.
+pub(crate) fn read_meta(payload: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut reader = Reader::new(payload);
+    let n = reader.count()?;
+    let key = reader.take(n)?;
+    Some((key, &payload[reader.pos()..]))
+}
+
+/// Adds a seq to ranges, which stay in order if the seqs come in order.
+pub(crate) fn add_to_ranges(ranges: &mut Vec<(u64, u64)>, seq: u64) {
+    match ranges.last_mut() {
+        Some((_, end)) if *end + 1 == seq => *end = seq,
+        _ => ranges.push((seq, seq)),
+    }
+}

@@ -1,0 +1,117 @@
+//! Making the next file of the log before it is needed, from one that nobody needs any more if there is.
+//!
+//! Invariants: a file gets a name of the log only when its header is durable, and loses that name durably before its
+//! header changes; so a file of the log with a damaged header is damage, never a crash. The next file's header and
+//! name are durable before a record is written to it.
+
+use crate::core::Core;
+use crate::disk::{DiskError, DiskFile};
+use crate::log::file_name;
+use crate::record::FileHeader;
+use std::io::IoSlice;
+use std::sync::Arc;
+
+/// Ends the names of files that hold nothing yet, or nothing any more.
+pub(crate) const SPARE_SUFFIX: &str = ".spare";
+
+/// Files that are ready or can be made ready.
+#[derive(Default)]
+pub(crate) struct Prepared {
+    next: Option<Next>,
+    /// Names of files of the usual size that held nothing any more. At most one is kept.
+    spares: Vec<String>,
+}
+
+struct Next {
+    number: u64,
+    base: u64,
+    file: Arc<dyn DiskFile>,
+}
+
+impl Core {
+    /// The prepared file with this number and base, made now if need be.
+    pub(crate) fn open_next(&self, number: u64, base: u64, capacity: u64) -> Result<Arc<dyn DiskFile>, DiskError> {
+        let mut prepared = self.prepared.lock();
+        self.make_next(&mut prepared, number, base)?;
+        let next = prepared.next.take().expect("just made");
+        if capacity > self.options.file_bytes {
+            if let Err(error) = next.file.preallocate(capacity) {
+                prepared.next = Some(next);
+                return Err(error);
+            }
+            next.file.sync()?;
+        }
+        Ok(next.file)
+    }
+
+    /// Makes the file that will follow the current one.
+    pub(crate) fn prepare_next(&self) -> Result<(), DiskError> {
+        let (number, base) = {
+            let mut log = self.log.lock();
+            let current = log.current();
+            if current.handle.is_none() {
+                // The writer has yet to open the current one, and may be waiting for the disk.
+                (current.number, current.base)
+            } else {
+                (current.number + 1, current.base + current.capacity)
+            }
+        };
+        let mut prepared = self.prepared.lock();
+        // The writer may have gone on meanwhile: then it has taken care of itself.
+        if self.log.lock().current().number > number {
+            return Ok(());
+        }
+        self.make_next(&mut prepared, number, base)
+    }
+
+    fn make_next(&self, prepared: &mut Prepared, number: u64, base: u64) -> Result<(), DiskError> {
+        if let Some(next) = &prepared.next
+            && (next.number, next.base) == (number, base)
+        {
+            return Ok(());
+        }
+        let (name, file) = match prepared.spares.last() {
+            Some(name) => (name.clone(), self.disk.open(name)?),
+            None => {
+                let name = format!("next-{number:012}{SPARE_SUFFIX}");
+                (name.clone(), self.disk.create(&name)?)
+            }
+        };
+        let made = self.make_file(&*file, &name, number, base);
+        if prepared.spares.pop().is_none() && made.is_err() {
+            // Gives back what was reserved of a disk that is full.
+            self.disk.remove(&name)?;
+        }
+        made?;
+        prepared.next = Some(Next { number, base, file });
+        Ok(())
+    }
+
+    fn make_file(&self, file: &dyn DiskFile, name: &str, number: u64, base: u64) -> Result<(), DiskError> {
+        file.preallocate(self.options.file_bytes)?;
+        let header = FileHeader { number, base, generation: self.generation };
+        file.pwritev(&[IoSlice::new(&header.encode())], 0)?;
+        file.sync()?;
+        self.disk.rename(name, &file_name(number))?;
+        if !self.options.drops_dir_sync() {
+            self.disk.sync_dir()?;
+        }
+        Ok(())
+    }
+
+    /// Gives up a file of the log that nobody needs any more.
+    pub(crate) fn retire(&self, number: u64, capacity: u64) -> Result<(), DiskError> {
+        let name = file_name(number);
+        let mut prepared = self.prepared.lock();
+        if capacity != self.options.file_bytes || !prepared.spares.is_empty() {
+            self.disk.remove(&name)?;
+            // Until then a crash may bring it back, and what settled its entries may be gone.
+            return self.disk.sync_dir();
+        }
+        let spare = format!("used-{number:012}{SPARE_SUFFIX}");
+        self.disk.rename(&name, &spare)?;
+        self.disk.sync_dir()?;
+        prepared.spares.push(spare);
+        Ok(())
+    }
+}

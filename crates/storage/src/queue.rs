@@ -1,0 +1,241 @@
+//! A queue: which entries are ready, which are handed out, and the messages of those that are in memory.
+//!
+//! Invariants: an entry is in exactly one place, a lane or `unsettled`. A lane is in order of seq. `ready` and
+//! `ready_bytes` count the lanes. A message is in the slab exactly if its entry has a slot; a transient entry
+//! always has one, unless it was spilled.
+//!
+//! Not here: locks, the log, reading messages back. 48 bytes an entry, plus the message while it is in memory.
+
+use engine::{QueueSpec, QueueStats};
+use foldhash::fast::RandomState;
+use model::{HolderId, Message, QueueId, Wall};
+use std::collections::{HashMap, VecDeque};
+
+/// No message in memory.
+pub(crate) const NO_SLOT: u32 = u32::MAX;
+/// No time to live.
+pub(crate) const NO_TTL: u32 = u32::MAX;
+/// In [`Entry::lsn`]: the rest is a place in the spill, not in the log.
+pub(crate) const SPILLED: u64 = 1 << 63;
+/// Memory a message in a slab takes besides its bytes.
+pub(crate) const SLOT_BYTES: usize = 112;
+
+/// What a queue knows of a message in it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    pub(crate) seq: u64,
+    /// Where the message lies in the log or, with [`SPILLED`], in the spill; 0 if in neither.
+    pub(crate) lsn: u64,
+    pub(crate) wall: u64,
+    pub(crate) mono: u64,
+    /// Bytes of the message.
+    pub(crate) size: u32,
+    pub(crate) ttl_ms: u32,
+    pub(crate) slot: u32,
+    pub(crate) attempts: u16,
+    pub(crate) lane: u8,
+    pub(crate) redelivered: bool,
+}
+
+impl Entry {
+    pub(crate) fn is_durable(&self) -> bool {
+        self.lsn != 0 && self.lsn & SPILLED == 0
+    }
+
+    pub(crate) fn expires_at(&self) -> Option<Wall> {
+        (self.ttl_ms != NO_TTL).then(|| Wall(self.wall).after_millis(u64::from(self.ttl_ms)))
+    }
+}
+
+/// A message in memory and how many bytes it is charged with.
+struct Slot {
+    message: Message,
+    charge: u32,
+}
+
+/// See the module.
+pub(crate) struct Queue {
+    pub(crate) id: QueueId,
+    pub(crate) spec: QueueSpec,
+    pub(crate) deleted: bool,
+    pub(crate) next_seq: u64,
+    /// Where the log says that it exists; 0 for a transient queue.
+    pub(crate) create_lsn: u64,
+    /// The highest seq handed out, and what the log was told of it.
+    pub(crate) delivered: u64,
+    pub(crate) delivered_logged: u64,
+    /// Someone waits for the head to become durable.
+    pub(crate) waiting: bool,
+    /// The reader was told to read ahead.
+    pub(crate) reading: bool,
+    lanes: Vec<VecDeque<Entry>>,
+    ready: u64,
+    ready_bytes: u64,
+    pub(crate) unsettled: HashMap<u64, (Entry, HolderId), RandomState>,
+    slots: Vec<Option<Slot>>,
+    free: Vec<u32>,
+}
+
+impl Queue {
+    pub(crate) fn new(id: QueueId, spec: QueueSpec, next_seq: u64, create_lsn: u64) -> Self {
+        Self {
+            id,
+            spec,
+            deleted: false,
+            next_seq,
+            create_lsn,
+            delivered: 0,
+            delivered_logged: 0,
+            waiting: false,
+            reading: false,
+            lanes: vec![VecDeque::new()],
+            ready: 0,
+            ready_bytes: 0,
+            unsettled: HashMap::default(),
+            slots: Vec::new(),
+            free: Vec::new(),
+        }
+    }
+
+    /// The lane of a message of this priority.
+    pub(crate) fn lane_of(&self, priority: u8) -> u8 {
+        priority.min(self.spec.priority_max)
+    }
+
+    /// The shorter of the queue's and the message's time to live.
+    pub(crate) fn ttl_of(&self, message_ttl_ms: Option<u64>) -> u32 {
+        let ttl = match (self.spec.ttl_ms, message_ttl_ms) {
+            (Some(a), Some(b)) => a.min(b),
+            (Some(a), None) => a,
+            (None, Some(b)) => b,
+            (None, None) => return NO_TTL,
+        };
+        u32::try_from(ttl).unwrap_or(NO_TTL - 1).min(NO_TTL - 1)
+    }
+
+    /// Adds a new entry behind its lane; its seq is the highest so far.
+    pub(crate) fn push(&mut self, entry: Entry) {
+        self.lane_mut(entry.lane).push_back(entry);
+        self.count_in(&entry);
+    }
+
+    /// Puts an entry back to its place.
+    pub(crate) fn put_back(&mut self, entry: Entry) {
+        let lane = self.lane_mut(entry.lane);
+        match lane.front() {
+            Some(front) if front.seq < entry.seq => {
+                let at = lane.partition_point(|e| e.seq < entry.seq);
+                lane.insert(at, entry);
+            }
+            _ => lane.push_front(entry),
+        }
+        self.count_in(&entry);
+    }
+
+    fn lane_mut(&mut self, lane: u8) -> &mut VecDeque<Entry> {
+        let lane = usize::from(lane);
+        if self.lanes.len() <= lane {
+            self.lanes.resize_with(lane + 1, VecDeque::new);
+        }
+        &mut self.lanes[lane]
+    }
+
+    fn count_in(&mut self, entry: &Entry) {
+        self.ready += 1;
+        self.ready_bytes += u64::from(entry.size);
+    }
+
+    /// The next entry to hand out.
+    pub(crate) fn head(&self) -> Option<&Entry> {
+        self.lanes.iter().rev().find_map(VecDeque::front)
+    }
+
+    /// Takes it.
+    pub(crate) fn pop(&mut self) -> Option<Entry> {
+        let entry = self.lanes.iter_mut().rev().find_map(VecDeque::pop_front)?;
+        self.ready -= 1;
+        self.ready_bytes -= u64::from(entry.size);
+        Some(entry)
+    }
+
+    /// Takes every ready entry out.
+    pub(crate) fn drain_ready(&mut self) -> Vec<VecDeque<Entry>> {
+        self.ready = 0;
+        self.ready_bytes = 0;
+        std::mem::replace(&mut self.lanes, vec![VecDeque::new()])
+    }
+
+    /// Ready entries in the order they will be handed out.
+    pub(crate) fn ready(&self) -> impl Iterator<Item = &Entry> {
+        self.lanes.iter().rev().flatten()
+    }
+
+    /// Every entry, to be changed. Their order must stay.
+    pub(crate) fn entries_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+        let held = self.unsettled.values_mut().map(|(entry, _)| entry);
+        self.lanes.iter_mut().rev().flatten().chain(held)
+    }
+
+    /// The entry with this seq, wherever it is.
+    pub(crate) fn find_mut(&mut self, seq: u64) -> Option<&mut Entry> {
+        for lane in &mut self.lanes {
+            if let Ok(at) = lane.binary_search_by_key(&seq, |e| e.seq) {
+                return lane.get_mut(at);
+            }
+        }
+        self.unsettled.get_mut(&seq).map(|(entry, _)| entry)
+    }
+
+    /// Keeps a message in memory; returns its slot.
+    pub(crate) fn keep(&mut self, message: Message, charge: u32) -> u32 {
+        let slot = Some(Slot { message, charge });
+        if let Some(at) = self.free.pop() {
+            self.slots[at as usize] = slot;
+            return at;
+        }
+        let at = u32::try_from(self.slots.len()).expect("memory ends first");
+        self.slots.push(slot);
+        at
+    }
+
+    /// The message in a slot.
+    pub(crate) fn message(&self, slot: u32) -> Option<&Message> {
+        let slot = self.slots.get(slot as usize)?;
+        slot.as_ref().map(|s| &s.message)
+    }
+
+    /// Drops the message in a slot; returns what it was charged with.
+    pub(crate) fn forget(&mut self, slot: u32) -> usize {
+        let Some(taken) = self.slots.get_mut(slot as usize).and_then(Option::take) else {
+            return 0;
+        };
+        self.free.push(slot);
+        if self.free.len() == self.slots.len() && self.slots.len() > 1024 {
+            self.slots = Vec::new();
+            self.free = Vec::new();
+        }
+        taken.charge as usize
+    }
+
+    pub(crate) fn stats(&self) -> QueueStats {
+        QueueStats {
+            ready: self.ready,
+            unsettled: self.unsettled.len() as u64,
+            ready_bytes: self.ready_bytes,
+            oldest: self.lanes.iter().filter_map(VecDeque::front).map(|e| Wall(e.wall)).min(),
+            head_expires_at: self.head().and_then(Entry::expires_at),
+        }
+    }
+
+    /// Ranges of the durable seqs that are not settled, in order.
+    pub(crate) fn live_ranges(&self) -> Vec<(u64, u64)> {
+        let held = self.unsettled.values().map(|(entry, _)| entry);
+        let mut seqs: Vec<u64> = self.ready().chain(held).filter(|e| e.is_durable()).map(|e| e.seq).collect();
+        seqs.sort_unstable();
+        let mut ranges = Vec::new();
+        for seq in seqs {
+            crate::payload::add_to_ranges(&mut ranges, seq);
+        }
+        ranges
+    }
+}

@@ -1,0 +1,168 @@
+//! Reading messages back that are no longer in memory.
+//!
+//! Invariants: runs on its own thread, never on the writer's. Nothing is locked while the disk is read, so what was
+//! read counts only if the entry still lies at the same place afterwards: a file is given up only when no entry lies
+//! in it. A message is checked against its own checksum; a mismatch poisons the engine rather than being handed out.
+
+use crate::core::Core;
+use crate::disk::{DiskError, DiskFile};
+use crate::payload::{MESSAGE_HEAD_MAX, MessageView};
+use crate::queue::{Entry, NO_SLOT, Queue, SLOT_BYTES, SPILLED};
+use crate::record::Reader;
+use model::{Message, QueueId, Wall};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Bytes and entries of a queue that are read ahead.
+const AHEAD_BYTES: usize = 2 * 1024 * 1024;
+const AHEAD_ENTRIES: usize = 2048;
+/// Bytes of one read, unless a message is larger.
+const READ_BYTES: u64 = 1024 * 1024;
+/// Bytes nobody wants that are read rather than skipped.
+const GAP_BYTES: u64 = 64 * 1024;
+
+/// Messages that lie close to each other.
+struct Run {
+    file: Arc<dyn DiskFile>,
+    offset: u64,
+    start: u64,
+    end: u64,
+    entries: Vec<Entry>,
+}
+
+impl Core {
+    /// Has the head of a queue read. The caller holds the queue's lock.
+    pub(crate) fn read_ahead(&self, queue: &mut Queue) {
+        if !queue.reading {
+            queue.reading = true;
+            self.reads.lock().push_back(queue.id);
+            self.signals.read.work();
+        }
+    }
+
+    /// Reads the head of one queue that waits for it; false if none does.
+    pub(crate) fn read_step(&self) -> bool {
+        let Some(id) = self.reads.lock().pop_front() else {
+            return false;
+        };
+        let Some(cell) = self.queue(id) else {
+            return true;
+        };
+        let wanted = wanted(&cell.lock(), self.durable_lsn());
+        for run in self.runs(wanted) {
+            let read = read_run(&run);
+            let mut queue = cell.lock();
+            match read {
+                Ok(messages) => self.keep_read(&mut queue, messages),
+                Err(error) => {
+                    // A file that was given up meanwhile may fail; then nobody wants these any more.
+                    if run.entries.iter().any(|e| is_wanted(&mut queue, e)) {
+                        drop(queue);
+                        self.fail(&error.to_string());
+                        return true;
+                    }
+                }
+            }
+        }
+        cell.lock().reading = false;
+        self.counters.cold_reads.fetch_add(1, Relaxed);
+        self.events.readable(id);
+        true
+    }
+
+    /// Keeps what was read for the entries that still want it.
+    fn keep_read(&self, queue: &mut Queue, messages: Vec<(Entry, Option<Message>)>) {
+        for (entry, message) in messages {
+            if !is_wanted(queue, &entry) {
+                continue;
+            }
+            let Some(message) = message else {
+                self.fail(&damage(queue.id, &entry));
+                return;
+            };
+            let charge = message.bytes().len() + SLOT_BYTES;
+            self.resident.fetch_add(charge, Relaxed);
+            let slot = queue.keep(message, u32::try_from(charge).unwrap_or(u32::MAX));
+            if let Some(found) = queue.find_mut(entry.seq) {
+                found.slot = slot;
+            }
+        }
+    }
+
+    /// Groups entries into runs that are read at once.
+    fn runs(&self, mut wanted: Vec<Entry>) -> Vec<Run> {
+        wanted.sort_unstable_by_key(|e| e.lsn);
+        let mut runs: Vec<Run> = Vec::new();
+        for entry in wanted {
+            let end = entry.lsn + u64::from(entry.size) + MESSAGE_HEAD_MAX as u64;
+            if let Some(run) = runs.last_mut()
+                && entry.lsn <= run.end + GAP_BYTES
+                && end <= run.start + READ_BYTES
+                && self.place(entry.lsn).is_some_and(|(file, offset)| {
+                    Arc::ptr_eq(&file, &run.file) && offset == run.offset + (entry.lsn - run.start)
+                })
+            {
+                run.end = run.end.max(end);
+                run.entries.push(entry);
+                continue;
+            }
+            let Some((file, offset)) = self.place(entry.lsn) else {
+                continue;
+            };
+            runs.push(Run { file, offset, start: entry.lsn, end, entries: vec![entry] });
+        }
+        runs
+    }
+
+    /// The file that holds a place, and where in it.
+    fn place(&self, lsn: u64) -> Option<(Arc<dyn DiskFile>, u64)> {
+        if lsn & SPILLED != 0 {
+            return self.spill.lock().place(lsn & !SPILLED);
+        }
+        let mut log = self.log.lock();
+        let file = log.file_of(lsn)?;
+        Some((file.handle.clone()?, file.offset(lsn)))
+    }
+}
+
+/// The entries at the head of a queue whose messages must be read.
+fn wanted(queue: &Queue, durable: u64) -> Vec<Entry> {
+    let mut bytes = 0;
+    let mut wanted = Vec::new();
+    for entry in queue.ready().take(AHEAD_ENTRIES) {
+        if entry.slot == NO_SLOT && (entry.lsn & SPILLED != 0 || entry.lsn < durable) {
+            wanted.push(*entry);
+        }
+        bytes += entry.size as usize;
+        if bytes > AHEAD_BYTES {
+            break;
+        }
+    }
+    wanted
+}
+
+/// Whether an entry still lies where it did and has no message.
+fn is_wanted(queue: &mut Queue, entry: &Entry) -> bool {
+    queue.find_mut(entry.seq).is_some_and(|now| now.lsn == entry.lsn && now.slot == NO_SLOT)
+}
+
+fn damage(queue: QueueId, entry: &Entry) -> String {
+    format!("the message with seq {} of queue {queue} is damaged on the disk", entry.seq)
+}
+
+/// Reads a run; a message that is not what was written is `None`.
+fn read_run(run: &Run) -> Result<Vec<(Entry, Option<Message>)>, DiskError> {
+    let mut buffer = vec![0; (run.end - run.start) as usize];
+    let n = run.file.pread(&mut buffer, run.offset)?;
+    let bytes = &buffer[..n];
+    let mut out = Vec::with_capacity(run.entries.len());
+    for &entry in &run.entries {
+        let from = (entry.lsn - run.start) as usize;
+        let message = bytes.get(from..).and_then(|bytes| {
+            let view = MessageView::read(&mut Reader::new(bytes), Wall(entry.wall), bytes)?;
+            view.is_intact().then(|| view.to_message())?
+        });
+        out.push((entry, message));
+    }
+    Ok(out)
+}

@@ -1,0 +1,303 @@
+//! Opening a directory: reading the log back into queues and metadata.
+//!
+//! Invariants: nothing is skipped silently and nothing is deleted that could hold a record. A bad record is a torn
+//! tail only in the last file that has records, and only if no record behind it says that the log had been synced
+//! beyond it; then the file is sealed there. Anything else is [`OpenError::Damaged`], and the directory is left as it
+//! is. Every open starts a new file, so no LSN, seq or queue id of an earlier life is used again.
+
+use crate::Options;
+use crate::core::Parts;
+use crate::disk::{Disk, DiskError, DiskFile};
+use crate::log::{LogFile, LogState, file_name, file_number};
+use crate::prepare::SPARE_SUFFIX;
+use crate::record::{
+    ALIGN, FILE_HEADER_BYTES, FileHeader, FileHeaderError, HEADER_BYTES, Header, Kind, decode_header, encode_header,
+    record_bytes,
+};
+use crate::replay::Replay;
+use crate::writer::Writer;
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::io::IoSlice;
+use std::sync::Arc;
+
+/// Why a data directory could not be opened. Nothing in it was changed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum OpenError {
+    /// Another process has it.
+    Locked,
+    /// It may not be written.
+    ReadOnly(String),
+    /// No space is left to start.
+    Full,
+    /// It was written by a newer program.
+    Newer {
+        /// The file that says so.
+        file: String,
+        /// The format version there.
+        found: u32,
+        /// The newest this program reads.
+        known: u32,
+    },
+    /// It was encrypted, which this program cannot read.
+    Encrypted {
+        /// The file that says so.
+        file: String,
+        /// The id of the key.
+        key: u64,
+    },
+    /// A record that had been synced is not what was written.
+    Damaged {
+        /// The file.
+        file: String,
+        /// Where in it.
+        offset: u64,
+        /// What is wrong there.
+        what: &'static str,
+    },
+    /// The disk failed.
+    Io(String),
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Locked => f.write_str(
+                "the data directory is locked: another process is using it; stop that one, or choose another directory",
+            ),
+            Self::ReadOnly(why) => {
+                write!(f, "the data directory cannot be written ({why}); check its owner, its mode and the mount")
+            }
+            Self::Full => f.write_str("the disk of the data directory is full; free some space and start again"),
+            Self::Newer { file, found, known } => write!(
+                f,
+                "{file} has format {found}, and this program reads up to {known}; start the newer program that wrote it"
+            ),
+            Self::Encrypted { file, key } => {
+                write!(f, "{file} is encrypted with key {key}, which this program cannot read")
+            }
+            Self::Damaged { file, offset, what } => write!(
+                f,
+                "{file} is damaged at byte {offset}: {what}. Nothing was changed. Restore the directory from a copy; \
+                 or, to give up everything from there on, move {file} and the files after it away and start again"
+            ),
+            Self::Io(why) => write!(f, "the data directory cannot be read: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+impl From<DiskError> for OpenError {
+    fn from(error: DiskError) -> Self {
+        match error {
+            DiskError::Full => Self::Full,
+            DiskError::Locked => Self::Locked,
+            DiskError::ReadOnly(why) => Self::ReadOnly(why),
+            DiskError::Io(why) => Self::Io(why),
+        }
+    }
+}
+
+/// A file that was read.
+struct Found {
+    name: String,
+    header: FileHeader,
+    handle: Arc<dyn DiskFile>,
+    size: u64,
+    /// LSN behind the last good record, and whether a seal is the last.
+    end: u64,
+    sealed: bool,
+}
+
+/// Reads everything back and starts a new file.
+pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &Options) -> Result<Parts, OpenError> {
+    disk.lock()?;
+    let mut numbers = Vec::new();
+    let mut spares = Vec::new();
+    for name in disk.list()? {
+        match file_number(&name) {
+            Some(number) => numbers.push((number, name)),
+            None if name.ends_with(SPARE_SUFFIX) => spares.push(name),
+            None => {}
+        }
+    }
+    numbers.sort();
+    let mut replay = Replay::default();
+    let mut found: Vec<Found> = Vec::new();
+    let mut buffer = Vec::new();
+    for (number, name) in numbers {
+        let file = read_file(&**disk, number, name, &mut buffer, &mut replay, options)?;
+        check_order(&found, &file)?;
+        found.push(file);
+    }
+    start(disk, options, found, spares, replay)
+}
+
+/// A file with records may only follow one that was sealed.
+fn check_order(before: &[Found], file: &Found) -> Result<(), OpenError> {
+    if file.end == file.header.base {
+        return Ok(());
+    }
+    match before.iter().find(|f| !f.sealed) {
+        None => Ok(()),
+        Some(torn) => Err(OpenError::Damaged {
+            file: torn.name.clone(),
+            offset: torn.end - torn.header.base + FILE_HEADER_BYTES,
+            what: "a record is damaged or missing, and a later file goes on",
+        }),
+    }
+}
+
+/// Replays one file.
+fn read_file(
+    disk: &dyn Disk,
+    number: u64,
+    name: String,
+    buffer: &mut Vec<u8>,
+    replay: &mut Replay,
+    options: &Options,
+) -> Result<Found, OpenError> {
+    let handle = disk.open(&name)?;
+    let size = handle.size()?;
+    let len = usize::try_from(size).map_err(|_| OpenError::Io("file too large".to_owned()))?;
+    // Zeroing a fresh vector is free; zeroing an old one is not.
+    if buffer.len() < len {
+        *buffer = vec![0; len];
+    }
+    let bytes = &mut buffer[..len];
+    let read = handle.pread(bytes, 0)?;
+    let bytes = &bytes[..read];
+    let header = FileHeader::decode(bytes).map_err(|error| match error {
+        FileHeaderError::Newer(found) => {
+            OpenError::Newer { file: name.clone(), found, known: crate::record::FORMAT_VERSION }
+        }
+        FileHeaderError::Encrypted(key) => OpenError::Encrypted { file: name.clone(), key },
+        FileHeaderError::Damaged => damaged(&name, 0, "the file header is not readable"),
+    })?;
+    if header.number != number {
+        return Err(damaged(&name, 16, "the file header has another number"));
+    }
+    replay.start_file(number, header.base);
+    let mut file = Found { name, header, handle, size, end: header.base, sealed: false };
+    scan(&mut file, bytes, replay, options)?;
+    Ok(file)
+}
+
+/// Replays records until one is bad, and decides what that means.
+fn scan(file: &mut Found, bytes: &[u8], replay: &mut Replay, options: &Options) -> Result<(), OpenError> {
+    let mut at = FILE_HEADER_BYTES as usize;
+    let base = file.header.base;
+    let lsn_at = |at: usize| base + (at as u64 - FILE_HEADER_BYTES);
+    while let Some((header, payload)) = record_at(bytes, at, lsn_at(at), options) {
+        if !replay.record(header.kind, lsn_at(at), payload) {
+            let what = "a record's checksum is right but its content is not";
+            return Err(damaged(&file.name, at as u64, what));
+        }
+        at += record_bytes(header.len);
+        file.end = lsn_at(at);
+        if header.kind == Kind::Seal {
+            file.sealed = true;
+            return Ok(());
+        }
+    }
+    let bad = lsn_at(at);
+    let mut later = at + ALIGN;
+    while later < bytes.len() {
+        if let Some((header, _)) = record_at(bytes, later, lsn_at(later), options)
+            && header.synced > bad
+        {
+            let what = "a record is damaged that had been synced";
+            return Err(damaged(&file.name, at as u64, what));
+        }
+        later += ALIGN;
+    }
+    Ok(())
+}
+
+/// The record at a place, if it is whole.
+fn record_at<'a>(bytes: &'a [u8], at: usize, lsn: u64, options: &Options) -> Option<(Header, &'a [u8])> {
+    let header = decode_header(bytes.get(at..)?, lsn)?;
+    let start = at + HEADER_BYTES;
+    let payload = bytes.get(start..start.checked_add(header.len)?)?;
+    let intact = options.ignores_checksums() || crc32c::crc32c(payload) == header.payload_crc;
+    intact.then_some((header, payload))
+}
+
+fn damaged(file: &str, offset: u64, what: &'static str) -> OpenError {
+    OpenError::Damaged { file: file.to_owned(), offset, what }
+}
+
+/// Seals the torn file, drops files that hold nothing, and starts a new one.
+fn start(
+    disk: &Arc<dyn Disk>,
+    options: &Options,
+    found: Vec<Found>,
+    spares: Vec<String>,
+    replay: Replay,
+) -> Result<Parts, OpenError> {
+    let number = found.iter().map(|f| f.header.number).max().unwrap_or(0) + 1;
+    let generation = found.iter().map(|f| f.header.generation).max().unwrap_or(0) + 1;
+    let base = found
+        .iter()
+        .map(|f| f.header.base + f.size.max(f.end - f.header.base))
+        .max()
+        .unwrap_or(0)
+        .next_multiple_of(4096)
+        + 4096;
+    for name in &spares {
+        disk.remove(name)?;
+    }
+    let mut files = BTreeMap::new();
+    for file in found {
+        if file.end == file.header.base {
+            // Unused, so no record can be lost with it. Its name may come back after a crash; it is still unused.
+            disk.remove(&file.name)?;
+            continue;
+        }
+        let end = seal(&file)?;
+        let capacity = end - file.header.base + FILE_HEADER_BYTES;
+        let capacity = capacity.max(file.size);
+        let mut entry = LogFile::new(file.header.number, file.header.base, capacity);
+        entry.end = end;
+        entry.handle = Some(file.handle);
+        files.insert(file.header.base, entry);
+    }
+    let header = FileHeader { number, base, generation };
+    let handle = first_file(&**disk, options, header)?;
+    let mut current = LogFile::new(number, base, options.first_file_bytes);
+    current.handle = Some(handle.clone());
+    files.insert(base, current);
+    let mut log = LogState::new(files, options.file_bytes);
+    log.next = base;
+    let (queues, metas) = replay.finish(&mut log, generation);
+    let writer = Writer { file: handle, base, written: base, queue: VecDeque::new() };
+    Ok(Parts { generation, queues, metas, log, writer })
+}
+
+/// Makes sure that a file ends with a seal and nothing behind it; returns the LSN behind that.
+fn seal(file: &Found) -> Result<u64, OpenError> {
+    // What was read may never have been synced by the process that wrote it, and is relied on from now on.
+    if file.sealed {
+        file.handle.sync()?;
+        return Ok(file.end);
+    }
+    let offset = file.end - file.header.base + FILE_HEADER_BYTES;
+    let header = encode_header(Kind::Seal, 0, 0, file.end, file.end);
+    file.handle.pwritev(&[IoSlice::new(&header)], offset)?;
+    file.handle.truncate(offset + HEADER_BYTES as u64)?;
+    file.handle.sync()?;
+    Ok(file.end + HEADER_BYTES as u64)
+}
+
+/// The small file that every open starts with.
+fn first_file(disk: &dyn Disk, options: &Options, header: FileHeader) -> Result<Arc<dyn DiskFile>, OpenError> {
+    let name = format!("first{SPARE_SUFFIX}");
+    let file = disk.create(&name)?;
+    file.preallocate(options.first_file_bytes)?;
+    file.pwritev(&[IoSlice::new(&header.encode())], 0)?;
+    file.sync()?;
+    disk.rename(&name, &file_name(header.number))?;
+    disk.sync_dir()?;
+    Ok(file)
+}

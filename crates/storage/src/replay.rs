@@ -1,0 +1,256 @@
+//! Applying the records of the log, in order, to queues and metadata that are being recovered.
+//!
+//! Invariants: records are applied in the order of their LSN. A reference is pushed before its settle, and a moved
+//! copy of it is pushed before its settle too, so applying in order leaves exactly what is unsettled; of two copies
+//! of a reference the later one counts.
+
+use crate::core::{Cell, Metas, QueueCell};
+use crate::log::LogState;
+use crate::payload::{Placed, read_batch, read_meta, read_queue, read_ranges};
+use crate::queue::{Entry, NO_SLOT, Queue};
+use crate::record::{Kind, Reader};
+use engine::QueueSpec;
+use foldhash::fast::RandomState;
+use model::QueueId;
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// What is known of an entry.
+#[derive(Clone, Copy)]
+struct Ref {
+    lsn: u64,
+    wall: u64,
+    ttl_ms: Option<u64>,
+    size: u32,
+    priority: u8,
+}
+
+/// What is known of a queue.
+#[derive(Default)]
+struct Found {
+    spec: Option<(QueueSpec, u64)>,
+    refs: BTreeMap<u64, Ref>,
+    seq_end: u64,
+    delivered: u64,
+}
+
+/// What a file holds that must be known later.
+struct FileNotes {
+    base: u64,
+    added: u64,
+    settled: HashSet<QueueId, RandomState>,
+}
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Replay {
+    queues: HashMap<QueueId, Found, RandomState>,
+    deleted: HashMap<QueueId, u64, RandomState>,
+    metas: Metas,
+    deleted_metas: BTreeMap<Vec<u8>, u64>,
+    files: Vec<FileNotes>,
+    file: u64,
+    placed: Vec<Placed>,
+}
+
+type Recovered = (HashMap<QueueId, QueueCell, RandomState>, Metas);
+
+impl Replay {
+    /// The records that follow are those of this file.
+    pub(crate) fn start_file(&mut self, number: u64, base: u64) {
+        self.file = number;
+        self.files.push(FileNotes { base, added: 0, settled: HashSet::default() });
+    }
+
+    /// Applies a record; false if its content is not what its kind says.
+    pub(crate) fn record(&mut self, kind: Kind, lsn: u64, payload: &[u8]) -> bool {
+        match kind {
+            Kind::Batch => self.batch(lsn, payload),
+            Kind::Settle => self.settle(payload),
+            Kind::Live => self.live(payload),
+            Kind::Delivered => self.delivered(payload),
+            Kind::CreateQueue => read_queue(payload).map(|(id, spec)| {
+                self.queues.entry(id).or_default().spec = Some((spec, lsn));
+                self.count(1);
+            }),
+            Kind::DeleteQueue => Reader::new(payload).varint().map(|id| {
+                self.queues.remove(&QueueId(id));
+                self.deleted.insert(QueueId(id), self.file);
+            }),
+            Kind::PutMeta => read_meta(payload).map(|(key, value)| {
+                self.deleted_metas.remove(key);
+                self.metas.insert(key.to_vec(), (value.to_vec(), lsn));
+                self.count(1);
+            }),
+            Kind::DeleteMeta => {
+                self.metas.remove(payload);
+                self.deleted_metas.insert(payload.to_vec(), self.file);
+                Some(())
+            }
+            Kind::Seal => Some(()),
+        }
+        .is_some()
+    }
+
+    fn count(&mut self, n: u64) {
+        if let Some(file) = self.files.last_mut() {
+            file.added += n;
+        }
+    }
+
+    fn batch(&mut self, record: u64, payload: &[u8]) -> Option<()> {
+        let mut placed = std::mem::take(&mut self.placed);
+        let (queues, deleted) = (&mut self.queues, &self.deleted);
+        let mut added = 0;
+        let mut acks = Vec::new();
+        read_batch(
+            payload,
+            &mut placed,
+            |wall, _, message, id, seq| {
+                added += 1;
+                if deleted.contains_key(&id) {
+                    return;
+                }
+                let queue = queues.entry(id).or_default();
+                queue.seq_end = queue.seq_end.max(seq.saturating_add(1));
+                let entry = Ref {
+                    lsn: record + message.offset as u64,
+                    wall: wall.0,
+                    ttl_ms: message.ttl_ms,
+                    size: u32::try_from(message.size).unwrap_or(u32::MAX),
+                    priority: message.priority,
+                };
+                queue.refs.insert(seq, entry);
+            },
+            |id, first, last| acks.push((id, first, last)),
+        )?;
+        self.placed = placed;
+        self.count(added);
+        for (id, first, last) in acks {
+            self.drop_range(id, first, last);
+        }
+        Some(())
+    }
+
+    fn settle(&mut self, payload: &[u8]) -> Option<()> {
+        let mut reader = Reader::new(payload);
+        let id = QueueId(reader.varint()?);
+        read_ranges(&mut reader, |first, last| self.drop_range(id, first, last))
+    }
+
+    fn drop_range(&mut self, id: QueueId, first: u64, last: u64) {
+        if let Some(file) = self.files.last_mut() {
+            file.settled.insert(id);
+        }
+        let Some(queue) = self.queues.get_mut(&id) else {
+            return;
+        };
+        queue.seq_end = queue.seq_end.max(last.saturating_add(1));
+        if first == last {
+            queue.refs.remove(&first);
+            return;
+        }
+        let gone: Vec<u64> = queue.refs.range(first..=last).map(|(&s, _)| s).collect();
+        for seq in gone {
+            queue.refs.remove(&seq);
+        }
+    }
+
+    /// A queue's state: below a seq, only these ranges live.
+    fn live(&mut self, payload: &[u8]) -> Option<()> {
+        let mut reader = Reader::new(payload);
+        let id = QueueId(reader.varint()?);
+        let end = reader.varint()?;
+        let delivered = reader.varint()?;
+        let mut gaps = Vec::new();
+        let mut from = 0;
+        read_ranges(&mut reader, |first, last| {
+            if let Some(before) = first.checked_sub(1)
+                && before >= from
+            {
+                gaps.push((from, before));
+            }
+            from = last.saturating_add(1);
+        })?;
+        if let Some(before) = end.checked_sub(1)
+            && before >= from
+        {
+            gaps.push((from, before));
+        }
+        for (first, last) in gaps {
+            self.drop_range(id, first, last);
+        }
+        if let Some(queue) = self.queues.get_mut(&id) {
+            queue.delivered = queue.delivered.max(delivered);
+        }
+        Some(())
+    }
+
+    fn delivered(&mut self, payload: &[u8]) -> Option<()> {
+        let mut reader = Reader::new(payload);
+        let id = QueueId(reader.varint()?);
+        let seq = reader.varint()?;
+        if let Some(queue) = self.queues.get_mut(&id) {
+            queue.delivered = queue.delivered.max(seq);
+            queue.seq_end = queue.seq_end.max(seq.saturating_add(1));
+        }
+        Some(())
+    }
+
+    /// Turns what was found into queues, and tells the log what lives where.
+    pub(crate) fn finish(self, log: &mut LogState, generation: u64) -> Recovered {
+        for notes in self.files {
+            if let Some(file) = log.files.get_mut(&notes.base) {
+                file.added = notes.added;
+                file.settled = notes.settled;
+            }
+        }
+        log.deleted_queues = self.deleted;
+        log.deleted_metas = self.deleted_metas;
+        for (_, lsn) in self.metas.values() {
+            recount(log, *lsn);
+        }
+        let mut queues = HashMap::default();
+        for (id, found) in self.queues {
+            // References without a queue: its creation was lost with the deletion that made them pointless.
+            let Some((spec, create_lsn)) = found.spec else {
+                continue;
+            };
+            recount(log, create_lsn);
+            let next_seq = found.seq_end.max(generation << SEQ_BITS);
+            let mut queue = Queue::new(id, spec, next_seq, create_lsn);
+            queue.delivered = found.delivered;
+            queue.delivered_logged = found.delivered;
+            for (seq, entry) in found.refs {
+                recount(log, entry.lsn);
+                push(&mut queue, seq, &entry);
+            }
+            queues.insert(id, Cell::new(queue));
+        }
+        (queues, self.metas)
+    }
+}
+
+/// Seqs of one life of the process; the bits above count the lives.
+pub(crate) const SEQ_BITS: u32 = 44;
+
+/// Something was found to live at `lsn`.
+fn recount(log: &mut LogState, lsn: u64) {
+    if let Some(file) = log.file_of(lsn) {
+        file.live += 1;
+    }
+}
+
+fn push(queue: &mut Queue, seq: u64, entry: &Ref) {
+    queue.push(Entry {
+        seq,
+        lsn: entry.lsn,
+        wall: entry.wall,
+        mono: 0,
+        size: entry.size,
+        ttl_ms: queue.ttl_of(entry.ttl_ms),
+        slot: NO_SLOT,
+        attempts: 0,
+        lane: queue.lane_of(entry.priority),
+        redelivered: seq <= queue.delivered,
+    });
+}

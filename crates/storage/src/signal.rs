@@ -1,0 +1,96 @@
+//! How work wakes the background threads.
+//!
+//! Invariants: a signal given before its thread waits is not lost. Without threads nobody waits, so signals cost a
+//! short lock and do nothing.
+
+use parking_lot::{Condvar, Mutex};
+use std::time::Duration;
+
+/// Settles that nothing else carries to the disk wait at most this long.
+const FLUSH: Duration = Duration::from_millis(200);
+
+/// Why a thread woke.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Wake {
+    Work,
+    /// The time for lazy work has come.
+    Flush,
+    Stop,
+}
+
+#[derive(Default)]
+struct State {
+    work: bool,
+    lazy: bool,
+    stop: bool,
+    waiting: usize,
+}
+
+/// Wakes the threads of one job.
+#[derive(Default)]
+pub(crate) struct Signal {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Signal {
+    /// There is work.
+    pub(crate) fn work(&self) {
+        let mut state = self.state.lock();
+        state.work = true;
+        if state.waiting > 0 {
+            self.changed.notify_one();
+        }
+    }
+
+    /// There is work that may wait a while.
+    pub(crate) fn lazy(&self) {
+        let mut state = self.state.lock();
+        if !state.lazy {
+            state.lazy = true;
+            if state.waiting > 0 {
+                self.changed.notify_one();
+            }
+        }
+    }
+
+    /// All threads must end.
+    pub(crate) fn stop(&self) {
+        self.state.lock().stop = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits for any of these.
+    pub(crate) fn wait(&self) -> Wake {
+        let mut state = self.state.lock();
+        loop {
+            if state.stop {
+                return Wake::Stop;
+            }
+            if state.work {
+                state.work = false;
+                return Wake::Work;
+            }
+            state.waiting += 1;
+            let late = if state.lazy {
+                self.changed.wait_for(&mut state, FLUSH).timed_out()
+            } else {
+                self.changed.wait(&mut state);
+                false
+            };
+            state.waiting -= 1;
+            if late && state.lazy && !state.stop {
+                state.lazy = false;
+                return Wake::Flush;
+            }
+        }
+    }
+}
+
+/// One signal a job.
+#[derive(Default)]
+pub(crate) struct Signals {
+    pub(crate) write: Signal,
+    pub(crate) keep: Signal,
+    pub(crate) read: Signal,
+}

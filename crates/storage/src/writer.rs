@@ -1,0 +1,166 @@
+//! Writing and syncing the log.
+//!
+//! Invariants: records are written in the order of their LSN. A file is synced, its seal included, before the first
+//! record of the next is written, so after a crash only the last file with records can have a torn tail. The log
+//! counts as durable up to what was written before a sync began. A failed write (the disk being full aside) or sync
+//! poisons the log: after it nobody knows what is on the disk.
+//!
+//! Two threads run [`Core::sync_step`]: while one syncs, the other writes what arrives and then waits its turn.
+
+use crate::core::{Core, Who};
+use crate::disk::{DiskError, DiskFile};
+use crate::log::Chunk;
+use crate::payload::Record;
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+
+/// Bytes given to the disk in one write.
+const WRITE_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// The log is told which entries were handed out this often.
+const DELIVERED_US: u64 = 200_000;
+
+/// The file being written and what could not be written yet.
+pub(crate) struct Writer {
+    pub(crate) file: Arc<dyn DiskFile>,
+    /// LSN of its first record.
+    pub(crate) base: u64,
+    /// LSN behind the last record written.
+    pub(crate) written: u64,
+    pub(crate) queue: VecDeque<Chunk>,
+}
+
+impl Core {
+    /// Writes everything that waits, without syncing it (but for a file that is left behind).
+    fn write_pending(&self) -> Result<(), DiskError> {
+        let mut writer = self.writer.lock();
+        loop {
+            if writer.queue.is_empty() {
+                let mut log = self.log.lock();
+                writer.queue.extend(log.pending.drain(..));
+            }
+            match writer.queue.front() {
+                None => return Ok(()),
+                Some(Chunk::Record { .. }) => self.write_run(&mut writer)?,
+                Some(&Chunk::Open { number, base, capacity }) => {
+                    self.sync_file(&*writer.file, writer.written)?;
+                    let file = self.open_next(number, base, capacity)?;
+                    if let Some(entry) = self.log.lock().files.get_mut(&base) {
+                        entry.handle = Some(file.clone());
+                    }
+                    writer.file = file;
+                    writer.base = base;
+                    writer.written = base;
+                    writer.queue.pop_front();
+                    self.signals.keep.work();
+                }
+            }
+        }
+    }
+
+    /// Writes the records at the front of the queue with one call.
+    fn write_run(&self, writer: &mut Writer) -> Result<(), DiskError> {
+        let mut count = 0;
+        let mut bytes = 0;
+        let mut start = 0;
+        let mut written = 0;
+        let mut slices = Vec::new();
+        for chunk in &writer.queue {
+            let Chunk::Record { lsn, end, record } = chunk else {
+                break;
+            };
+            if count == 0 {
+                start = *lsn;
+            } else if bytes > WRITE_BYTES_MAX {
+                break;
+            }
+            count += 1;
+            bytes += (end - lsn) as usize;
+            written = *end;
+            slices_of(record, &mut slices);
+        }
+        let offset = start - writer.base + crate::record::FILE_HEADER_BYTES;
+        writer.file.pwritev(&slices, offset)?;
+        drop(slices);
+        writer.written = written;
+        self.counters.written_bytes.fetch_add(bytes as u64, Relaxed);
+        self.log.lock().pending_bytes -= bytes;
+        self.reuse(writer.queue.drain(..count).filter_map(|chunk| match chunk {
+            Chunk::Record { record, .. } => Some(record),
+            Chunk::Open { .. } => None,
+        }));
+        Ok(())
+    }
+
+    /// Syncs a file of which everything up to `written` has been written.
+    fn sync_file(&self, file: &dyn DiskFile, written: u64) -> Result<(), DiskError> {
+        if written <= self.durable_lsn() {
+            return Ok(());
+        }
+        if self.options.confirms_before_sync() {
+            self.advance(written);
+        }
+        let started = self.disk.micros();
+        // A sync that finds the disk full is as final as any other failure: the pages may be gone.
+        file.sync().map_err(|e| match e {
+            DiskError::Full => DiskError::Io("a sync found the disk full".to_owned()),
+            other => other,
+        })?;
+        let took = self.disk.micros().saturating_sub(started);
+        self.counters.syncs.add(took);
+        self.advance(written);
+        Ok(())
+    }
+
+    /// Writes what waits and syncs nothing.
+    #[cfg(feature = "sim")]
+    pub(crate) fn write_step(&self) {
+        let result = self.write_pending();
+        self.note_disk(Who::Writer, &result);
+    }
+
+    /// Writes what waits and syncs if somebody waits for it, or if `flush` says so. Returns whether work is left
+    /// because the disk is full.
+    pub(crate) fn sync_step(&self, flush: bool) -> bool {
+        let result = self.write_and_sync(flush);
+        if result.is_err() || self.full[Who::Writer as usize].load(Acquire) {
+            self.note_disk(Who::Writer, &result);
+        }
+        matches!(result, Err(DiskError::Full))
+    }
+
+    fn write_and_sync(&self, flush: bool) -> Result<(), DiskError> {
+        let now = self.disk.micros();
+        if flush || now.saturating_sub(self.delivered_told_us.load(Relaxed)) > DELIVERED_US {
+            self.delivered_told_us.store(now, Relaxed);
+            self.log_delivered();
+        }
+        self.write_pending()?;
+        if !flush && self.log.lock().wanted <= self.durable_lsn() {
+            return Ok(());
+        }
+        let _role = self.sync_role.lock();
+        self.write_pending()?;
+        let (file, written) = {
+            let writer = self.writer.lock();
+            (writer.file.clone(), writer.written)
+        };
+        if self.log.lock().failed.is_some() {
+            return Ok(());
+        }
+        self.sync_file(&*file, written)
+    }
+}
+
+/// The pieces of a record in the order they lie on the disk.
+fn slices_of<'a>(record: &'a Record, out: &mut Vec<IoSlice<'a>>) {
+    let mut from = 0;
+    for (at, bytes) in &record.shared {
+        out.push(IoSlice::new(&record.buf[from..*at]));
+        out.push(IoSlice::new(bytes));
+        from = *at;
+    }
+    out.push(IoSlice::new(&record.buf[from..]));
+}
