@@ -11,6 +11,9 @@ use crate::source::{Sources, Span};
 use crate::suggest::{nearest, one_of};
 use crate::tree::{Entry, Node, Scalar, Value};
 
+/// Keys listed as alternatives when the right one is known.
+const KEYS_SHOWN_MAX: usize = 10;
+
 /// What all reading shares: the texts, and what was found wrong so far.
 pub(crate) struct Check<'s> {
     pub(crate) sources: &'s Sources,
@@ -29,11 +32,7 @@ pub(crate) struct Place<'p> {
 
 impl std::fmt::Display for Place<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.what.is_empty() {
-            write!(f, "`{}`", self.key)
-        } else {
-            write!(f, "`{}` in {}", self.key, self.what)
-        }
+        if self.what.is_empty() { write!(f, "`{}`", self.key) } else { write!(f, "`{}` in {}", self.key, self.what) }
     }
 }
 
@@ -53,6 +52,9 @@ impl<'s> Check<'s> {
 
     /// Reports a value of the wrong type.
     pub(crate) fn wrong_type(&mut self, node: &Node, place: Place<'_>, expected: &str) {
+        if self.refuse_vault(node, place) {
+            return;
+        }
         let at = match node.value {
             // A whole block underlined would be noise.
             Value::List(_) | Value::Map(_) => Span { end: node.at.start.saturating_add(1), ..node.at },
@@ -67,14 +69,24 @@ impl<'s> Check<'s> {
         self.report(problem);
     }
 
+    /// Refuses a reference to a vault, which may stand in place of any value.
+    fn refuse_vault(&mut self, node: &Node, place: Place<'_>) -> bool {
+        let is_reference = node.text().is_some_and(|text| text.starts_with("{vault://"));
+        if is_reference {
+            let message = format!("{place}: vault references are not supported yet");
+            let problem = Problem::new(node.at, message);
+            self.report(problem.help("write the value itself, or give it in the environment"));
+        }
+        is_reference
+    }
+
     /// A text. Numbers and truth values are not texts: in YAML `no`, `1.10` or `0x1f` mean surprising things.
     pub(crate) fn text<'n>(&mut self, node: &'n Node, place: Place<'_>) -> Option<&'n str> {
         let Value::Scalar(scalar) = &node.value else {
             self.wrong_type(node, place, "text");
             return None;
         };
-        if scalar.text.starts_with("{vault://") {
-            self.report(Problem::new(node.at, format!("{place}: vault references are not supported yet")).help("write the value itself, or give it in the environment"));
+        if self.refuse_vault(node, place) {
             return None;
         }
         if !scalar.quoted && !self.sources.is_variable(node.at.source) && scalar.kind() != "text" {
@@ -161,7 +173,9 @@ impl<'s> Check<'s> {
         match &node.value {
             Value::List(items) => Some(items.as_slice().into()),
             Value::Null => Some(Vec::new().into()),
-            Value::Scalar(scalar) if self.sources.is_variable(node.at.source) => Some(split_commas(node.at, scalar).into()),
+            Value::Scalar(scalar) if self.sources.is_variable(node.at.source) => {
+                Some(split_commas(node.at, scalar).into())
+            }
             _ => {
                 self.wrong_type(node, place, "a list");
                 if let Some(problem) = self.problems.all.last_mut() {
@@ -204,7 +218,8 @@ impl<'s> Check<'s> {
 
 /// The parts of a comma-separated value of an environment variable.
 fn split_commas(at: Span, scalar: &Scalar) -> Vec<Node> {
-    let part = |text: &str| Node { at, value: Value::Scalar(Scalar { text: text.trim().into(), quoted: scalar.quoted }) };
+    let part =
+        |text: &str| Node { at, value: Value::Scalar(Scalar { text: text.trim().into(), quoted: scalar.quoted }) };
     scalar.text.split(',').filter(|text| !text.trim().is_empty()).map(part).collect()
 }
 
@@ -233,7 +248,9 @@ impl<'n, 'w> MapReader<'n, 'w> {
 
     /// The entry under a key. A key without a value counts as absent.
     pub(crate) fn entry(&mut self, key: &'static str) -> Option<&'n Entry> {
-        self.asked.push(key);
+        if !self.asked.contains(&key) {
+            self.asked.push(key);
+        }
         let index = self.entries.iter().position(|entry| &*entry.key == key)?;
         self.used[index].set(true);
         let entry = &self.entries[index];
@@ -275,7 +292,6 @@ impl<'n, 'w> MapReader<'n, 'w> {
             self.missing(check, key, example);
             return None;
         }
-        self.asked.pop();
         self.get(check, key, read)
     }
 
@@ -287,17 +303,27 @@ impl<'n, 'w> MapReader<'n, 'w> {
             self.used[index].set(true);
             let entry = &self.entries[index];
             if !entry.value.is_empty() {
-                let message = if self.what.is_empty() { format!("`{key}` is not supported yet") } else { format!("`{key}` in {} is not supported yet", self.what) };
+                let message = if self.what.is_empty() {
+                    format!("`{key}` is not supported yet")
+                } else {
+                    format!("`{key}` in {} is not supported yet", self.what)
+                };
                 check.report(Problem::new(entry.key_at, message));
             }
         }
     }
 
+    /// Whether a key is left that nobody asked for so far: then what seems missing is probably misspelt.
+    pub(crate) fn has_unknown(&self) -> bool {
+        self.used.iter().any(|used| !used.get())
+    }
+
     /// Accepts keys whose value has no meaning here.
     pub(crate) fn ignore(&mut self, keys: &[&'static str]) {
         for key in keys {
-            self.entry(key);
-            self.asked.pop();
+            if let Some(index) = self.entries.iter().position(|entry| &*entry.key == *key) {
+                self.used[index].set(true);
+            }
         }
     }
 
@@ -311,10 +337,16 @@ impl<'n, 'w> MapReader<'n, 'w> {
             if near.is_some_and(|near| self.secret_keys.contains(&near)) {
                 check.secrets.push(entry.value.at);
             }
-            let message = if self.what.is_empty() { format!("unknown key `{}`", entry.key) } else { format!("unknown key `{}` in {}", entry.key, self.what) };
-            let mut known = self.asked.clone();
-            known.dedup();
-            let problem = Problem::new(entry.key_at, message).expected(one_of(&known));
+            let message = if self.what.is_empty() {
+                format!("unknown key `{}`", entry.key)
+            } else {
+                format!("unknown key `{}` in {}", entry.key, self.what)
+            };
+            let mut problem = Problem::new(entry.key_at, message);
+            // A long list of all keys beside the right one would hide it.
+            if near.is_none() || self.asked.len() <= KEYS_SHOWN_MAX {
+                problem = problem.expected(one_of(&self.asked));
+            }
             check.report(problem.maybe_help(near.map(|near| format!("did you mean `{near}`?"))));
         }
     }

@@ -76,7 +76,8 @@ fn snippet(at: Span, sources: &Sources, secrets: &[Span]) -> Snippet {
     let last = (first + LINE_SHOWN_MAX).min(chars.len());
     for &(i, c) in &chars[first..last] {
         let offset = line_start + i;
-        let hidden = secrets.iter().any(|s| s.source == at.source && (s.start as usize..s.end as usize).contains(&offset));
+        let hidden =
+            secrets.iter().any(|s| s.source == at.source && (s.start as usize..s.end as usize).contains(&offset));
         shown.line.push(match c {
             _ if hidden => '*',
             '\t' => ' ',

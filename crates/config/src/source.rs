@@ -76,7 +76,9 @@ impl Sources {
     /// What a relative path written in this source is relative to.
     pub(crate) fn directory(&self, id: SourceId) -> &Path {
         match &self.get(id).origin {
-            Origin::File { directory, .. } | Origin::Variable { directory, .. } | Origin::Defaults { directory } => directory,
+            Origin::File { directory, .. } | Origin::Variable { directory, .. } | Origin::Defaults { directory } => {
+                directory
+            }
         }
     }
 
@@ -94,7 +96,10 @@ impl Sources {
         let start = floor_boundary(text, span.start as usize);
         let before = &text[..start];
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        LineColumn { line: before.bytes().filter(|&b| b == b'\n').count() + 1, column: before[line_start..].chars().count() + 1 }
+        LineColumn {
+            line: before.bytes().filter(|&b| b == b'\n').count() + 1,
+            column: before[line_start..].chars().count() + 1,
+        }
     }
 
     /// The line a span starts on, without its end, and the byte offset at which it begins.

@@ -5,8 +5,8 @@ pub(crate) fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>)
     let wrong = wrong.to_ascii_lowercase();
     let allowed = match wrong.chars().count() {
         0..=2 => 0,
-        3..=5 => 1,
-        6..=8 => 2,
+        3..=4 => 1,
+        5..=8 => 2,
         _ => 3,
     };
     known
@@ -24,10 +24,7 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 /// `did you mean `x`?`
-pub(crate) fn did_you_mean<'a>(
-    wrong: &str,
-    known: impl IntoIterator<Item = &'a str>,
-) -> Option<String> {
+pub(crate) fn did_you_mean<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     nearest(wrong, known).map(|word| format!("did you mean `{word}`?"))
 }
 

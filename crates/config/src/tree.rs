@@ -52,6 +52,21 @@ impl Node {
         }
     }
 
+    /// Where a key of this map stands; the map itself if it has no such key.
+    pub(crate) fn at_key(&self, key: &str) -> Span {
+        match &self.value {
+            Value::Map(entries) => {
+                entries.iter().find(|entry| &*entry.key == key).map_or(self.at, |entry| entry.key_at)
+            }
+            _ => self.at,
+        }
+    }
+
+    /// Where the value of a key of this map stands; the map itself if it has no such key.
+    pub(crate) fn at_value(&self, key: &str) -> Span {
+        self.get(key).map_or(self.at, |node| node.at)
+    }
+
     /// The text of a scalar.
     pub(crate) fn text(&self) -> Option<&str> {
         match &self.value {

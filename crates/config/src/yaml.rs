@@ -93,7 +93,16 @@ struct Builder<'t, 'p> {
 
 impl<'t, 'p> Builder<'t, 'p> {
     fn new(source: SourceId, text: &'t str, problems: &'p mut Problems) -> Self {
-        Builder { source, text, problems, open: Vec::new(), root: None, nodes: 0, anchors: HashMap::new(), documents: 0 }
+        Builder {
+            source,
+            text,
+            problems,
+            open: Vec::new(),
+            root: None,
+            nodes: 0,
+            anchors: HashMap::new(),
+            documents: 0,
+        }
     }
 
     /// Takes one event. `false` ends the parse.
@@ -103,7 +112,8 @@ impl<'t, 'p> Builder<'t, 'p> {
             Event::DocumentStart(..) => {
                 self.documents += 1;
                 if self.documents > 1 {
-                    let problem = Problem::new(at, "a second YAML document starts here").expected("one document in a configuration");
+                    let problem = Problem::new(at, "a second YAML document starts here")
+                        .expected("one document in a configuration");
                     self.problems.push(problem.help("remove the `---` line, or move the rest to its own file"));
                     return Ok(false);
                 }
@@ -130,7 +140,8 @@ impl<'t, 'p> Builder<'t, 'p> {
     }
 
     fn span(&self, span: granit_parser::Span) -> Span {
-        let offset = |marker: granit_parser::Marker| u32::try_from(marker.byte_offset().unwrap_or(0)).unwrap_or(u32::MAX);
+        let offset =
+            |marker: granit_parser::Marker| u32::try_from(marker.byte_offset().unwrap_or(0)).unwrap_or(u32::MAX);
         let (start, end) = (offset(span.start), offset(span.end));
         Span { source: self.source, start, end: end.max(start) }
     }
@@ -181,7 +192,9 @@ impl<'t, 'p> Builder<'t, 'p> {
                     self.merge(entries, item);
                 }
             }
-            _ => self.problems.push(Problem::new(merge.at, "`<<` needs a map, or a list of maps").expected("an alias such as `<<: *base`")),
+            _ => self.problems.push(
+                Problem::new(merge.at, "`<<` needs a map, or a list of maps").expected("an alias such as `<<: *base`"),
+            ),
         }
     }
 
@@ -191,7 +204,10 @@ impl<'t, 'p> Builder<'t, 'p> {
         };
         let size = *size;
         if self.open.len() + size.height > DEPTH_MAX {
-            return Err(Problem::new(at, format!("with this alias, lists and maps are nested more than {DEPTH_MAX} deep")));
+            return Err(Problem::new(
+                at,
+                format!("with this alias, lists and maps are nested more than {DEPTH_MAX} deep"),
+            ));
         }
         // Counted before it is copied: aliases of aliases grow exponentially.
         if self.nodes + size.nodes > NODES_MAX {

@@ -1,0 +1,263 @@
+//! From a path and an environment to settings: read, parse, overlay, check everything, resolve.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use ::plugin::Registry;
+
+use crate::definitions;
+use crate::entities::{self, QueueUse};
+use crate::env;
+use crate::listen::{self, io_words};
+use crate::problem::{Errors, Problem, Problems, Warning};
+use crate::reader::{Check, MapReader, Place};
+use crate::settings::{Broker, DEFAULT_USER, Settings};
+use crate::source::{Origin, Sources, Span};
+use crate::subscriptions;
+use crate::suggest::did_you_mean;
+use crate::tree::Node;
+use crate::yaml;
+use model::definitions::{Definitions, PasswordDef};
+
+/// The file that is read when none is named.
+pub const DEFAULT_FILE: &str = "sluicegate.yaml";
+
+/// Keys of ours at the top level.
+const OWN_KEYS: [&str; 6] = ["listen", "storage", "limits", "broker", "subscriptions", "telemetry"];
+/// Keys of ours that are planned.
+const OWN_NOT_YET: [&str; 1] = ["cluster"];
+/// Keys about the file itself.
+const META_KEYS: [&str; 3] = ["_format_version", "_transform", "_comment"];
+
+/// A configuration that is right.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What it says.
+    pub settings: Settings,
+    /// What is right but probably not meant.
+    pub warnings: Vec<Warning>,
+}
+
+/// The file to read when the user names none: `./sluicegate.yaml` if there is one.
+#[must_use]
+pub fn default_file(cwd: &Path) -> Option<PathBuf> {
+    cwd.join(DEFAULT_FILE).exists().then(|| PathBuf::from(DEFAULT_FILE))
+}
+
+/// Reads a configuration: the file, if one is named, and over it the variables that begin with `SLUICEGATE_`.
+///
+/// Relative paths in a file are relative to that file's directory; in a variable, and without a file, to `cwd`.
+///
+/// # Errors
+/// Every mistake found in the file, the definitions file and the variables, in that order.
+pub fn load(
+    path: Option<&Path>,
+    env: impl IntoIterator<Item = (String, String)>,
+    cwd: &Path,
+    registry: &Registry,
+) -> Result<Loaded, Errors> {
+    match path {
+        None => load_text(None, String::new(), env, cwd, registry),
+        Some(path) => {
+            let full = cwd.join(path);
+            let text = read_file(&full).map_err(|error| {
+                let help =
+                    (error.kind() == std::io::ErrorKind::NotFound).then(|| format!("looked for {}", full.display()));
+                Errors::unreadable(path.display().to_string(), format!("cannot be read: {}", io_words(&error)), help)
+            })?;
+            load_text(Some(path), text, env, cwd, registry)
+        }
+    }
+}
+
+/// The same for a text that was read already; `path` is what it is called.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_text(
+    path: Option<&Path>,
+    text: String,
+    env: impl IntoIterator<Item = (String, String)>,
+    cwd: &Path,
+    registry: &Registry,
+) -> Result<Loaded, Errors> {
+    let mut sources = Sources::default();
+    let mut problems = Problems::default();
+    let origin = match path {
+        Some(path) => {
+            let directory = cwd.join(path).parent().map_or_else(|| cwd.to_owned(), Path::to_owned);
+            Origin::File { shown: path.display().to_string(), directory }
+        }
+        None => Origin::Defaults { directory: cwd.to_owned() },
+    };
+    let main = sources.add(origin, text);
+    let parsed = yaml::parse(main, &sources.get(main).text, &mut problems);
+    let readable = parsed.is_some();
+    let mut root = parsed.unwrap_or_else(|| Node::empty_map(Span::whole(main)));
+    let known: Vec<&str> = OWN_KEYS.iter().chain(&entities::KEYS).chain(&META_KEYS).copied().collect();
+    for variable in env::ours(env) {
+        env::apply(&mut root, variable, &known, cwd, &mut sources, &mut problems);
+    }
+    let definitions_file = definitions_file(&root, &mut sources, &mut problems);
+    let mut check = Check::new(&sources, problems);
+    let settings = if readable {
+        settings(&mut check, &root, definitions_file.as_ref(), registry)
+    } else {
+        // After a syntax error everything would be "missing".
+        Settings::default()
+    };
+    let Check { problems, warnings, secrets, .. } = check;
+    if problems.all.is_empty() {
+        Ok(Loaded { settings, warnings })
+    } else {
+        Err(Errors::resolve(problems.all, &sources, &secrets))
+    }
+}
+
+/// Reads a bounded UTF-8 text.
+fn read_file(path: &Path) -> std::io::Result<String> {
+    let file = File::open(path)?;
+    if file.metadata()?.is_dir() {
+        return Err(std::io::Error::other("it is a directory"));
+    }
+    let mut bytes = Vec::new();
+    // One byte more than allowed, so that the parser can say how it is too long.
+    file.take(yaml::TEXT_SIZE_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let line = error.as_bytes()[..valid].iter().filter(|&&b| b == b'\n').count() + 1;
+        std::io::Error::other(format!("it is not UTF-8 text (line {line})"))
+    })
+}
+
+/// A definitions file, parsed; or why there is none.
+fn definitions_file(root: &Node, sources: &mut Sources, problems: &mut Problems) -> Option<Node> {
+    let node = root.get("broker")?.get("definitions_file")?;
+    let text = node.text().filter(|text| !text.is_empty() && !text.contains('\0'))?;
+    let path = sources.directory(node.at.source).join(text);
+    match read_file(&path) {
+        Ok(content) => {
+            let directory = path.parent().map(Path::to_owned).unwrap_or_default();
+            let source = sources.add(Origin::File { shown: text.to_owned(), directory }, content);
+            let parsed = yaml::parse(source, &sources.get(source).text, problems);
+            Some(parsed.unwrap_or_else(|| Node::empty_map(Span::whole(source))))
+        }
+        Err(error) => {
+            problems.push(Problem::new(node.at, format!("{} cannot be read: {}", path.display(), io_words(&error))));
+            None
+        }
+    }
+}
+
+/// Everything, from the tree.
+fn settings(check: &mut Check<'_>, root: &Node, definitions_file: Option<&Node>, registry: &Registry) -> Settings {
+    let mut settings = Settings::default();
+    let Some(mut map) = check.map(root, "a configuration") else { return settings };
+    map.what = "";
+    let is_file = matches!(check.sources.get(root.at.source).origin, Origin::File { .. });
+    meta(check, &mut map, root, is_file);
+    let nothing = Node::empty_map(root.at);
+    let section = |map: &mut MapReader<'_, '_>, key| {
+        map.entry(key).is_some().then(|| root.get(key)).flatten().unwrap_or(&nothing)
+    };
+    let (listen, placed) = listen::listen(check, section(&mut map, "listen"));
+    settings.listen = listen;
+    settings.storage = listen::storage(check, section(&mut map, "storage"));
+    settings.limits = listen::limits(check, section(&mut map, "limits"));
+    settings.telemetry = listen::telemetry(check, section(&mut map, "telemetry"));
+    let (entities, mut uses) = entities::read(check, &mut map, registry);
+    settings.entities = entities;
+    if let Some(entry) = map.entry("subscriptions") {
+        let place = Place { key: "subscriptions", what: "" };
+        settings.subscriptions = subscriptions::subscriptions(check, &entry.value, place, &mut uses);
+    }
+    settings.broker = broker(check, section(&mut map, "broker"), definitions_file, &uses);
+    map.not_yet(check, &OWN_NOT_YET);
+    map.finish(check);
+    let definitions = &settings.broker.definitions;
+    queue_uses(check, definitions, &uses);
+    listen::require_credentials(check, &placed, has_administrator(definitions));
+    settings
+}
+
+/// What Kong's format says about the file itself.
+fn meta(check: &mut Check<'_>, map: &mut MapReader<'_, '_>, root: &Node, is_file: bool) {
+    let version = map.entry("_format_version").and_then(|entry| entry.value.text().map(|text| (text, entry.value.at)));
+    match version {
+        Some(("3.0", _)) => {}
+        Some((old @ ("1.1" | "2.1"), at)) => {
+            let problem = Problem::new(at, format!("`_format_version` {old} is not supported yet")).expected("\"3.0\"");
+            check.report(
+                problem.help("`deck file convert --from kong-gateway-2.x --to kong-gateway-3.x` brings a file to 3.0"),
+            );
+        }
+        Some((other, at)) => {
+            check.report(Problem::new(at, format!("there is no `_format_version` {other}")).expected("\"3.0\""))
+        }
+        None if is_file && entities::KEYS.iter().any(|key| root.get(key).is_some()) => {
+            let problem = Problem::new(map.at(), "`_format_version` is missing").expected("`_format_version: \"3.0\"`");
+            check.report(problem.help("put it on the first line"));
+        }
+        None => {}
+    }
+    map.get(check, "_transform", Check::bool);
+    map.ignore(&["_comment", "_ignore"]);
+    if let Some(entry) = map.entry("_workspace") {
+        if entry.value.text() != Some("default") {
+            check.report(
+                Problem::new(entry.key_at, "workspaces are not supported yet")
+                    .expected("`_workspace: default`, or leave it out"),
+            );
+        }
+    }
+    map.not_yet(check, &["_info", "_konnect", "_plugin_configs"]);
+}
+
+fn broker(check: &mut Check<'_>, node: &Node, file: Option<&Node>, uses: &[QueueUse]) -> Broker {
+    let Some(mut map) = check.map(node, "`broker`") else { return Broker::default() };
+    let inline = map.entry("definitions").map(|entry| &entry.value);
+    map.get(check, "definitions_file", listen::path);
+    map.not_yet(check, &["engine", "plugins"]);
+    map.finish(check);
+    let declared =
+        uses.iter().flat_map(|used| used.queues.iter().map(|queue| (used.vhost.clone(), queue.clone()))).collect();
+    if inline.is_some() && node.get("definitions_file").is_some_and(|node| !node.is_empty()) {
+        let problem =
+            Problem::new(node.at_key("definitions_file"), "`broker` has both `definitions` and `definitions_file`");
+        check.report(problem.help("keep one of the two").related(node.at_key("definitions"), "`definitions` is"));
+    }
+    let empty = Node::empty_map(node.at);
+    let definitions = definitions::definitions(check, inline.or(file).unwrap_or(&empty), &declared);
+    Broker { definitions }
+}
+
+/// Services and subscriptions act as users in vhosts that the broker must have.
+fn queue_uses(check: &mut Check<'_>, definitions: &Definitions, uses: &[QueueUse]) {
+    for used in uses {
+        if !definitions.vhosts.iter().any(|vhost| vhost.name == used.vhost) {
+            let known = definitions.vhosts.iter().map(|vhost| vhost.name.as_str());
+            let problem = Problem::new(used.vhost_at, format!("there is no vhost `{}`", used.vhost));
+            let help = did_you_mean(&used.vhost, known)
+                .unwrap_or_else(|| String::from("add it to `broker.definitions.vhosts`"));
+            check.report(problem.help(help));
+        }
+        if !definitions.users.iter().any(|user| user.name == used.user) {
+            let known: Vec<&str> = definitions.users.iter().map(|user| user.name.as_str()).collect();
+            let problem =
+                Problem::new(used.user_at, format!("there is no user `{}` to publish and consume as", used.user));
+            let help = did_you_mean(&used.user, known.iter().copied())
+                .or_else(|| known.first().map(|name| format!("say `user: {name}`")));
+            check.report(problem.maybe_help(help));
+        }
+    }
+}
+
+/// Whether somebody can sign in from another machine.
+fn has_administrator(definitions: &Definitions) -> bool {
+    definitions.users.iter().any(|user| {
+        user.name != DEFAULT_USER
+            && user.password != PasswordDef::None
+            && user.tags.iter().any(|tag| tag == "administrator")
+    })
+}

@@ -1,0 +1,235 @@
+//! The resolved configuration: plain data with every default filled in and every reference resolved.
+//!
+//! Nothing here can be wrong by itself: a `Settings` only comes out of `load` (or `Default`).
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bridge::subscription::SubscriptionSettings;
+use gateway::entity::Entities;
+use model::definitions::{Definitions, PasswordDef, PermissionDef, UserDef, VhostDef};
+use model::limits::MESSAGE_BYTES_MAX;
+
+/// Everything the program is told.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Where it listens.
+    pub listen: Listen,
+    /// Where it keeps its data.
+    pub storage: Storage,
+    /// What it may use and how long it waits.
+    pub limits: Limits,
+    /// What the broker has.
+    pub broker: Broker,
+    /// What the gateway serves.
+    pub entities: Entities,
+    /// Queues that are pushed to HTTP services; names are unique.
+    pub subscriptions: Vec<SubscriptionSettings>,
+    /// What it tells about itself.
+    pub telemetry: Telemetry,
+}
+
+/// The listeners by what they speak. Addresses do not collide (port 0 never does).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// HTTP for API traffic. Default `127.0.0.1:8000`.
+    pub http: Vec<Listener>,
+    /// HTTP over TLS for API traffic; each has `tls`. Default none.
+    pub https: Vec<Listener>,
+    /// AMQP 0-9-1; `amqps` where `tls` is given. Default `127.0.0.1:5672`.
+    pub amqp: Vec<Listener>,
+    /// The Admin API and metrics. Default `127.0.0.1:8001`.
+    pub admin: Vec<Listener>,
+    /// The management API and the page for people. Default `127.0.0.1:15672`.
+    pub management: Vec<Listener>,
+}
+
+/// One address to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// The address; port 0 lets the system choose.
+    pub address: SocketAddr,
+    /// Speak TLS.
+    pub tls: Option<TlsFiles>,
+}
+
+/// Files in PEM; they existed when the configuration was checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate chain, the server's own first.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// With it clients must show a certificate that this signed.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// Who may use an admin or management listener. Whoever serves one must enforce it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Anyone on this machine; the listener is on loopback, and `Host` and `Origin` must be checked.
+    Loopback,
+    /// TLS clients with a certificate that `client_ca` signed.
+    ClientCertificate,
+    /// Users of the broker with the tag `administrator`, by basic authentication. `guest` is not one of them here.
+    Administrators,
+}
+
+impl Listener {
+    fn loopback(port: u16) -> Self {
+        Listener { address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port), tls: None }
+    }
+
+    /// The rule for admin and management listeners: off loopback nobody gets in without credentials.
+    #[must_use]
+    pub fn access(&self) -> Access {
+        match &self.tls {
+            _ if self.address.ip().is_loopback() => Access::Loopback,
+            Some(TlsFiles { client_ca: Some(_), .. }) => Access::ClientCertificate,
+            _ => Access::Administrators,
+        }
+    }
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Listen {
+            http: vec![Listener::loopback(8000)],
+            https: Vec::new(),
+            amqp: vec![Listener::loopback(5672)],
+            admin: vec![Listener::loopback(8001)],
+            management: vec![Listener::loopback(15672)],
+        }
+    }
+}
+
+/// Where data is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Storage {
+    /// The data directory; created if absent. Default `./sluicegate-data`.
+    pub path: PathBuf,
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Storage { path: PathBuf::from("sluicegate-data") }
+    }
+}
+
+/// What the program may use and how long it waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of messages kept in memory; what is above lives on disk. Default 64 MiB, at least 1 MiB.
+    pub memory_max: usize,
+    /// Bytes of one message body. Default and largest 128 MiB.
+    pub message_size_max: usize,
+    /// Time for work in flight to finish after SIGTERM. Default 10 s.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { memory_max: 64 << 20, message_size_max: MESSAGE_BYTES_MAX, drain_timeout: Duration::from_secs(10) }
+    }
+}
+
+/// What the broker has.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Broker {
+    /// Always has the vhost `/`; has `guest` when the configuration names no user.
+    pub definitions: Definitions,
+}
+
+impl Default for Broker {
+    fn default() -> Self {
+        Broker { definitions: with_built_ins(Definitions::default()) }
+    }
+}
+
+/// The vhost that always exists.
+pub(crate) const DEFAULT_VHOST: &str = "/";
+/// The user of a broker that was given none; works on loopback only.
+pub(crate) const DEFAULT_USER: &str = "guest";
+
+/// Adds what every broker has: the vhost `/`, and guest/guest where no user is named.
+pub(crate) fn with_built_ins(mut definitions: Definitions) -> Definitions {
+    if !definitions.vhosts.iter().any(|vhost| vhost.name == DEFAULT_VHOST) {
+        definitions.vhosts.insert(0, VhostDef { name: DEFAULT_VHOST.to_owned() });
+    }
+    if definitions.users.is_empty() {
+        let password = PasswordDef::Plain(model::Secret::new(DEFAULT_USER.to_owned()));
+        definitions.users.push(UserDef {
+            name: DEFAULT_USER.to_owned(),
+            password,
+            tags: vec!["administrator".to_owned()],
+        });
+        for vhost in &definitions.vhosts {
+            let all = || String::from(".*");
+            definitions.permissions.push(PermissionDef {
+                user: DEFAULT_USER.to_owned(),
+                vhost: vhost.name.clone(),
+                configure: all(),
+                write: all(),
+                read: all(),
+            });
+        }
+    }
+    definitions
+}
+
+/// What the program tells about itself.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Telemetry {
+    /// Its logs.
+    pub log: Log,
+}
+
+/// Logs on stderr.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// The least severe that is written. Default `info`.
+    pub level: LogLevel,
+    /// How a line looks. Default `text`.
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Log { level: LogLevel::Info, format: LogFormat::Text }
+    }
+}
+
+/// Severities of logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl LogLevel {
+    /// The word, as `tracing` spells it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines: one JSON object a line.
+    Json,
+}
