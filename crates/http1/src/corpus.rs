@@ -32,11 +32,7 @@ pub struct Case {
 }
 
 const fn refuse(name: &'static str, status: u16, raw: &'static [u8]) -> Case {
-    Case {
-        name,
-        raw,
-        verdict: Verdict::Refuse(status),
-    }
+    Case { name, raw, verdict: Verdict::Refuse(status) }
 }
 
 const fn accept(
@@ -45,31 +41,12 @@ const fn accept(
     body: &'static [u8],
     raw: &'static [u8],
 ) -> Case {
-    Case {
-        name,
-        raw,
-        verdict: Verdict::Accept {
-            method,
-            target,
-            body,
-        },
-    }
+    Case { name, raw, verdict: Verdict::Accept { method, target, body } }
 }
 
 /// All cases.
-pub const CASES: &[&[Case]] = &[
-    LENGTH_AND_ENCODING,
-    LENGTH,
-    ENCODING,
-    CHUNKS,
-    LINES,
-    HOST,
-    TARGET,
-    START_LINE,
-    FIELDS,
-    TRAILERS,
-    ACCEPTED,
-];
+pub const CASES: &[&[Case]] =
+    &[LENGTH_AND_ENCODING, LENGTH, ENCODING, CHUNKS, LINES, HOST, TARGET, START_LINE, FIELDS, TRAILERS, ACCEPTED];
 
 /// All cases in order.
 pub fn cases() -> impl Iterator<Item = &'static Case> {
@@ -90,7 +67,11 @@ const LENGTH_AND_ENCODING: &[Case] = &[
 ];
 
 const LENGTH: &[Case] = &[
-    refuse("cl_twice_different", 400, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd"),
+    refuse(
+        "cl_twice_different",
+        400,
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
+    ),
     refuse("cl_twice_equal", 400, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc"),
     refuse("cl_list_equal", 400, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3, 3\r\n\r\nabc"),
     refuse("cl_list_different", 400, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3,4\r\n\r\nabcd"),
@@ -113,12 +94,32 @@ const LENGTH: &[Case] = &[
 ];
 
 const ENCODING: &[Case] = &[
-    refuse("te_twice", 400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
-    refuse("te_chunked_identity_fields", 400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n"),
-    refuse("te_chunked_identity", 400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n"),
-    refuse("te_identity_chunked", 400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity, chunked\r\n\r\n0\r\n\r\n"),
+    refuse(
+        "te_twice",
+        400,
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ),
+    refuse(
+        "te_chunked_identity_fields",
+        400,
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n",
+    ),
+    refuse(
+        "te_chunked_identity",
+        400,
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+    ),
+    refuse(
+        "te_identity_chunked",
+        400,
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity, chunked\r\n\r\n0\r\n\r\n",
+    ),
     refuse("te_gzip_chunked", 400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
-    refuse("te_chunked_chunked", 400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n"),
+    refuse(
+        "te_chunked_chunked",
+        400,
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+    ),
     refuse("te_identity", 400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\n\r\n"),
     refuse("te_xchunked", 400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"),
     refuse("te_chunkedx", 400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunkedx\r\n\r\n0\r\n\r\n"),
@@ -139,31 +140,131 @@ const ENCODING: &[Case] = &[
 ];
 
 const CHUNKS: &[Case] = &[
-    refuse("chunk_size_plus", 400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n+3\r\nabc\r\n0\r\n\r\n"),
-    refuse("chunk_size_minus", 400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n-3\r\nabc\r\n0\r\n\r\n"),
-    refuse("chunk_size_0x", 400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0x3\r\nabc\r\n0\r\n\r\n"),
-    refuse("chunk_size_blank", 400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\r\nabc\r\n0\r\n\r\n"),
-    refuse("chunk_size_leading_space", 400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n 3\r\nabc\r\n0\r\n\r\n"),
-    refuse("chunk_size_trailing_space", 400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3 \r\nabc\r\n0\r\n\r\n"),
-    refuse("chunk_size_not_hex", 400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3g\r\nabc\r\n0\r\n\r\n"),
-    refuse("chunk_size_underscore", 400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0_3\r\nabc\r\n0\r\n\r\n"),
-    refuse("chunk_size_overflow_u64", 400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n10000000000000003\r\nabc\r\n0\r\n\r\n"),
-    refuse("chunk_size_overflow_i64", 400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n8000000000000000\r\nabc\r\n0\r\n\r\n"),
-    refuse("chunk_size_many_zeros", 400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n00000000000000003\r\nabc\r\n0\r\n\r\n"),
-    refuse("chunk_size_nul", 400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\x00\r\nabc\r\n0\r\n\r\n"),
-    refuse("chunk_size_only_extension", 400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n;a=b\r\nabc\r\n0\r\n\r\n"),
-    refuse("chunk_size_bare_lf", 400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\nabc\r\n0\r\n\r\n"),
-    refuse("chunk_size_bare_cr", 400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\rabc\r\n0\r\n\r\n"),
-    refuse("chunk_size_cr_cr_lf", 400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\r\nabc\r\n0\r\n\r\n"),
-    refuse("chunk_extension_bare_lf", 400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3;\nabc\r\n0\r\n\r\n"),
-    refuse("chunk_extension_control", 400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3;a=\x01\r\nabc\r\n0\r\n\r\n"),
-    refuse("chunk_extension_nul", 400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3;\x00\r\nabc\r\n0\r\n\r\n"),
-    refuse("chunk_extension_bare_cr", 400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3;a\rb\r\nabc\r\n0\r\n\r\n"),
-    refuse("chunk_data_too_long", 400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n"),
-    refuse("chunk_data_bare_lf", 400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\n0\r\n\r\n"),
-    refuse("chunk_data_no_ending", 400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc0\r\n\r\n"),
-    refuse("chunk_last_bare_lf", 400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\n\n"),
-    refuse("chunk_end_bare_lf", 400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\n"),
+    refuse(
+        "chunk_size_plus",
+        400,
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n+3\r\nabc\r\n0\r\n\r\n",
+    ),
+    refuse(
+        "chunk_size_minus",
+        400,
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n-3\r\nabc\r\n0\r\n\r\n",
+    ),
+    refuse(
+        "chunk_size_0x",
+        400,
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0x3\r\nabc\r\n0\r\n\r\n",
+    ),
+    refuse(
+        "chunk_size_blank",
+        400,
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\r\nabc\r\n0\r\n\r\n",
+    ),
+    refuse(
+        "chunk_size_leading_space",
+        400,
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n 3\r\nabc\r\n0\r\n\r\n",
+    ),
+    refuse(
+        "chunk_size_trailing_space",
+        400,
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3 \r\nabc\r\n0\r\n\r\n",
+    ),
+    refuse(
+        "chunk_size_not_hex",
+        400,
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3g\r\nabc\r\n0\r\n\r\n",
+    ),
+    refuse(
+        "chunk_size_underscore",
+        400,
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0_3\r\nabc\r\n0\r\n\r\n",
+    ),
+    refuse(
+        "chunk_size_overflow_u64",
+        400,
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n10000000000000003\r\nabc\r\n0\r\n\r\n",
+    ),
+    refuse(
+        "chunk_size_overflow_i64",
+        400,
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n8000000000000000\r\nabc\r\n0\r\n\r\n",
+    ),
+    refuse(
+        "chunk_size_many_zeros",
+        400,
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n00000000000000003\r\nabc\r\n0\r\n\r\n",
+    ),
+    refuse(
+        "chunk_size_nul",
+        400,
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\x00\r\nabc\r\n0\r\n\r\n",
+    ),
+    refuse(
+        "chunk_size_only_extension",
+        400,
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n;a=b\r\nabc\r\n0\r\n\r\n",
+    ),
+    refuse(
+        "chunk_size_bare_lf",
+        400,
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\nabc\r\n0\r\n\r\n",
+    ),
+    refuse(
+        "chunk_size_bare_cr",
+        400,
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\rabc\r\n0\r\n\r\n",
+    ),
+    refuse(
+        "chunk_size_cr_cr_lf",
+        400,
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\r\nabc\r\n0\r\n\r\n",
+    ),
+    refuse(
+        "chunk_extension_bare_lf",
+        400,
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3;\nabc\r\n0\r\n\r\n",
+    ),
+    refuse(
+        "chunk_extension_control",
+        400,
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3;a=\x01\r\nabc\r\n0\r\n\r\n",
+    ),
+    refuse(
+        "chunk_extension_nul",
+        400,
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3;\x00\r\nabc\r\n0\r\n\r\n",
+    ),
+    refuse(
+        "chunk_extension_bare_cr",
+        400,
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3;a\rb\r\nabc\r\n0\r\n\r\n",
+    ),
+    refuse(
+        "chunk_data_too_long",
+        400,
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n",
+    ),
+    refuse(
+        "chunk_data_bare_lf",
+        400,
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\n0\r\n\r\n",
+    ),
+    refuse(
+        "chunk_data_no_ending",
+        400,
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc0\r\n\r\n",
+    ),
+    refuse(
+        "chunk_last_bare_lf",
+        400,
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\n\n",
+    ),
+    refuse(
+        "chunk_end_bare_lf",
+        400,
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\n",
+    ),
 ];
 
 const LINES: &[Case] = &[
@@ -263,14 +364,42 @@ const FIELDS: &[Case] = &[
 ];
 
 const TRAILERS: &[Case] = &[
-    refuse("trailer_content_length", 400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nContent-Length: 3\r\n\r\n"),
-    refuse("trailer_transfer_encoding", 400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nTransfer-Encoding: chunked\r\n\r\n"),
-    refuse("trailer_host", 400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nHost: b\r\n\r\n"),
-    refuse("trailer_authorization", 400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nAuthorization: Basic eDp5\r\n\r\n"),
-    refuse("trailer_connection", 400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nConnection: close\r\n\r\n"),
+    refuse(
+        "trailer_content_length",
+        400,
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nContent-Length: 3\r\n\r\n",
+    ),
+    refuse(
+        "trailer_transfer_encoding",
+        400,
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ),
+    refuse(
+        "trailer_host",
+        400,
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nHost: b\r\n\r\n",
+    ),
+    refuse(
+        "trailer_authorization",
+        400,
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nAuthorization: Basic eDp5\r\n\r\n",
+    ),
+    refuse(
+        "trailer_connection",
+        400,
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nConnection: close\r\n\r\n",
+    ),
     refuse("trailer_no_colon", 400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX\r\n\r\n"),
-    refuse("trailer_space_before_colon", 400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX : y\r\n\r\n"),
-    refuse("trailer_folded", 400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: y\r\n z\r\n\r\n"),
+    refuse(
+        "trailer_space_before_colon",
+        400,
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX : y\r\n\r\n",
+    ),
+    refuse(
+        "trailer_folded",
+        400,
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: y\r\n z\r\n\r\n",
+    ),
     refuse("trailer_bare_lf", 400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: y\n\r\n"),
     refuse("trailer_nul", 400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: \x00\r\n\r\n"),
 ];
@@ -291,17 +420,67 @@ const ACCEPTED: &[Case] = &[
     accept("extension_method", ("PROPFIND", "/"), b"", b"PROPFIND / HTTP/1.1\r\nHost: a\r\n\r\n"),
     accept("length", ("POST", "/"), b"abc", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"),
     accept("length_zero", ("POST", "/"), b"", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"),
-    accept("length_around_whitespace", ("POST", "/"), b"abc", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: \t 3 \t\r\n\r\nabc"),
+    accept(
+        "length_around_whitespace",
+        ("POST", "/"),
+        b"abc",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: \t 3 \t\r\n\r\nabc",
+    ),
     accept("length_on_get", ("GET", "/"), b"abc", b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"),
-    accept("length_then_next_request", ("POST", "/"), b"abc", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET /2 HTTP/1.1\r\nHost: a\r\n\r\n"),
-    accept("chunked", ("POST", "/"), b"abcdefghijklm", b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nA\r\ndefghijklm\r\n0\r\n\r\n"),
-    accept("chunked_upper_case", ("POST", "/"), b"abc", b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: CHUNKED\r\n\r\n3\r\nabc\r\n0\r\n\r\n"),
-    accept("chunked_empty", ("POST", "/"), b"", b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
-    accept("chunked_extension", ("POST", "/"), b"abc", b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3;a=\"b\"\r\nabc\r\n0;c\r\n\r\n"),
-    accept("chunked_leading_zeros", ("POST", "/"), b"abc", b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n003\r\nabc\r\n000\r\n\r\n"),
-    accept("chunked_trailers", ("POST", "/"), b"abc", b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX: y\r\nZ: w\r\n\r\n"),
-    accept("chunked_crlf_inside_data", ("POST", "/"), b"0\r\n\r\n", b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n0\r\n\r\n\r\n0\r\n\r\n"),
+    accept(
+        "length_then_next_request",
+        ("POST", "/"),
+        b"abc",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET /2 HTTP/1.1\r\nHost: a\r\n\r\n",
+    ),
+    accept(
+        "chunked",
+        ("POST", "/"),
+        b"abcdefghijklm",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nA\r\ndefghijklm\r\n0\r\n\r\n",
+    ),
+    accept(
+        "chunked_upper_case",
+        ("POST", "/"),
+        b"abc",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: CHUNKED\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+    ),
+    accept(
+        "chunked_empty",
+        ("POST", "/"),
+        b"",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ),
+    accept(
+        "chunked_extension",
+        ("POST", "/"),
+        b"abc",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3;a=\"b\"\r\nabc\r\n0;c\r\n\r\n",
+    ),
+    accept(
+        "chunked_leading_zeros",
+        ("POST", "/"),
+        b"abc",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n003\r\nabc\r\n000\r\n\r\n",
+    ),
+    accept(
+        "chunked_trailers",
+        ("POST", "/"),
+        b"abc",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX: y\r\nZ: w\r\n\r\n",
+    ),
+    accept(
+        "chunked_crlf_inside_data",
+        ("POST", "/"),
+        b"0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n0\r\n\r\n\r\n0\r\n\r\n",
+    ),
     accept("value_obs_text", ("GET", "/"), b"", b"GET / HTTP/1.1\r\nHost: a\r\nX: \xe4\r\n\r\n"),
     accept("value_empty", ("GET", "/"), b"", b"GET / HTTP/1.1\r\nHost: a\r\nX:\r\n\r\n"),
-    accept("expect_continue", ("POST", "/"), b"abc", b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\nabc"),
+    accept(
+        "expect_continue",
+        ("POST", "/"),
+        b"abc",
+        b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\nabc",
+    ),
 ];

@@ -19,7 +19,6 @@
 //! It does not read clocks or sockets, follow upgrades, or forward anything.
 
 pub mod body;
-#[rustfmt::skip] // one case a line
 pub mod corpus;
 pub mod encode;
 pub mod error;

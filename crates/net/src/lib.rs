@@ -8,6 +8,7 @@
 mod bell;
 mod clock;
 mod driver;
+pub mod http;
 mod listener;
 mod read_buffer;
 mod shutdown;

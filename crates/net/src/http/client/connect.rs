@@ -1,0 +1,61 @@
+//! A new connection to an upstream, TLS included.
+
+use super::connection::{UpstreamConnection, UpstreamIo};
+use super::error::{Retry, UpstreamError, UpstreamErrorKind};
+use super::names::Names;
+use super::pool::UpstreamTarget;
+use rustls::pki_types::ServerName;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+/// Connect to the first address of the target that answers, all within `timeout_ms`.
+pub(super) async fn connect(
+    names: &Names,
+    target: &UpstreamTarget,
+    timeout_ms: u64,
+) -> Result<Box<UpstreamConnection>, UpstreamError> {
+    let connected = async {
+        let addresses = names
+            .resolve(&target.host, target.port)
+            .await
+            .map_err(|error| UpstreamError::new(UpstreamErrorKind::Dns, Retry::Safe).because(error))?;
+        let stream = first_that_answers(&addresses).await?;
+        let io = match &target.tls {
+            None => UpstreamIo::Plain(stream),
+            Some(_) => handshake(target, stream).await?,
+        };
+        Ok(Box::new(UpstreamConnection::new(io)))
+    };
+    tokio::time::timeout(Duration::from_millis(timeout_ms), connected)
+        .await
+        .unwrap_or_else(|_| Err(UpstreamError::new(UpstreamErrorKind::ConnectTimeout, Retry::Safe)))
+}
+
+async fn first_that_answers(addresses: &[SocketAddr]) -> Result<TcpStream, UpstreamError> {
+    let mut error = UpstreamError::new(UpstreamErrorKind::Refused, Retry::Safe);
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(stream) => {
+                // A socket that refuses the option still works, only slower.
+                let _ = stream.set_nodelay(true);
+                return Ok(stream);
+            }
+            Err(refused) => error = error.because(refused),
+        }
+    }
+    Err(error)
+}
+
+async fn handshake(target: &UpstreamTarget, stream: TcpStream) -> Result<UpstreamIo, UpstreamError> {
+    let failed = || UpstreamError::new(UpstreamErrorKind::Tls, Retry::Safe);
+    let Some(tls) = &target.tls else {
+        return Ok(UpstreamIo::Plain(stream));
+    };
+    let name = target.server_name.as_ref().unwrap_or(&target.host);
+    let name = ServerName::try_from(name.to_string()).map_err(|error| failed().because(error))?;
+    let connector = TlsConnector::from(std::sync::Arc::clone(&tls.config));
+    let stream = connector.connect(name, stream).await.map_err(|error| failed().because(error))?;
+    Ok(UpstreamIo::Tls(Box::new(stream)))
+}

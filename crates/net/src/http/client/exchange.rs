@@ -1,0 +1,109 @@
+//! One request to an upstream and its response.
+
+use super::connect::connect;
+use super::connection::{UpstreamBody, UpstreamConnection};
+use super::error::{Retry, UpstreamError};
+use super::pool::{Timeouts, UpstreamPool, UpstreamTarget};
+use crate::http::body::Body;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::request::Parts;
+use http::{Method, Response};
+use http_body::Body as _;
+use http1::{OutgoingFraming, Persistence, ResponseHead, encode_request_head, strip_hop_by_hop};
+use std::future::poll_fn;
+
+impl UpstreamPool {
+    /// Send a request and read the head of its response; the response's body goes on in the caller's task.
+    ///
+    /// Target and headers are sent as they are in `head`, without hop-by-hop fields and Expect; Host is the
+    /// caller's to set. A body that can be sent again stays in `body`; another is taken when a connection stands. A kept
+    /// connection that turns out to be closed is replaced once, if the request may be sent again.
+    ///
+    /// # Errors
+    /// [`UpstreamError`], with whether to retry.
+    pub async fn exchange(
+        &self,
+        target: &UpstreamTarget,
+        head: &mut Parts,
+        body: &mut Body,
+        timeouts: Timeouts,
+    ) -> Result<Response<Body>, UpstreamError> {
+        prepare(&mut head.headers);
+        let framing = outgoing_framing(&head.method, body);
+        let slot = self.slot(target);
+        let mut kept = poll_fn(|cx| std::task::Poll::Ready(slot.take(cx))).await;
+        loop {
+            let was_kept = kept.is_some();
+            let mut connection = match kept.take() {
+                Some(connection) => connection,
+                None => connect(&self.names, target, timeouts.connect_ms).await?,
+            };
+            let replayable = body.is_replayable();
+            encode_request_head(
+                &head.method,
+                &head.uri,
+                &head.headers,
+                framing,
+                Persistence::KeepAlive,
+                &mut connection.outbox.flat,
+            );
+            connection.begin(body.take(), framing, timeouts);
+            match poll_fn(|cx| connection.poll_head(&head.method, cx)).await {
+                Ok(response) => return Ok(assemble(response, connection, slot)),
+                Err(error) => {
+                    let silent = !connection.response_began();
+                    if was_kept && silent && replayable && error.kind.is_loss() && error.may_retry(&head.method) {
+                        continue;
+                    }
+                    let retry = if replayable { error.retry } else { Retry::Never };
+                    return Err(UpstreamError { retry, ..error });
+                }
+            }
+        }
+    }
+}
+
+impl super::error::UpstreamErrorKind {
+    /// Whether the connection was lost, as a kept one is when the upstream closed it meanwhile.
+    fn is_loss(self) -> bool {
+        self == Self::Reset
+    }
+}
+
+/// Remove what is this connection's business and not the next one's.
+fn prepare(headers: &mut HeaderMap) {
+    let wants_trailers =
+        headers.get_all(header::TE).iter().any(|value| value.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    strip_hop_by_hop(headers);
+    headers.remove(header::EXPECT);
+    if wants_trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+/// A method that usually has a body says so when it has none (RFC 9110 §8.6).
+fn outgoing_framing(method: &Method, body: &Body) -> OutgoingFraming {
+    let expects_body = *method == Method::POST || *method == Method::PUT || *method == Method::PATCH;
+    match body.size_hint().exact() {
+        Some(0) if !expects_body => OutgoingFraming::Unmarked,
+        Some(length) => OutgoingFraming::Length(length),
+        None => OutgoingFraming::Chunked,
+    }
+}
+
+fn assemble(
+    head: ResponseHead,
+    mut connection: Box<UpstreamConnection>,
+    slot: std::sync::Arc<super::pool::Slot>,
+) -> Response<Body> {
+    let mut parts = head.parts;
+    strip_hop_by_hop(&mut parts.headers);
+    let body = match connection.ready_body() {
+        Some(bytes) => {
+            slot.put(connection);
+            Body::from(bytes)
+        }
+        None => Body::Upstream(UpstreamBody::new(connection, slot)),
+    };
+    Response::from_parts(parts, body)
+}

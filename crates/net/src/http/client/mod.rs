@@ -1,0 +1,14 @@
+//! The client side: kept connections to upstreams, and one exchange at a time over each.
+
+mod connect;
+mod connection;
+mod error;
+mod exchange;
+mod names;
+mod pool;
+mod tls;
+
+pub use connection::UpstreamBody;
+pub use error::{Retry, UpstreamError, UpstreamErrorKind};
+pub use pool::{PoolSettings, Timeouts, UpstreamPool, UpstreamTarget};
+pub use tls::{TlsTrust, UpstreamTls, UpstreamTlsError};

@@ -1,0 +1,36 @@
+//! HTTP over sockets: the server side of a listener and the pooled client side of an upstream.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `service` | what a listener calls: [`HttpService`], and how it words refusals |
+//! | `body`    | one body type for both directions, without boxing on the hot path |
+//! | `server/` | `h1` runs our http1 over a socket, `h2` hands HTTP/2 to hyper, `mod` tells them apart |
+//! | `client/` | the pool, one exchange over one connection, names, TLS, typed errors |
+//! | `tls`     | certificate files into a TLS configuration for a listener |
+//! | `outbox`, `inbox`, `timer`, `date` | write buffer, read buffer, lazy deadlines, the Date field |
+//!
+//! A proxied request runs in the task of its client connection from first byte to last: the exchange with the
+//! upstream is polled there, and so is the request body that is still going up while the response comes down. No
+//! channel, no other task. On the wire a small request costs one read and one write a side.
+//!
+//! Invariants: every buffer is bounded, every wait has a deadline, a message whose framing is in doubt ends its
+//! connection. Not here: routing, retries by policy, WebSocket (refused with 501).
+
+mod body;
+mod client;
+mod date;
+mod inbox;
+mod outbox;
+mod server;
+mod service;
+mod timer;
+mod tls;
+
+pub use body::{Body, BodyFault};
+pub use client::{
+    PoolSettings, Retry, Timeouts, TlsTrust, UpstreamBody, UpstreamError, UpstreamErrorKind, UpstreamPool,
+    UpstreamTarget, UpstreamTls, UpstreamTlsError,
+};
+pub use server::{ClientBody, ServerSettings, serve_connection};
+pub use service::{HttpService, Refusal};
+pub use tls::{TlsFiles, TlsFilesError, server_config};

@@ -1,0 +1,155 @@
+//! HTTP/2 by hyper, bounded, in front of the same service.
+//!
+//! A request comes out as HTTP/1's does: target in origin form, the authority as Host.
+
+use super::{Accepted, ServerSettings};
+use crate::http::body::Body;
+use crate::http::service::{HttpService, Refusal};
+use crate::{Drain, Peer};
+use bytes::{Buf, BytesMut};
+use http::uri::{PathAndQuery, Uri};
+use http::{HeaderValue, Request, Response, header};
+use http1::request::is_host;
+use http1::strip_hop_by_hop;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Streams the server reset itself and has not forgotten yet.
+const LOCAL_RESETS_MAX: usize = 128;
+/// Bytes buffered for sending, a stream.
+const SEND_BUFFER_BYTES_MAX: usize = 64 * 1024;
+
+/// Serve HTTP/2 until the connection ends. `read` was read from `io` already.
+pub(super) async fn serve<S: HttpService>(
+    io: Accepted,
+    read: BytesMut,
+    peer: Arc<Peer>,
+    service: Arc<S>,
+    settings: ServerSettings,
+    mut drain: Drain,
+) {
+    let address = peer.address;
+    let interval = Duration::from_millis(settings.h2_ping_interval_ms);
+    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(settings.h2_streams_max)
+        .max_header_list_size(settings.h2_header_list_bytes_max)
+        .max_pending_accept_reset_streams(settings.h2_pending_resets_max)
+        .max_local_error_reset_streams(LOCAL_RESETS_MAX)
+        .max_send_buf_size(SEND_BUFFER_BYTES_MAX)
+        .keep_alive_interval(interval)
+        .keep_alive_timeout(interval);
+    let handler = service_fn(move |request: Request<hyper::body::Incoming>| {
+        let (service, peer) = (Arc::clone(&service), Arc::clone(&peer));
+        async move { Ok::<_, Infallible>(answer(request, &*service, &peer, settings).await) }
+    });
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(Rewound { read, io }), handler));
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = drain.begun() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(peer = %address, %error, "HTTP/2 connection ended");
+    }
+}
+
+async fn answer<S: HttpService>(
+    request: Request<hyper::body::Incoming>,
+    service: &S,
+    peer: &Peer,
+    settings: ServerSettings,
+) -> Response<Body> {
+    let request = match origin_form(request) {
+        Ok(request) => request,
+        Err(refusal) => return refused(refusal, service, peer),
+    };
+    let length = http_body::Body::size_hint(request.body()).lower();
+    if length > settings.body_bytes_max {
+        return refused(Refusal::Body(http1::BodyError::TooLarge), service, peer);
+    }
+    let mut response = service.call(request.map(Body::Http2), peer).await;
+    strip_hop_by_hop(response.headers_mut());
+    response
+}
+
+fn refused<S: HttpService>(refusal: Refusal, service: &S, peer: &Peer) -> Response<Body> {
+    let mut response = service.refuse(&refusal, peer);
+    *response.status_mut() = refusal.status();
+    response
+}
+
+/// The authority as Host, the target without it. Two different names for one request are refused.
+fn origin_form(mut request: Request<hyper::body::Incoming>) -> Result<Request<hyper::body::Incoming>, Refusal> {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let (host, more) = (hosts.next(), hosts.next());
+    let authority = request.uri().authority().map(|authority| authority.as_str().as_bytes());
+    let name = match (authority, host, more) {
+        (Some(authority), None, None) => authority,
+        (Some(authority), Some(host), None) if host.as_bytes().eq_ignore_ascii_case(authority) => authority,
+        (None, Some(host), None) => host.as_bytes(),
+        _ => return Err(Refusal::Http2Authority),
+    };
+    if !is_host(name) {
+        return Err(Refusal::Http2Authority);
+    }
+    let name = HeaderValue::from_bytes(name).map_err(|_| Refusal::Http2Authority)?;
+    let path = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
+    *request.uri_mut() = Uri::from(path);
+    request.headers_mut().insert(header::HOST, name);
+    Ok(request)
+}
+
+/// A socket some of whose bytes were read already.
+struct Rewound {
+    read: BytesMut,
+    io: Accepted,
+}
+
+impl AsyncRead for Rewound {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.read.is_empty() {
+            return Pin::new(&mut self.io).poll_read(cx, buf);
+        }
+        let n_bytes = self.read.len().min(buf.remaining());
+        buf.put_slice(&self.read[..n_bytes]);
+        self.read.advance(n_bytes);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Rewound {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}

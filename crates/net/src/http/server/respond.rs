@@ -1,0 +1,139 @@
+//! Sending one response: its framing, then head and body in as few writes as the body allows.
+
+use super::ServerSettings;
+use super::client_body::ClientIo;
+use crate::http::body::Body;
+use crate::http::date;
+use crate::http::outbox::{Outbox, Outgoing};
+use bytes::BytesMut;
+use http::{HeaderMap, Method, Response, StatusCode, Version, header};
+use http_body::Body as _;
+use http1::framing::content_length;
+use http1::{OutgoingFraming, Persistence, encode_response_head};
+use parking_lot::Mutex;
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Duration;
+
+/// What of the request bears on its response.
+pub(super) struct Exchange {
+    pub(super) version: Version,
+    pub(super) method: Method,
+    pub(super) persistence: Persistence,
+}
+
+/// What came of sending.
+pub(super) enum Sent {
+    /// All of it left, and this was said of the connection.
+    Whole(Persistence),
+    /// It ended early; the connection is lost.
+    Broken,
+}
+
+/// Send a response. `scratch` is the flat buffer, kept between responses.
+pub(super) async fn send(
+    shared: &Mutex<ClientIo>,
+    scratch: &mut BytesMut,
+    response: Response<Body>,
+    exchange: &Exchange,
+    settings: ServerSettings,
+) -> Sent {
+    let (mut parts, body) = response.into_parts();
+    let plan = plan(parts.status, &parts.headers, &body, exchange);
+    if !parts.headers.contains_key(header::DATE) {
+        parts.headers.insert(header::DATE, date::now());
+    }
+    let mut outbox = Outbox::default();
+    std::mem::swap(&mut outbox.flat, scratch);
+    encode_response_head(
+        exchange.version,
+        parts.status,
+        &parts.headers,
+        plan.framing,
+        plan.persistence,
+        &mut outbox.flat,
+    );
+    drop(parts);
+    let mut outgoing = if plan.bodiless {
+        Outgoing::new(Body::Empty, OutgoingFraming::Unmarked)
+    } else {
+        Outgoing::new(body, plan.framing)
+    };
+    let idle = Duration::from_millis(settings.body_idle_timeout_ms);
+    let whole = stream(shared, &mut outgoing, &mut outbox, idle).await;
+    std::mem::swap(&mut outbox.flat, scratch);
+    if whole { Sent::Whole(plan.persistence) } else { Sent::Broken }
+}
+
+struct Plan {
+    framing: OutgoingFraming,
+    persistence: Persistence,
+    bodiless: bool,
+}
+
+fn plan(status: StatusCode, headers: &HeaderMap, body: &Body, exchange: &Exchange) -> Plan {
+    let length = body.size_hint().exact();
+    let mut persistence = exchange.persistence;
+    let without_fields = status.is_informational() || status == StatusCode::NO_CONTENT;
+    if without_fields {
+        return Plan { framing: OutgoingFraming::Unmarked, persistence, bodiless: true };
+    }
+    if exchange.method == Method::HEAD || status == StatusCode::NOT_MODIFIED {
+        // The length of the body there would have been, if someone said it.
+        let said = headers.get(header::CONTENT_LENGTH).and_then(|value| content_length(value).ok());
+        let known = said.or(length.filter(|length| *length > 0));
+        let framing = known.map_or(OutgoingFraming::Unmarked, OutgoingFraming::Length);
+        return Plan { framing, persistence, bodiless: true };
+    }
+    let framing = match length {
+        Some(length) => OutgoingFraming::Length(length),
+        None if exchange.version == Version::HTTP_11 => OutgoingFraming::Chunked,
+        None => {
+            persistence = Persistence::Close;
+            OutgoingFraming::Unmarked
+        }
+    };
+    Plan { framing, persistence, bodiless: false }
+}
+
+/// Write the outbox and the body after it; whether both reached their end.
+async fn stream(shared: &Mutex<ClientIo>, outgoing: &mut Outgoing, outbox: &mut Outbox, idle: Duration) -> bool {
+    let mut waiting = false;
+    poll_fn(|cx| {
+        loop {
+            // The body is polled without the lock: it may be the request's own.
+            let filled = match outgoing.poll_fill(outbox, cx) {
+                Poll::Ready(Ok(())) => true,
+                Poll::Pending => false,
+                Poll::Ready(Err(fault)) => {
+                    tracing::debug!(%fault, "response ended early");
+                    return Poll::Ready(false);
+                }
+            };
+            let client = &mut *shared.lock();
+            let mut wrote = false;
+            let flushed = match client.poll_interim(cx) {
+                Poll::Ready(Ok(())) => outbox.poll_flush(&mut client.io, cx, &mut wrote),
+                other => other,
+            };
+            match flushed {
+                Poll::Ready(Err(_)) => return Poll::Ready(false),
+                Poll::Ready(Ok(())) if outgoing.is_ended() => return Poll::Ready(true),
+                Poll::Ready(Ok(())) if filled => waiting = false,
+                // Nothing to write: the body's own deadlines hold.
+                Poll::Ready(Ok(())) => {
+                    waiting = false;
+                    return Poll::Pending;
+                }
+                Poll::Pending => {
+                    if wrote || !waiting {
+                        waiting = true;
+                        client.timer.set(idle);
+                    }
+                    return if client.timer.poll_expired(cx) { Poll::Ready(false) } else { Poll::Pending };
+                }
+            }
+        }
+    })
+    .await
+}

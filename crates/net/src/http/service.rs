@@ -1,0 +1,63 @@
+//! What a listener calls for each request, and why it may have to answer without calling.
+
+use super::body::Body;
+use crate::Peer;
+use http::{Request, Response, StatusCode};
+use http1::{BodyError, RequestError};
+use std::fmt;
+use std::future::Future;
+
+/// Serves the requests of a listener.
+pub trait HttpService: Send + Sync + 'static {
+    /// Answer one request. The target is in origin form, and Host is set when the client named one. A dropped
+    /// body is drained or ends the connection. Panics end the connection.
+    fn call(&self, request: Request<Body>, peer: &Peer) -> impl Future<Output = Response<Body>> + Send;
+
+    /// The answer to a request that was refused before or while it was served. Status and closing are the
+    /// listener's: only headers and body of this answer are taken.
+    fn refuse(&self, refusal: &Refusal, peer: &Peer) -> Response<Body>;
+}
+
+/// Why the listener answers by itself; the connection is closed afterwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The head was refused.
+    Request(RequestError),
+    /// The body was refused.
+    Body(BodyError),
+    /// The head did not arrive in time.
+    HeadTimeout,
+    /// The body stopped arriving.
+    BodyTimeout,
+    /// A switch of protocols we do not pass on yet.
+    UpgradeUnsupported,
+    /// An HTTP/2 request without an authority, or with one that differs from Host.
+    Http2Authority,
+}
+
+impl Refusal {
+    /// The status of the answer.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Request(error) => error.status(),
+            Self::Body(error) => error.status(),
+            Self::HeadTimeout | Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::UpgradeUnsupported => StatusCode::NOT_IMPLEMENTED,
+            Self::Http2Authority => StatusCode::BAD_REQUEST,
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Request(error) => error.fmt(f),
+            Self::Body(error) => error.fmt(f),
+            Self::HeadTimeout => f.write_str("request head timeout"),
+            Self::BodyTimeout => f.write_str("request body timeout"),
+            Self::UpgradeUnsupported => f.write_str("upgrade to websocket is not supported"),
+            Self::Http2Authority => f.write_str("authority and host missing or different"),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Certificate files into a listener's TLS configuration. Errors name the file.
+
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Where a listener's certificate lies, in PEM.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    /// The certificate and its chain.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// Authorities whose clients are let in; everybody if none.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// A file cannot be used.
+#[derive(Debug)]
+pub struct TlsFilesError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// A configuration that offers `alpn` in this order (`h2`, `http/1.1`; none for other protocols).
+///
+/// # Errors
+/// [`TlsFilesError`], naming the file.
+pub fn server_config(files: &TlsFiles, alpn: &[&str]) -> Result<Arc<ServerConfig>, TlsFilesError> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let certificates = read_certificates(&files.cert)?;
+    let key = read_key(&files.key)?;
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| refused(&files.cert, error))?;
+    let builder = match &files.client_ca {
+        None => builder.with_no_client_auth(),
+        Some(path) => {
+            let mut roots = RootCertStore::empty();
+            for certificate in read_certificates(path)? {
+                roots.add(certificate).map_err(|error| refused(path, error))?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                .build()
+                .map_err(|error| refused(path, error))?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let mut config = builder.with_single_cert(certificates, key).map_err(|error| refused(&files.key, error))?;
+    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    Ok(Arc::new(config))
+}
+
+/// The certificates of a PEM file, at least one.
+pub(crate) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFilesError> {
+    let certificates: Vec<_> =
+        CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|error| refused(path, error))?;
+    if certificates.is_empty() {
+        return Err(refused(path, "no certificate in it"));
+    }
+    Ok(certificates)
+}
+
+/// The first private key of a PEM file.
+pub(crate) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsFilesError> {
+    PrivateKeyDer::from_pem_file(path).map_err(|error| refused(path, error))
+}
+
+fn refused(path: &Path, reason: impl fmt::Display) -> TlsFilesError {
+    TlsFilesError { path: path.to_owned(), reason: reason.to_string() }
+}
+
+impl fmt::Display for TlsFilesError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.reason)
+    }
+}
+
+impl std::error::Error for TlsFilesError {}
