@@ -244,8 +244,8 @@ impl Exchange {
             let n = self.at;
             self.choose(n);
             let handler = match self.chosen(n) {
-                Some(link) => Arc::clone(&link.handler),
-                None => {
+                Some(link) if link.handler.applies(&self.cx) => Arc::clone(&link.handler),
+                _ => {
                     self.at += 1;
                     continue;
                 }

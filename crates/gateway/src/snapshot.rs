@@ -5,8 +5,8 @@
 
 use crate::chain::{Chain, Link, Links, Scope};
 use crate::entity::{
-    ApiConsumer, Backend, Entities, HttpBackend, HttpsRedirect, Id, KeyAuthCredential, PluginConfig, Route, RouteId,
-    RouteProtocols, Service, ServiceId,
+    ApiConsumer, Backend, Entities, HttpBackend, HttpsRedirect, Id, KeyAuthCredential, PluginConfig, PluginId, Route,
+    RouteId, RouteProtocols, Service, ServiceId,
 };
 use crate::forward;
 use crate::router::Router;
@@ -111,8 +111,7 @@ impl Snapshot {
         stats: &Stats,
     ) -> Result<Self, Vec<BuildError>> {
         let directory = Arc::new(directory(&entities.consumers, &entities.keyauth_credentials));
-        let setup = Setup { directory, services: Arc::clone(services) };
-        let mut build = Build { entities, registry, setup: &setup, stats, errors: Vec::new() };
+        let mut build = Build { entities, registry, services, directory, stats, errors: Vec::new() };
         let snapshot = build.run();
         if build.errors.is_empty() { Ok(snapshot) } else { Err(build.errors) }
     }
@@ -144,7 +143,8 @@ fn directory(consumers: &[ApiConsumer], keys: &[KeyAuthCredential]) -> Directory
 struct Build<'a> {
     entities: &'a Entities,
     registry: &'a Registry,
-    setup: &'a Setup,
+    services: &'a Arc<dyn Services>,
+    directory: Arc<Directory>,
     stats: &'a Stats,
     errors: Vec<BuildError>,
 }
@@ -175,6 +175,10 @@ impl Build<'_> {
         self.errors.push(BuildError { kind, id, what });
     }
 
+    fn setup(&self, config_id: Id) -> Setup {
+        Setup { directory: Arc::clone(&self.directory), services: Arc::clone(self.services), config_id }
+    }
+
     fn links(&mut self) -> Links {
         let mut links = Links::default();
         for config in self.entities.plugins.iter().filter(|config| config.enabled) {
@@ -199,9 +203,9 @@ impl Build<'_> {
         if config.consumer.is_some() && !plugin.allows_consumer_scope() {
             return Err(vec![format!("plugin `{}` cannot be configured for a consumer", config.name)]);
         }
-        let resolved = plugin.schema().resolve(&config.config);
+        let (config_id, resolved) = (config.id.0, plugin.schema().resolve(&config.config));
         resolved
-            .and_then(|config| plugin.configure(&config, self.setup))
+            .and_then(|config| plugin.configure(&config, &self.setup(config_id)))
             .map(|handler| (place, Link { handler, protocols: config.protocols }))
             .map_err(|problems| problems.iter().map(|problem| format!("config.{problem}")).collect())
     }
@@ -210,7 +214,7 @@ impl Build<'_> {
     fn implied(&self) -> Option<(usize, Link)> {
         let (place, plugin) = self.registry.find(QUEUE_PUBLISH)?;
         let config = plugin.schema().resolve(&serde_json::Value::Null).ok()?;
-        let handler = plugin.configure(&config, self.setup).ok()?;
+        let handler = plugin.configure(&config, &self.setup(PluginId::derived(QUEUE_PUBLISH).0)).ok()?;
         Some((place, Link { handler, protocols: RouteProtocols::Both }))
     }
 

@@ -2,6 +2,7 @@
 
 use crate::context::{Context, LogRecord};
 use crate::directory::Directory;
+use crate::id::Id;
 use crate::schema::{Problem, Schema};
 use crate::services::{BoxFuture, Services};
 use bytes::Bytes;
@@ -40,6 +41,8 @@ pub struct Setup {
     pub directory: Arc<Directory>,
     /// The program's services.
     pub services: Arc<dyn Services>,
+    /// The configuration's identifier: the same after a reload, so what must survive one is kept under it.
+    pub config_id: Id,
 }
 
 /// A queue to publish to, and as whom.
@@ -57,6 +60,12 @@ pub trait Handler: Send + Sync {
     fn access(&self, cx: &mut Context) -> Flow {
         let _ = cx;
         Flow::Continue
+    }
+
+    /// Whether this request concerns the handler at all; if not, its access phase is skipped and no body collected.
+    fn applies(&self, cx: &Context) -> bool {
+        let _ = cx;
+        true
     }
 
     /// If `access` needs the whole body in [`Context::body`]: its limit in bytes. A larger body is answered 413.

@@ -34,6 +34,8 @@ pub struct Publish {
     pub body: Bytes,
     /// A message that no queue takes is [`PublishError::NotRouted`] instead of dropped.
     pub mandatory: bool,
+    /// How long the promise may take before [`PublishError::Timeout`].
+    pub timeout_ms: u32,
 }
 
 /// The message is where it was promised to be.
