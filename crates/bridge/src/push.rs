@@ -29,6 +29,8 @@ const WAITING_MAX: u32 = 256;
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// The pause before a feed that ended, or a dead letter that could not be published, is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long a dead letter may take to be stored before it is tried again.
+const DEAD_LETTER_TIMEOUT_MS: u32 = 30_000;
 
 /// What a subscription has done since the process started.
 #[derive(Debug, Default)]
@@ -226,6 +228,7 @@ impl Push {
             properties,
             body: letter.fed.body.clone(),
             mandatory: true,
+            timeout_ms: DEAD_LETTER_TIMEOUT_MS,
         };
         match self.services.publish(publish).await {
             Ok(_) => {
