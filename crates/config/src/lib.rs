@@ -17,7 +17,7 @@ mod problem;
 mod reader;
 mod render;
 mod scalars;
-mod settings;
+pub mod settings;
 mod source;
 mod subscriptions;
 mod suggest;

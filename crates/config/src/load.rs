@@ -15,7 +15,6 @@ use crate::reader::{Check, MapReader, Place};
 use crate::settings::{Broker, DEFAULT_USER, Settings};
 use crate::source::{Origin, Sources, Span};
 use crate::subscriptions;
-use crate::suggest::did_you_mean;
 use crate::tree::Node;
 use crate::yaml;
 use model::definitions::{Definitions, PasswordDef};
@@ -238,7 +237,8 @@ fn queue_uses(check: &mut Check<'_>, definitions: &Definitions, uses: &[QueueUse
         if !definitions.vhosts.iter().any(|vhost| vhost.name == used.vhost) {
             let known = definitions.vhosts.iter().map(|vhost| vhost.name.as_str());
             let problem = Problem::new(used.vhost_at, format!("there is no vhost `{}`", used.vhost));
-            let help = did_you_mean(&used.vhost, known)
+            let help = check
+                .did_you_mean(&used.vhost, known)
                 .unwrap_or_else(|| String::from("add it to `broker.definitions.vhosts`"));
             check.report(problem.help(help));
         }
@@ -246,7 +246,8 @@ fn queue_uses(check: &mut Check<'_>, definitions: &Definitions, uses: &[QueueUse
             let known: Vec<&str> = definitions.users.iter().map(|user| user.name.as_str()).collect();
             let problem =
                 Problem::new(used.user_at, format!("there is no user `{}` to publish and consume as", used.user));
-            let help = did_you_mean(&used.user, known.iter().copied())
+            let help = check
+                .did_you_mean(&used.user, known.iter().copied())
                 .or_else(|| known.first().map(|name| format!("say `user: {name}`")));
             check.report(problem.maybe_help(help));
         }

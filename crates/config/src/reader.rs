@@ -5,14 +5,17 @@
 
 use std::cell::Cell;
 
-use crate::problem::{Problem, Problems, Warning};
+use crate::problem::{MAX_PROBLEMS, Problem, Problems, Warning};
 use crate::render;
 use crate::source::{Sources, Span};
-use crate::suggest::{nearest, one_of};
+use crate::suggest::{did_you_mean, nearest, one_of};
 use crate::tree::{Entry, Node, Scalar, Value};
 
 /// Keys listed as alternatives when the right one is known.
 const KEYS_SHOWN_MAX: usize = 10;
+
+/// Mistakes after which names are not compared with all others any more.
+const SUGGESTIONS_MAX: usize = 100;
 
 /// What all reading shares: the texts, and what was found wrong so far.
 pub(crate) struct Check<'s> {
@@ -46,8 +49,15 @@ impl<'s> Check<'s> {
     }
 
     pub(crate) fn warn(&mut self, at: Span, message: impl Into<String>) {
-        let place = render::place(at, self.sources);
-        self.warnings.push(Warning { place, message: message.into() });
+        if self.warnings.len() < MAX_PROBLEMS {
+            let place = render::place(at, self.sources);
+            self.warnings.push(Warning { place, message: message.into() });
+        }
+    }
+
+    /// "Did you mean" among names of the user's: there can be many, so only the first mistakes get one.
+    pub(crate) fn did_you_mean<'k>(&self, wrong: &str, known: impl IntoIterator<Item = &'k str>) -> Option<String> {
+        (self.problems.all.len() < SUGGESTIONS_MAX).then(|| did_you_mean(wrong, known)).flatten()
     }
 
     /// Reports a value of the wrong type.
@@ -274,8 +284,12 @@ impl<'n, 'w> MapReader<'n, 'w> {
         self.get(check, key, |check, node, place| check.secret(node, place))
     }
 
-    /// Reports a setting that must be there and is not.
-    pub(crate) fn missing(&self, check: &mut Check<'_>, key: &str, example: &str) {
+    /// Reports a setting that must be there and is not; unless it is there misspelt, which is reported as that.
+    pub(crate) fn missing(&self, check: &mut Check<'_>, key: &'static str, example: &str) {
+        let misspelt = |(entry, used): (&Entry, &Cell<bool>)| !used.get() && nearest(&entry.key, [key]).is_some();
+        if self.entries.iter().zip(&self.used).any(misspelt) {
+            return;
+        }
         let problem = Problem::new(self.at(), format!("{} needs `{key}`", self.what));
         check.report(problem.expected(format!("`{key}: {example}`")));
     }

@@ -74,10 +74,13 @@ fn snippet(at: Span, sources: &Sources, secrets: &[Span]) -> Snippet {
     }
     shown.indent += caret_index - first;
     let last = (first + LINE_SHOWN_MAX).min(chars.len());
+    let window = line_start + from..line_start + to;
+    let overlaps =
+        |s: &&Span| s.source == at.source && (s.start as usize) < window.end && s.end as usize > window.start;
+    let secrets: Vec<&Span> = secrets.iter().filter(overlaps).collect();
     for &(i, c) in &chars[first..last] {
         let offset = line_start + i;
-        let hidden =
-            secrets.iter().any(|s| s.source == at.source && (s.start as usize..s.end as usize).contains(&offset));
+        let hidden = secrets.iter().any(|s| (s.start as usize..s.end as usize).contains(&offset));
         shown.line.push(match c {
             _ if hidden => '*',
             '\t' => ' ',

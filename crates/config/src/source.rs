@@ -4,6 +4,7 @@
 //! Invariant: a `Span` holds byte offsets of character boundaries of its source's text (offsets that are not are
 //! moved down to one, so a wrong span can show the wrong place but never panic).
 
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
 /// Index of a source in [`Sources`].
@@ -41,6 +42,20 @@ pub(crate) enum Origin {
 pub(crate) struct Source {
     pub(crate) origin: Origin,
     pub(crate) text: String,
+    /// Where lines begin; made for the first position that is asked for.
+    line_starts: OnceCell<Vec<usize>>,
+}
+
+impl Source {
+    /// The line from 0 that holds an offset, and where it begins.
+    fn line_of(&self, offset: usize) -> (usize, usize) {
+        let starts = self.line_starts.get_or_init(|| {
+            let after = |(at, _): (usize, &str)| at + 1;
+            std::iter::once(0).chain(self.text.match_indices('\n').map(after)).collect()
+        });
+        let line = starts.partition_point(|&start| start <= offset).saturating_sub(1);
+        (line, starts.get(line).copied().unwrap_or(0))
+    }
 }
 
 /// A place as people count: lines and columns from 1, columns in characters.
@@ -60,7 +75,7 @@ impl Sources {
     /// Adds a text.
     pub(crate) fn add(&mut self, origin: Origin, text: String) -> SourceId {
         let id = SourceId(u32::try_from(self.all.len()).unwrap_or(u32::MAX));
-        self.all.push(Source { origin, text });
+        self.all.push(Source { origin, text, line_starts: OnceCell::new() });
         id
     }
 
@@ -92,23 +107,18 @@ impl Sources {
 
     /// Line and column of the start of a span.
     pub(crate) fn position(&self, span: Span) -> LineColumn {
-        let text = &self.get(span.source).text;
-        let start = floor_boundary(text, span.start as usize);
-        let before = &text[..start];
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        LineColumn {
-            line: before.bytes().filter(|&b| b == b'\n').count() + 1,
-            column: before[line_start..].chars().count() + 1,
-        }
+        let source = self.get(span.source);
+        let start = floor_boundary(&source.text, span.start as usize);
+        let (line, line_start) = source.line_of(start);
+        LineColumn { line: line + 1, column: source.text[line_start..start].chars().count() + 1 }
     }
 
     /// The line a span starts on, without its end, and the byte offset at which it begins.
     pub(crate) fn line(&self, span: Span) -> (&str, usize) {
-        let text = &self.get(span.source).text;
-        let start = floor_boundary(text, span.start as usize);
-        let from = text[..start].rfind('\n').map_or(0, |at| at + 1);
-        let to = text[from..].find('\n').map_or(text.len(), |at| from + at);
-        (text[from..to].trim_end_matches('\r'), from)
+        let source = self.get(span.source);
+        let (_, from) = source.line_of(floor_boundary(&source.text, span.start as usize));
+        let to = source.text[from..].find('\n').map_or(source.text.len(), |at| from + at);
+        (source.text[from..to].trim_end_matches('\r'), from)
     }
 }
 

@@ -197,10 +197,15 @@ fn retry(check: &mut Check<'_>, node: &Node) -> Option<RetrySettings> {
 }
 
 fn factor(check: &mut Check<'_>, node: &Node, place: Place<'_>) -> Option<f64> {
-    match node.text().and_then(|text| text.parse::<f64>().ok()) {
-        Some(factor) if (1.0..=100.0).contains(&factor) => Some(factor),
+    let expected = "a number from 1 to 100";
+    match node.text().map(str::parse::<f64>) {
+        Some(Ok(factor)) if (1.0..=100.0).contains(&factor) => Some(factor),
+        Some(Ok(factor)) => {
+            check.report(Problem::new(node.at, format!("{place} is out of range: {factor}")).expected(expected));
+            None
+        }
         _ => {
-            check.wrong_type(node, place, "a number from 1 to 100");
+            check.wrong_type(node, place, expected);
             None
         }
     }

@@ -20,7 +20,6 @@ use crate::problem::Problem;
 use crate::reader::{Check, MapReader, Place};
 use crate::scalars;
 use crate::source::Span;
-use crate::suggest::did_you_mean;
 use crate::tree::{Node, Value};
 
 /// Kong's entities without a place here yet.
@@ -264,6 +263,7 @@ fn reference<I: Copy>(
     }
     let problem = Problem::new(target.at, format!("{place}: there is no {} `{text}`", names.kind));
     let known = names.by_name.keys().map(String::as_str);
-    check.report(problem.maybe_help(did_you_mean(text, known)));
+    let help = check.did_you_mean(text, known);
+    check.report(problem.maybe_help(help));
     None
 }

@@ -64,6 +64,13 @@ fn the_quickstart_loads_without_a_warning() {
 }
 
 #[test]
+fn the_quickstart_fits_the_programs_own_plugins() {
+    let text = QUICKSTART.to_owned();
+    let loaded = crate::load_text(None, text, [], std::path::Path::new("/srv"), &plugins::all());
+    assert_eq!(loaded.map(|loaded| loaded.settings.entities.plugins.len()), Ok(1));
+}
+
+#[test]
 fn every_commented_example_of_the_quickstart_loads_too() {
     // `# key:` at the margin with more of the same under it is an example; prose never has a colon at its end.
     let mut text = String::new();

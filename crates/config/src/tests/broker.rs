@@ -58,18 +58,13 @@ fn a_definitions_file_has_its_own_positions() {
     fs::remove_dir_all(&directory).unwrap();
     assert_eq!(right, Ok(1));
     expect![[r#"
-        definitions.json:3:6: a queue needs `name`
-          3 |     {"nmae": "q"}
-            |      ^^^^^^
-            = expected: `name: orders`
-
         definitions.json:3:6: unknown key `nmae` in a queue
           3 |     {"nmae": "q"}
             |      ^^^^^^
             = expected: `name`, `vhost`, `durable`, `auto_delete` or `arguments`
             = help: did you mean `name`?
 
-        2 errors in the configuration
+        1 error in the configuration
     "#]]
     .assert_eq(&wrong);
     assert_eq!((both, missing), (2, 1));

@@ -2,6 +2,7 @@
 
 mod accept;
 mod broker;
+mod entity_errors;
 mod environment;
 mod errors;
 mod robust;
