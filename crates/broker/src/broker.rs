@@ -1,16 +1,54 @@
-//! The broker as the shell sees it.
+//! The broker as the shell sees it: opening, connections, and what the engine and the clock tell it.
 
 use crate::api::{ConnectionMeta, OpenError, Published, Settings, Wake};
+use crate::counters::Counters;
 use crate::link::Link;
+use crate::mailbox::Mailbox;
+use crate::queue::Queue;
+use crate::refuse;
+use crate::registry::Registry;
+use crate::timers::Timers;
+use crate::waiters::{Waiter, Waiters};
 use engine::{Engine, Pressure, Ticket};
 use model::definitions::Definitions;
-use model::{Message, Mono, Now, Principal, QueueId};
-use protocol::{Formats, Refusal, RefusalKind};
+use model::{ConnectionId, HolderId, Message, Mono, Now, Principal, QueueId, Wall};
+use parking_lot::{Mutex, RwLock};
+use protocol::{Formats, Refusal};
+use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicU8, AtomicU64};
+use std::time::Duration;
 
 /// The broker. One per process; shared by every connection.
 pub struct Broker {
-    engine: Arc<dyn Engine>,
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) formats: Formats,
+    pub(crate) settings: Settings,
+    pub(crate) registry: RwLock<Registry>,
+    /// Grows with every change of what a publish could depend on.
+    pub(crate) epoch: AtomicU64,
+    pub(crate) mailboxes: Mutex<HashMap<ConnectionId, Arc<Mailbox>>>,
+    pub(crate) counters: Counters,
+    pressure: AtomicU8,
+    waiters: Mutex<Waiters>,
+    timers: Mutex<Timers>,
+    next_id: AtomicU64,
+}
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Broker")
+    }
+}
+
+fn pressure_code(pressure: Pressure) -> u8 {
+    match pressure {
+        Pressure::None => 0,
+        Pressure::Memory => 1,
+        Pressure::Disk => 2,
+    }
 }
 
 impl Broker {
@@ -20,34 +58,37 @@ impl Broker {
     /// [`OpenError`]; a contradiction in the definitions lists all of them.
     pub fn open(
         engine: Arc<dyn Engine>,
-        _formats: Formats,
-        _definitions: &Definitions,
-        _settings: Settings,
-        _now: Now,
+        formats: Formats,
+        definitions: &Definitions,
+        settings: Settings,
+        now: Now,
     ) -> Result<Arc<Self>, OpenError> {
-        Ok(Arc::new(Self { engine }))
-    }
-
-    /// Adds what `definitions` name, verifies what exists already; users and their permissions become exactly these
-    /// if any user is named. All or nothing.
-    ///
-    /// # Errors
-    /// Every contradiction.
-    pub fn apply_definitions(&self, _definitions: &Definitions, _now: Now) -> Result<Ticket, Vec<String>> {
-        Ok(Ticket::NONE)
-    }
-
-    /// Declares a durable queue if there is none of that name.
-    ///
-    /// # Errors
-    /// No such vhost, or the engine refuses.
-    pub fn ensure_queue(&self, _vhost: &str, _name: &str, _now: Now) -> Result<Ticket, Refusal> {
-        Ok(Ticket::NONE)
+        let registry = crate::recovery::recover(&*engine, now)?;
+        let pressure = AtomicU8::new(pressure_code(engine.pressure()));
+        let broker = Self {
+            engine,
+            formats,
+            settings,
+            registry: RwLock::new(registry),
+            epoch: AtomicU64::new(1),
+            mailboxes: Mutex::default(),
+            counters: Counters::default(),
+            pressure,
+            waiters: Mutex::default(),
+            timers: Mutex::default(),
+            next_id: AtomicU64::new(1),
+        };
+        broker.apply_definitions(definitions, now).map_err(OpenError::Definitions)?;
+        let queues: Vec<_> = broker.registry.read().queues.values().cloned().collect();
+        for queue in queues {
+            broker.watch(&queue, now);
+        }
+        Ok(Arc::new(broker))
     }
 
     /// A new connection of a client that is yet to log in.
-    pub fn connect(self: &Arc<Self>, _meta: ConnectionMeta, _wake: Arc<dyn Wake>) -> Link {
-        Link {}
+    pub fn connect(self: &Arc<Self>, meta: ConnectionMeta, wake: Arc<dyn Wake>) -> Link {
+        Link::new(self.clone(), self.add_mailbox(meta, wake))
     }
 
     /// A connection from within the process that acts as `principal`, with its permissions and without a password.
@@ -56,19 +97,39 @@ impl Broker {
     /// The user or the vhost does not exist, or the user has no permissions there.
     pub fn connect_as(
         self: &Arc<Self>,
-        _meta: ConnectionMeta,
+        meta: ConnectionMeta,
         principal: &Principal,
-        _wake: Arc<dyn Wake>,
+        wake: Arc<dyn Wake>,
     ) -> Result<Link, Refusal> {
-        Err(Refusal::new(RefusalKind::NotAllowed, format!("vhost {} not found", principal.vhost)))
+        let registry = self.registry.read();
+        let Some(vhost) = registry.vhosts.get(&principal.vhost) else {
+            return Err(refuse::no_vhost(&principal.vhost));
+        };
+        let Some(access) = registry.users.access(&principal.user, &vhost.name) else {
+            return Err(refuse::vhost_access(&principal.vhost, &principal.user));
+        };
+        drop(registry);
+        Ok(Link::open(self.clone(), self.add_mailbox(meta, wake), access))
+    }
+
+    fn add_mailbox(&self, meta: ConnectionMeta, wake: Arc<dyn Wake>) -> Arc<Mailbox> {
+        let id = ConnectionId(self.next_id.fetch_add(1, SeqCst));
+        let mailbox = Arc::new(Mailbox::new(id, meta, wake));
+        self.mailboxes.lock().insert(id, mailbox.clone());
+        self.counters.connections_opened.add(1);
+        mailbox
+    }
+
+    pub(crate) fn new_holder(&self) -> HolderId {
+        HolderId(self.next_id.fetch_add(1, SeqCst))
     }
 
     /// Publishes one message as `principal`; exchange and routing key are in the message.
     ///
     /// # Errors
     /// What a client would be refused for, or the engine cannot take it in (`ResourceError`: worth retrying).
-    pub fn publish(&self, _principal: &Principal, _message: Message, _now: Now) -> Result<Published, Refusal> {
-        Ok(Published { routed: false, ticket: Ticket::NONE })
+    pub fn publish(&self, principal: &Principal, message: Message, now: Now) -> Result<Published, Refusal> {
+        self.publish_one(principal, message, now)
     }
 
     /// The highest ticket that is durable.
@@ -78,25 +139,135 @@ impl Broker {
     }
 
     /// Wakes once when `ticket` is durable, at once if it is.
-    pub fn when_durable(&self, _ticket: Ticket, wake: Arc<dyn Wake>) {
-        wake.wake();
+    pub fn when_durable(&self, ticket: Ticket, wake: Arc<dyn Wake>) {
+        if ticket <= self.engine.durable() {
+            wake.wake();
+        } else {
+            self.wait_for(ticket, Waiter::Wake(wake), Now::default());
+        }
+    }
+
+    /// Notes who waits for a ticket.
+    pub(crate) fn wait_for(&self, ticket: Ticket, waiter: Waiter, now: Now) {
+        self.waiters.lock().push(ticket, waiter);
+        let durable = self.engine.durable();
+        if ticket <= durable {
+            // It became durable meanwhile, and the call that says so may be over.
+            self.on_durable(durable, now);
+        }
     }
 
     /// The engine says: everything up to `ticket` is durable.
-    pub fn on_durable(&self, _ticket: Ticket, _now: Now) {}
+    pub fn on_durable(&self, ticket: Ticket, now: Now) {
+        let mut last = None;
+        loop {
+            let Some(waiter) = self.waiters.lock().pop(ticket) else {
+                return;
+            };
+            match waiter {
+                Waiter::Mailbox(mailbox) => mailbox.wake(),
+                Waiter::Wake(wake) => wake.wake(),
+                // Several batches of a busy queue become durable at once; one look is enough for those in a row.
+                Waiter::Queue(queue) => {
+                    if last != Some(queue.id) {
+                        last = Some(queue.id);
+                        self.dispatch(&queue, now);
+                    }
+                }
+            }
+        }
+    }
 
     /// The engine says: entries of this queue can be handed out.
-    pub fn on_readable(&self, _queue: QueueId, _now: Now) {}
+    pub fn on_readable(&self, queue: QueueId, now: Now) {
+        let Some(queue) = self.queue(queue) else {
+            return;
+        };
+        for getter in std::mem::take(&mut queue.state.lock().getters) {
+            getter.wake();
+        }
+        self.dispatch(&queue, now);
+    }
 
     /// The engine says: publishers must stop, or may go on.
-    pub fn on_pressure(&self, _pressure: Pressure, _now: Now) {}
+    pub fn on_pressure(&self, pressure: Pressure, _now: Now) {
+        self.pressure.store(pressure_code(pressure), SeqCst);
+        for mailbox in self.mailboxes.lock().values() {
+            if mailbox.publishes.load(SeqCst) {
+                mailbox.wake();
+            }
+        }
+    }
+
+    /// Why publishers are not read, in RabbitMQ's words.
+    pub(crate) fn blocked(&self) -> Option<&'static str> {
+        match self.pressure.load(SeqCst) {
+            0 => None,
+            1 => Some("low on memory"),
+            _ => Some("low on disk"),
+        }
+    }
 
     /// To be called when [`Broker::poll_timeout`] is due: expires messages and queues.
-    pub fn handle_timeout(&self, _now: Now) {}
+    pub fn handle_timeout(&self, now: Now) {
+        loop {
+            let Some(id) = self.timers.lock().pop(now.mono) else {
+                return;
+            };
+            if let Some(queue) = self.queue(id) {
+                self.expire_heads(&queue, now);
+                self.dispatch(&queue, now);
+                self.watch(&queue, now);
+            }
+        }
+    }
 
     /// When [`Broker::handle_timeout`] is wanted next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Mono> {
-        None
+        self.timers.lock().next()
+    }
+
+    pub(crate) fn queue(&self, id: QueueId) -> Option<Arc<Queue>> {
+        self.registry.read().queues.get(&id).cloned()
+    }
+
+    /// Asks for a look at a queue.
+    pub(crate) fn schedule(&self, queue: QueueId, at: Mono) {
+        if self.timers.lock().schedule(queue, at)
+            && let Some(timer) = &self.settings.timer
+        {
+            timer.wake();
+        }
+    }
+
+    /// Sets the next look at a queue, and deletes it if it has expired unused.
+    pub(crate) fn watch(&self, queue: &Arc<Queue>, now: Now) {
+        if queue.may_expire.load(SeqCst) {
+            self.watch_head(queue, now);
+        }
+        let Some(expires_ms) = queue.arguments.expires_ms else {
+            return;
+        };
+        let state = queue.state.lock();
+        if !state.consumers.is_empty() || state.deleted {
+            return;
+        }
+        let at = state.used_at.after(Duration::from_millis(expires_ms));
+        drop(state);
+        if at > now.mono {
+            self.schedule(queue.id, at);
+        } else {
+            // Nobody waits for this; a failing engine stops the process by itself.
+            let _ = self.delete_queue_if(queue, now, |state| state.consumers.is_empty());
+        }
+    }
+
+    /// Sets the next look at the head of a queue.
+    pub(crate) fn watch_head(&self, queue: &Queue, now: Now) {
+        if let Some(Wall(at)) = self.engine.stats(queue.id).head_expires_at {
+            let left = Duration::from_millis(at.saturating_sub(now.wall.0));
+            self.schedule(queue.id, now.mono.after(left));
+        }
     }
 }

@@ -11,9 +11,30 @@
 //! lock is held while something waits.
 
 mod api;
+mod arguments;
 mod broker;
+mod counters;
+mod dead_letter;
+mod definitions;
+mod dispatch;
+mod exchange;
+mod headers;
 mod link;
+mod mailbox;
+mod publish;
+mod queue;
+mod record;
+mod recovery;
+mod refuse;
+mod registry;
+mod route;
+mod timers;
+mod topic;
+mod topology;
+mod users;
+mod waiters;
 
 pub use api::{ConnectionMeta, OpenError, Published, Reply, Settings, Wake};
 pub use broker::Broker;
+pub use counters::Totals;
 pub use link::Link;

@@ -65,3 +65,12 @@ pub const HTTP_METHOD_BYTES_MAX: usize = 32;
 pub const HTTP_CHUNK_EXTENSION_BYTES_MAX: usize = 4 * 1024;
 /// Bytes of a trailer section.
 pub const HTTP_TRAILER_BYTES_MAX: usize = 16 * 1024;
+
+// The broker's topology.
+
+/// Queues of the process.
+pub const QUEUES_MAX: usize = 1_000_000;
+/// Exchanges of the process, beside those every vhost has.
+pub const EXCHANGES_MAX: usize = 100_000;
+/// Bindings of the process.
+pub const BINDINGS_MAX: usize = 2_000_000;

@@ -1,0 +1,204 @@
+//! The arguments of queues and exchanges: what is understood, what is refused by name, what must be equal.
+//!
+//! Unknown arguments are stored and have no effect, as RabbitMQ does. Known ones that are not built are refused.
+
+use crate::refuse::{self, Resource};
+use model::limits::TTL_MS_MAX;
+use model::{Table, Value};
+use protocol::Refusal;
+use std::fmt;
+
+/// What the arguments of a queue mean.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct QueueArguments {
+    /// `x-message-ttl`
+    pub(crate) ttl_ms: Option<u64>,
+    /// `x-expires`
+    pub(crate) expires_ms: Option<u64>,
+    /// `x-dead-letter-exchange`
+    pub(crate) dead_letter_exchange: Option<String>,
+    /// `x-dead-letter-routing-key`
+    pub(crate) dead_letter_routing_key: Option<String>,
+    /// `x-max-priority`
+    pub(crate) priority_max: u8,
+}
+
+/// Arguments that two declarations of a queue must agree on.
+const EQUIVALENT: [&str; 8] = [
+    "x-expires",
+    "x-message-ttl",
+    "x-dead-letter-exchange",
+    "x-dead-letter-routing-key",
+    "x-max-priority",
+    "x-queue-mode",
+    "x-queue-version",
+    "x-queue-type",
+];
+
+/// Arguments of queues that RabbitMQ knows and we do not have yet.
+const UNSUPPORTED: [&str; 21] = [
+    "x-max-length",
+    "x-max-length-bytes",
+    "x-overflow",
+    "x-single-active-consumer",
+    "x-delivery-limit",
+    "x-dead-letter-strategy",
+    "x-quorum-initial-group-size",
+    "x-quorum-target-group-size",
+    "x-queue-leader-locator",
+    "x-queue-master-locator",
+    "x-max-age",
+    "x-stream-max-segment-size-bytes",
+    "x-stream-filter-size-bytes",
+    "x-initial-cluster-size",
+    "x-max-in-memory-length",
+    "x-max-in-memory-bytes",
+    "x-consumer-timeout",
+    "x-delayed-retry-type",
+    "x-delayed-retry-min",
+    "x-delayed-retry-max",
+    "x-name-prefix",
+];
+
+/// Arguments of consumers that RabbitMQ knows and we do not have yet.
+const UNSUPPORTED_OF_CONSUMERS: [&str; 5] =
+    ["x-priority", "x-stream-offset", "x-stream-filter", "x-stream-match-unfiltered", "x-consumer-timeout"];
+
+impl QueueArguments {
+    /// Reads the arguments of a declaration.
+    pub(crate) fn read(arguments: &Table, queue: Resource<'_>) -> Result<Self, Refusal> {
+        let mut read = Self::default();
+        for (name, value) in arguments.iter() {
+            read.read_one(name, value, arguments, queue)?;
+        }
+        Ok(read)
+    }
+
+    fn read_one(&mut self, name: &str, value: &Value, all: &Table, queue: Resource<'_>) -> Result<(), Refusal> {
+        let invalid = |why: String| refuse::invalid_arg(name, queue, why);
+        match name {
+            "x-message-ttl" => self.ttl_ms = Some(millis(value).map_err(invalid)?),
+            "x-expires" => match millis(value).map_err(invalid)? {
+                0 => return Err(invalid("{value_zero,0}".into())),
+                expires_ms => self.expires_ms = Some(expires_ms),
+            },
+            "x-dead-letter-exchange" => {
+                self.dead_letter_exchange = Some(text(value).map_err(invalid)?);
+            }
+            "x-dead-letter-routing-key" => {
+                self.dead_letter_routing_key = Some(text(value).map_err(invalid)?);
+                if all.get("x-dead-letter-exchange").is_none() {
+                    return Err(invalid("routing_key_but_no_dlx_defined".into()));
+                }
+            }
+            "x-max-priority" => {
+                let priority = non_negative(value).map_err(invalid)?;
+                self.priority_max =
+                    u8::try_from(priority).map_err(|_| invalid(format!("{{max_value_exceeded,{priority}}}")))?;
+            }
+            "x-queue-type" => match text(value).map_err(invalid)?.as_str() {
+                "classic" => {}
+                "quorum" | "stream" => return Err(refuse::unsupported_arg(&format!("x-queue-type: {value}"), queue)),
+                _ => return Err(invalid(format!("\"unsupported queue type '{value}'\""))),
+            },
+            "x-queue-mode" => match text(value).map_err(invalid)?.as_str() {
+                "default" | "lazy" => {}
+                _ => return Err(invalid("invalid_queue_mode".into())),
+            },
+            "x-queue-version" => match non_negative(value).map_err(invalid)? {
+                1 | 2 => {}
+                version => return Err(invalid(format!("{{unsupported_queue_version,{version}}}"))),
+            },
+            _ if UNSUPPORTED.contains(&name) => return Err(refuse::unsupported_arg(name, queue)),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Checks that a queue declared again is declared with the same arguments.
+pub(crate) fn same_queue(received: &Table, current: &Table, queue: Resource<'_>) -> Result<(), Refusal> {
+    EQUIVALENT.iter().try_for_each(|name| same_argument(name, received, current, queue))
+}
+
+/// Checks one argument of something declared again.
+pub(crate) fn same_argument(name: &str, received: &Table, current: &Table, what: Resource<'_>) -> Result<(), Refusal> {
+    let classic = Value::text("classic");
+    let normal = |table: &'_ Table| {
+        let value = table.get(name).cloned();
+        // No type is the default type.
+        value.filter(|v| name != "x-queue-type" || *v != classic)
+    };
+    let (received, current) = (normal(received), normal(current));
+    let same = match (&received, &current) {
+        (Some(a), Some(b)) => a.same_argument(b),
+        (None, None) => true,
+        _ => false,
+    };
+    if same {
+        return Ok(());
+    }
+    Err(refuse::inequivalent(name, what, Given(received.as_ref()), Given(current.as_ref())))
+}
+
+/// Checks one field of something declared again.
+pub(crate) fn same_field<T: PartialEq + fmt::Display>(
+    name: &str,
+    received: T,
+    current: T,
+    what: Resource<'_>,
+) -> Result<(), Refusal> {
+    if received == current {
+        return Ok(());
+    }
+    Err(refuse::inequivalent(name, what, format_args!("'{received}'"), format_args!("'{current}'")))
+}
+
+/// Refuses the arguments of a consumer that are known and not built.
+pub(crate) fn check_consumer(arguments: &Table, queue: Resource<'_>) -> Result<(), Refusal> {
+    match arguments.iter().find(|(name, _)| UNSUPPORTED_OF_CONSUMERS.contains(name)) {
+        Some((name, _)) => Err(refuse::unsupported_arg(name, queue)),
+        None => Ok(()),
+    }
+}
+
+/// The alternate exchange of an exchange's arguments.
+pub(crate) fn alternate(arguments: &Table, exchange: Resource<'_>) -> Result<Option<String>, Refusal> {
+    match arguments.get("alternate-exchange") {
+        None => Ok(None),
+        Some(value) => text(value).map(Some).map_err(|why| refuse::invalid_arg("alternate-exchange", exchange, why)),
+    }
+}
+
+/// An argument as `inequivalent arg` prints it.
+struct Given<'a>(Option<&'a Value>);
+
+impl fmt::Display for Given<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            None => f.write_str("none"),
+            Some(value) => write!(f, "the value '{value}' of type '{}'", value.type_name()),
+        }
+    }
+}
+
+fn non_negative(value: &Value) -> Result<u64, String> {
+    let Some(n) = value.as_integer() else {
+        return Err(format!("{{unacceptable_type,{}}}", value.type_name()));
+    };
+    u64::try_from(n).map_err(|_| format!("{{value_negative,{n}}}"))
+}
+
+fn millis(value: &Value) -> Result<u64, String> {
+    match non_negative(value)? {
+        ms if ms > TTL_MS_MAX => Err(format!("{{value_too_big,{ms}}}")),
+        ms => Ok(ms),
+    }
+}
+
+fn text(value: &Value) -> Result<String, String> {
+    match value {
+        Value::Text(_) => value.as_str().map(str::to_owned).ok_or_else(|| "not_utf8".to_owned()),
+        _ => Err(format!("{{unacceptable_type,{}}}", value.type_name())),
+    }
+}

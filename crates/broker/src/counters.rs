@@ -1,0 +1,80 @@
+//! What has happened, for `/metrics` and the page. Connections count for themselves and add up once per batch.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// A count that only grows.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, n: u64) {
+        if n > 0 {
+            self.0.fetch_add(n, Relaxed);
+        }
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters { $(pub(crate) $name: Counter),* }
+
+        /// Totals since the start.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Totals { $($(#[$doc])* pub $name: u64),* }
+
+        impl Counters {
+            pub(crate) fn totals(&self) -> Totals {
+                Totals { $($name: self.$name.get()),* }
+            }
+
+            pub(crate) fn add(&self, counted: &mut Totals) {
+                let counted = std::mem::take(counted);
+                $(self.$name.add(counted.$name);)*
+            }
+        }
+    };
+}
+
+counters! {
+    /// Messages published.
+    published,
+    /// Messages told to be safe.
+    confirmed,
+    /// Messages that reached no queue.
+    unroutable,
+    /// Those of them that were given back.
+    returned,
+    /// Messages delivered to consumers.
+    delivered,
+    /// Messages got.
+    got,
+    /// Gets that found nothing.
+    got_empty,
+    /// Deliveries and gets that may not have been the first.
+    redelivered,
+    /// Deliveries acknowledged, or handed out without need of it.
+    acknowledged,
+    /// Deliveries given back to their queues.
+    requeued,
+    /// Messages dead-lettered because they were rejected.
+    dead_lettered_rejected,
+    /// Messages dead-lettered because they expired.
+    dead_lettered_expired,
+    /// Connections opened.
+    connections_opened,
+    /// Connections closed.
+    connections_closed,
+    /// Channels opened.
+    channels_opened,
+    /// Channels closed.
+    channels_closed,
+    /// Queues made.
+    queues_created,
+    /// Queues deleted.
+    queues_deleted,
+}

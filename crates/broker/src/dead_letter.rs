@@ -1,0 +1,229 @@
+//! Dead-lettering as RabbitMQ does it: the `x-death` header, its counts, the rule against cycles.
+//!
+//! The message in its new queues and the end of the old entry are one batch of the engine, so neither a crash nor a
+//! full disk loses or doubles one.
+
+use crate::broker::Broker;
+use crate::publish::{Touched, touch};
+use crate::queue::Queue;
+use crate::route::route;
+use engine::{Batch, Outcome};
+use model::{Message, MessageArena, Now, Properties, QueueId, Seq, Table, Value, Wall};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Expired entries taken from a head at a time.
+const EXPIRE_BATCH: usize = 256;
+/// How long after a refusal of the engine an expired head is looked at again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Why a message is dead.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Reason {
+    /// A consumer refused it.
+    Rejected,
+    /// Its time to live is over.
+    Expired,
+}
+
+impl Reason {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Rejected => "rejected",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+impl Broker {
+    /// Takes the expired entries from a queue's head and dead-letters or drops them.
+    pub(crate) fn expire_heads(&self, queue: &Arc<Queue>, now: Now) {
+        loop {
+            let mut expired = Vec::new();
+            self.engine.expire(queue.id, EXPIRE_BATCH, now, &mut expired);
+            if expired.is_empty() {
+                return;
+            }
+            let dead = expired.into_iter().map(|d| (d.seq, d.message)).collect();
+            if !self.dead_letter(queue, dead, Reason::Expired, now) {
+                self.schedule(queue.id, now.mono.after(RETRY));
+                return;
+            }
+        }
+    }
+
+    /// Ends entries that were handed out, by way of the dead-letter exchange if the queue has one. If the engine
+    /// cannot take that in, they are requeued and it is false.
+    pub(crate) fn dead_letter(&self, queue: &Arc<Queue>, dead: Vec<(Seq, Message)>, reason: Reason, now: Now) -> bool {
+        let seqs: Vec<Seq> = dead.iter().map(|(seq, _)| *seq).collect();
+        if !queue.has_dead_letter() {
+            self.engine.settle(queue.id, &seqs, Outcome::Ack, now);
+            return true;
+        }
+        let mut batch = Batch::new();
+        let mut touched = Vec::new();
+        let mut lettered = 0;
+        for (seq, message) in &dead {
+            batch.ack(queue.id, *seq);
+            lettered += u64::from(self.letter(queue, message, reason, now, &mut batch, &mut touched));
+        }
+        if self.engine.append(&mut batch, now).is_err() {
+            self.engine.settle(queue.id, &seqs, Outcome::Requeue, now);
+            return false;
+        }
+        let counter = match reason {
+            Reason::Rejected => &self.counters.dead_lettered_rejected,
+            Reason::Expired => &self.counters.dead_lettered_expired,
+        };
+        counter.add(lettered);
+        // A look later and not now: dead letters may lead to dead letters, as deep as clients like.
+        for Touched { queue, .. } in touched {
+            self.schedule(queue.id, now.mono);
+        }
+        true
+    }
+
+    /// Adds one dead message to a batch. False if it reaches no queue.
+    fn letter(
+        &self,
+        queue: &Queue,
+        message: &Message,
+        reason: Reason,
+        now: Now,
+        batch: &mut Batch,
+        touched: &mut Vec<Touched>,
+    ) -> bool {
+        let arguments = &queue.arguments;
+        let Some(exchange) = &arguments.dead_letter_exchange else {
+            return false;
+        };
+        let Ok(mut properties) = self.formats.properties(message) else {
+            return false;
+        };
+        let own_key = String::from_utf8_lossy(message.routing_key());
+        let key = arguments.dead_letter_routing_key.as_deref().unwrap_or(&own_key);
+        let mut keys = vec![key.to_owned()];
+        if arguments.dead_letter_routing_key.is_none() {
+            keys.extend(carbon_copies(&properties));
+        }
+        mark_death(&mut properties, queue, message, reason, now.wall);
+        if arguments.dead_letter_routing_key.is_some()
+            && let Some(headers) = &mut properties.headers
+        {
+            headers.remove("CC");
+        }
+        let mut found = Vec::new();
+        {
+            let registry = self.registry.read();
+            let Some(vhost) = registry.vhosts.get(&queue.vhost) else {
+                return false;
+            };
+            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+            let mut headers = || properties.headers.clone().unwrap_or_default();
+            route(vhost, exchange, &keys, &mut headers, &mut found);
+        }
+        if reason != Reason::Rejected {
+            found.retain(|target| !is_cycle(&properties, &target.name));
+        }
+        if found.is_empty() {
+            return false;
+        }
+        let Some(letter) = self.rewrite(message, exchange, key, &properties) else {
+            return false;
+        };
+        let targets: Vec<QueueId> = found.iter().map(|q| q.id).collect();
+        touch(touched, &found, &letter);
+        batch.push(letter, &targets);
+        true
+    }
+
+    /// The message with other properties, exchange and key.
+    fn rewrite(&self, message: &Message, exchange: &str, key: &str, properties: &Properties) -> Option<Message> {
+        let mut header = Vec::new();
+        let mut envelope = message.envelope;
+        self.formats.of(envelope.origin)?.encode(properties, &mut header);
+        envelope.ttl_ms = None;
+        envelope.has_headers = properties.headers.is_some();
+        let body = message.body();
+        let mut draft = MessageArena::new().draft(exchange.as_bytes(), key.as_bytes(), &header, body.len());
+        draft.push(body);
+        Some(draft.finish(envelope))
+    }
+}
+
+fn carbon_copies(properties: &Properties) -> Vec<String> {
+    match properties.headers.as_ref().and_then(|h| h.get("CC")) {
+        Some(Value::Array(keys)) => keys.iter().filter_map(|k| k.as_str().map(str::to_owned)).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn is(field: Option<&Value>, text: &str) -> bool {
+    field.and_then(Value::as_str) == Some(text)
+}
+
+/// Adds a death to the headers and takes the time to live away.
+fn mark_death(properties: &mut Properties, queue: &Queue, message: &Message, reason: Reason, wall: Wall) {
+    let exchange = Value::text(&String::from_utf8_lossy(message.exchange()));
+    let key = String::from_utf8_lossy(message.routing_key());
+    let mut keys = vec![Value::text(&key)];
+    keys.extend(carbon_copies(properties).iter().map(|k| Value::text(k)));
+    let expiration = properties.expiration.take();
+    let headers = properties.headers_mut();
+    let mut deaths = match headers.remove("x-death") {
+        Some(Value::Array(deaths)) => deaths,
+        _ => Vec::new(),
+    };
+    let known = deaths.iter().position(|death| match death {
+        Value::Table(t) => is(t.get("queue"), &queue.name) && is(t.get("reason"), reason.word()),
+        _ => false,
+    });
+    let death = match known.map(|at| deaths.remove(at)) {
+        Some(Value::Table(mut death)) => {
+            let count = death.get("count").and_then(Value::as_integer).unwrap_or(0);
+            death.set("count", Value::I64(count.saturating_add(1)));
+            death
+        }
+        _ => {
+            let mut death = Table::new();
+            if let Some(expiration) = &expiration {
+                death.set("original-expiration", Value::text(expiration));
+            }
+            death.set("count", Value::I64(1));
+            death.set("reason", Value::text(reason.word()));
+            death.set("queue", Value::text(&queue.name));
+            death.set("time", Value::Timestamp(wall.seconds()));
+            death.set("exchange", exchange.clone());
+            death.set("routing-keys", Value::Array(keys));
+            death
+        }
+    };
+    deaths.insert(0, Value::Table(death));
+    headers.set("x-death", Value::Array(deaths));
+    let first = headers.get("x-first-death-reason").is_none();
+    for (what, value) in
+        [("reason", Value::text(reason.word())), ("queue", Value::text(&queue.name)), ("exchange", exchange)]
+    {
+        if first {
+            headers.set(&format!("x-first-death-{what}"), value.clone());
+        }
+        headers.set(&format!("x-last-death-{what}"), value);
+    }
+}
+
+/// Whether a message comes back to a queue it has died in without anyone having rejected it since.
+fn is_cycle(properties: &Properties, queue: &str) -> bool {
+    let Some(Value::Array(deaths)) = properties.headers.as_ref().and_then(|h| h.get("x-death")) else {
+        return false;
+    };
+    for death in deaths {
+        let Value::Table(death) = death else { continue };
+        if is(death.get("reason"), "rejected") {
+            return false;
+        }
+        if is(death.get("queue"), queue) {
+            return true;
+        }
+    }
+    false
+}

@@ -1,0 +1,170 @@
+//! Handing entries of a queue to consumers with credit, round robin.
+//!
+//! The queue's lock is held while entries move from the engine into mailboxes, so a consumer that has left a queue
+//! gets nothing more and a consumer's deliveries keep their order. Connections are woken once per batch.
+
+use crate::broker::Broker;
+use crate::mailbox::{Mailbox, Parcel};
+use crate::queue::{Consumer, Queue, QueueState};
+use engine::{Credit, Delivery};
+use model::limits::OUTBOX_BYTES_MAX;
+use model::{HolderId, Now};
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+
+/// Entries handed out under one hold of a queue's lock.
+const BATCH_MESSAGES: u32 = 256;
+/// Consumers served under one hold of a queue's lock.
+const BATCH_CONSUMERS: usize = 64;
+
+/// Credit taken from one consumer for a batch.
+struct Slot {
+    consumer: Arc<Consumer>,
+    granted: u32,
+    used: u32,
+}
+
+/// Memory of a batch, kept by each thread.
+#[derive(Default)]
+struct Scratch {
+    slots: Vec<Slot>,
+    handed: Vec<(usize, Option<Delivery>)>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// What a batch leaves behind.
+struct Done {
+    more: bool,
+    head_expired: bool,
+}
+
+impl Broker {
+    /// Hands out what can be handed out.
+    pub(crate) fn dispatch(&self, queue: &Arc<Queue>, now: Now) {
+        if queue.consumer_count.load(SeqCst) == 0 {
+            return;
+        }
+        let mut scratch = SCRATCH.with(RefCell::take);
+        loop {
+            let done = self.dispatch_batch(queue, &mut scratch, now);
+            for slot in &scratch.slots {
+                if slot.used > 0 {
+                    slot.consumer.mailbox.wake();
+                }
+            }
+            for slot in scratch.slots.drain(..) {
+                if slot.used < slot.granted && slot.consumer.mailbox.any_starved() {
+                    // What was reserved here may have starved another queue's consumer; its driver feeds it.
+                    slot.consumer.mailbox.wake();
+                }
+            }
+            if done.head_expired {
+                self.expire_heads(queue, now);
+            } else if !done.more {
+                break;
+            }
+        }
+        SCRATCH.with(|kept| kept.replace(scratch));
+        if queue.may_expire.load(SeqCst) {
+            self.watch_head(queue, now);
+        }
+    }
+
+    fn dispatch_batch(&self, queue: &Arc<Queue>, scratch: &mut Scratch, now: Now) -> Done {
+        let mut state = queue.state.lock();
+        let total = plan(&mut state, &mut scratch.slots);
+        if total == 0 {
+            return Done { more: false, head_expired: false };
+        }
+        let credit = Credit { messages: total as usize, bytes: OUTBOX_BYTES_MAX / 2 };
+        let (slots, handed) = (&mut scratch.slots, &mut scratch.handed);
+        let mut turn = 0;
+        let left = self.engine.deliver(queue.id, credit, now, &mut |delivery| {
+            let mut tried = 0;
+            while slots[turn].used == slots[turn].granted {
+                turn = (turn + 1) % slots.len();
+                tried += 1;
+                assert!(tried <= slots.len(), "the engine exceeded its credit");
+            }
+            let slot = &mut slots[turn];
+            slot.used += 1;
+            let holder: HolderId = slot.consumer.channel.holder;
+            handed.push((turn, Some(delivery)));
+            turn = (turn + 1) % slots.len();
+            holder
+        });
+        for (i, slot) in slots.iter().enumerate().filter(|(_, s)| s.used > 0) {
+            slot.consumer.mailbox.put(handed.iter_mut().filter_map(|(to, delivery)| {
+                let delivery = (*to == i).then(|| delivery.take()).flatten()?;
+                Some(Parcel::Delivery {
+                    consumer: slot.consumer.clone(),
+                    seq: delivery.seq,
+                    message: delivery.message,
+                    redelivered: delivery.redelivered,
+                })
+            }));
+        }
+        let served = handed.len();
+        handed.clear();
+        for slot in slots.iter() {
+            slot.consumer.unreserve(slot.granted - slot.used);
+        }
+        let all_served = turn == 0 && served > 0;
+        let turns = if all_served { slots.len() } else { turn };
+        state.ring.rotate_left(turns);
+        Done { more: left.ready && served > 0, head_expired: left.head_expired }
+    }
+
+    /// Offers the queues of a connection's starved consumers again, as far as they have credit.
+    pub(crate) fn feed(&self, mailbox: &Mailbox, now: Now) {
+        if !mailbox.any_starved() {
+            return;
+        }
+        let mut from = 0;
+        while let Some(consumer) = mailbox.next_fed(&mut from) {
+            {
+                let mut state = consumer.queue.state.lock();
+                if consumer.gone.load(SeqCst) {
+                    continue;
+                }
+                state.ring.push_back(consumer.clone());
+            }
+            self.dispatch(&consumer.queue, now);
+        }
+    }
+}
+
+/// Takes credit from the consumers whose turn it is; those without any leave the ring.
+fn plan(state: &mut QueueState, slots: &mut Vec<Slot>) -> u32 {
+    let ring = &mut state.ring;
+    let share = match u32::try_from(ring.len()) {
+        Ok(n) if ring.len() <= BATCH_CONSUMERS => BATCH_MESSAGES / n.max(1),
+        _ => 1,
+    };
+    let mut total = 0;
+    while let Some(consumer) = ring.get(slots.len()) {
+        if slots.len() == BATCH_CONSUMERS {
+            break;
+        }
+        let granted = consumer.reserve(share);
+        if granted > 0 {
+            total += granted;
+            slots.push(Slot { consumer: consumer.clone(), granted, used: 0 });
+            continue;
+        }
+        let Some(consumer) = ring.remove(slots.len()) else {
+            break;
+        };
+        let mailbox = consumer.mailbox.clone();
+        mailbox.starve(consumer.clone());
+        if consumer.has_credit() {
+            // Credit came back between the two: whoever gave it may not have seen this consumer starve.
+            mailbox.wake();
+        }
+    }
+    total
+}

@@ -1,0 +1,200 @@
+//! The way in: publishes of a link, their batch, their confirms.
+//!
+//! Invariants: confirms leave in the order of the publishes; a publish whose route is cached takes no lock and
+//! allocates nothing. A batch the engine cannot take in for now is kept, and the link stalls.
+
+use super::Link;
+use crate::publish::{Touched, touch};
+use crate::route::RouteCache;
+use crate::waiters::Waiter;
+use engine::{Batch, EngineError, Ticket};
+use model::{ChannelId, Now, PublishSeq};
+use protocol::{Confirmed, Publish, Refusal, RefusalKind, Returned};
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering::SeqCst;
+
+/// Messages after which a batch goes to the engine whatever the driver does.
+const BATCH_MESSAGES_MAX: usize = 1_024;
+/// Confirms told at once.
+const CONFIRM_MAX: u64 = 4_096;
+
+/// What a link has published.
+#[derive(Default)]
+pub(super) struct Publisher {
+    batch: Batch,
+    /// Confirms of the batch.
+    ranges: Vec<Confirmed>,
+    touched: Vec<Touched>,
+    /// Number of the batch, from 1 up, to note each route once.
+    batch_number: u64,
+    routes: RouteCache,
+    routes_epoch: u64,
+    /// Confirms that wait for their tickets, in order.
+    in_flight: VecDeque<(Ticket, Confirmed)>,
+    /// Messages in `ranges` and `in_flight`.
+    pub(super) in_flight_count: usize,
+    pub(super) returned: VecDeque<Returned>,
+    pub(super) has_published: bool,
+    stalled: bool,
+}
+
+impl Publisher {
+    /// Whether a batch waits for the engine to take it.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stalled
+    }
+
+    fn expect_confirm(&mut self, channel: ChannelId, seq: PublishSeq) {
+        self.in_flight_count += 1;
+        match self.ranges.last_mut() {
+            Some(last) if last.channel == channel && last.last.0 + 1 == seq.0 => last.last = seq,
+            _ => self.ranges.push(Confirmed { channel, first: seq, last: seq, accepted: true }),
+        }
+    }
+}
+
+impl Link {
+    /// Routes a message and adds it to the batch.
+    pub(super) fn publish(&mut self, publish: Publish, now: Now) -> Result<(), Refusal> {
+        let Publish { channel, message, extra_keys, mandatory, confirm, user_id } = publish;
+        if !self.publisher.has_published {
+            self.publisher.has_published = true;
+            self.mailbox.publishes.store(true, SeqCst);
+        }
+        let epoch = self.broker.epoch.load(SeqCst);
+        if self.publisher.routes_epoch != epoch {
+            self.publisher.routes.clear();
+            self.publisher.routes_epoch = epoch;
+        }
+        if let Some(claimed) = user_id {
+            self.check_user_id(&claimed)?;
+        }
+        self.counted.published += 1;
+        let is_cached = extra_keys.is_empty() && self.publish_cached(&message);
+        let mut is_routed = is_cached;
+        if !is_cached {
+            let access = self.access()?;
+            let mut queues = Vec::new();
+            let cacheable = self.broker.route_publish(&access, &message, &extra_keys, &mut queues)?;
+            is_routed = !queues.is_empty();
+            if cacheable && is_routed {
+                self.publisher.routes.put(&message, queues);
+                self.publish_cached(&message);
+            } else {
+                let targets: Vec<_> = queues.iter().map(|q| q.id).collect();
+                touch(&mut self.publisher.touched, &queues, &message);
+                self.publisher.batch.push(message.clone(), &targets);
+            }
+        }
+        if !is_routed {
+            self.counted.unroutable += 1;
+            if mandatory {
+                self.counted.returned += 1;
+                self.publisher.returned.push_back(Returned { channel, message });
+            }
+        }
+        if let Some(seq) = confirm {
+            self.publisher.expect_confirm(channel, seq);
+        }
+        if self.publisher.batch.len() >= BATCH_MESSAGES_MAX && !self.publisher.stalled {
+            self.flush(now);
+        }
+        Ok(())
+    }
+
+    /// Adds a message whose route is known to the batch.
+    fn publish_cached(&mut self, message: &model::Message) -> bool {
+        let publisher = &mut self.publisher;
+        let Some(route) = publisher.routes.get(message) else {
+            return false;
+        };
+        let noted = &mut route.touched[usize::from(message.envelope.persistent)];
+        let current = publisher.batch_number + 1;
+        if *noted != current || message.envelope.ttl_ms.is_some() {
+            *noted = current;
+            touch(&mut publisher.touched, &route.queues, message);
+        }
+        publisher.batch.push(message.clone(), &route.targets);
+        true
+    }
+
+    fn check_user_id(&mut self, claimed: &[u8]) -> Result<(), Refusal> {
+        let access = self.access()?;
+        if access.impersonator || claimed == access.user.as_bytes() {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            RefusalKind::PreconditionFailed,
+            format!(
+                "user_id property set to '{}' but authenticated user was '{}'",
+                String::from_utf8_lossy(claimed),
+                access.user
+            ),
+        ))
+    }
+
+    /// Gives the batch to the engine.
+    pub(super) fn flush_published(&mut self, now: Now) {
+        let publisher = &mut self.publisher;
+        if publisher.batch.is_empty() && publisher.ranges.is_empty() {
+            return;
+        }
+        let appended = if publisher.batch.is_empty() {
+            Ok(Ticket::NONE)
+        } else {
+            self.broker.engine.append(&mut publisher.batch, now)
+        };
+        let (ticket, accepted) = match appended {
+            Ok(ticket) => (ticket, true),
+            Err(EngineError::Pressed(_)) => {
+                publisher.stalled = true;
+                return;
+            }
+            Err(EngineError::Failed(_) | EngineError::NoQueue(_)) => {
+                publisher.batch.clear();
+                publisher.touched.clear();
+                (Ticket::NONE, false)
+            }
+        };
+        publisher.stalled = false;
+        publisher.batch_number += 1;
+        let confirms = !publisher.ranges.is_empty();
+        for range in publisher.ranges.drain(..) {
+            let range = Confirmed { accepted, ..range };
+            publisher.in_flight.push_back((ticket, range));
+        }
+        let mut touched = std::mem::take(&mut publisher.touched);
+        if confirms && ticket > self.broker.engine.durable() {
+            self.broker.wait_for(ticket, Waiter::Mailbox(self.mailbox.clone()), now);
+        }
+        self.broker.appended(ticket, &mut touched, now);
+        self.publisher.touched = touched;
+    }
+
+    /// The next publishes that are safe.
+    pub(super) fn next_confirmed(&mut self) -> Option<Confirmed> {
+        let publisher = &mut self.publisher;
+        let (ticket, _) = publisher.in_flight.front()?;
+        let durable = self.broker.engine.durable();
+        if *ticket > durable {
+            return None;
+        }
+        let (_, mut told) = publisher.in_flight.pop_front()?;
+        while let Some((ticket, next)) = publisher.in_flight.front() {
+            let follows = *ticket <= durable
+                && next.channel == told.channel
+                && next.accepted == told.accepted
+                && next.first.0 == told.last.0 + 1
+                && told.last.0 - told.first.0 < CONFIRM_MAX;
+            if !follows {
+                break;
+            }
+            told.last = next.last;
+            publisher.in_flight.pop_front();
+        }
+        let count = told.last.0 - told.first.0 + 1;
+        publisher.in_flight_count -= usize::try_from(count).unwrap_or(0);
+        self.counted.confirmed += count;
+        Some(told)
+    }
+}

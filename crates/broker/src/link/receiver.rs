@@ -1,0 +1,319 @@
+//! The way out: deliveries of a link, their credit, and how they are settled.
+//!
+//! Invariants: an entry of a consumer without acknowledgement is settled when the driver takes it, so what it has not
+//! seen goes back to the queue when the consumer ends. Messages of queues with a dead-letter exchange are kept until
+//! they are settled, since a reject names them by their place only.
+
+use super::Link;
+use crate::dead_letter::Reason;
+use crate::mailbox::Parcel;
+use crate::queue::{Channel, Consumer, Queue};
+use engine::Outcome;
+use foldhash::fast::RandomState;
+use model::{ChannelId, ConsumerId, Message, Now, QueueId, Seq};
+use protocol::{Event, Receipt, Settle, Settlement};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+
+/// Queues whose acknowledgements are collected at a time.
+const ACK_GROUPS_MAX: usize = 16;
+
+/// What a link consumes.
+#[derive(Default)]
+pub(super) struct Receiver {
+    pub(super) channels: HashMap<ChannelId, ChannelSide, RandomState>,
+    pub(super) consumers: HashMap<ConsumerId, Arc<Consumer>, RandomState>,
+    /// Taken from the mailbox and not yet told.
+    pub(super) inbox: VecDeque<Parcel>,
+    /// Bytes told and not yet written.
+    pub(super) unwritten: usize,
+    acks: Vec<AckGroup>,
+}
+
+/// Acknowledgements of one queue. Its memory is kept.
+struct AckGroup {
+    queue: QueueId,
+    seqs: Vec<Seq>,
+}
+
+/// A channel of a link.
+pub(super) struct ChannelSide {
+    pub(super) shared: Arc<Channel>,
+    /// Limit for consumers to come.
+    pub(super) prefetch: u32,
+    /// Unsettled deliveries whose consumers have ended; they count in the channel only.
+    pub(super) orphaned: u32,
+    /// Queues it may hold entries of.
+    pub(super) queues: Vec<Arc<Queue>>,
+    /// Unsettled messages that a reject would dead-letter.
+    pub(super) held: HashMap<(QueueId, Seq), Message, RandomState>,
+}
+
+impl ChannelSide {
+    /// Notes that it may hold entries of a queue.
+    pub(super) fn uses(&mut self, queue: &Arc<Queue>) {
+        if !self.queues.iter().any(|known| known.id == queue.id) {
+            self.queues.push(queue.clone());
+        }
+    }
+}
+
+impl Receiver {
+    fn collect(&mut self, queue: QueueId, seq: Seq) -> bool {
+        if let Some(group) = self.acks.iter_mut().rev().find(|g| g.queue == queue) {
+            group.seqs.push(seq);
+            return true;
+        }
+        if let Some(free) = self.acks.iter_mut().find(|g| g.seqs.is_empty()) {
+            free.queue = queue;
+            free.seqs.push(seq);
+        } else if self.acks.len() < ACK_GROUPS_MAX {
+            let seqs = vec![seq];
+            self.acks.push(AckGroup { queue, seqs });
+        } else {
+            return false;
+        }
+        true
+    }
+
+    /// Forgets a consumer that has ended. False if it was not known.
+    pub(super) fn forget(&mut self, consumer: &Consumer) -> bool {
+        let known = self.consumers.remove(&consumer.id).is_some();
+        if known
+            && !consumer.no_ack
+            && let Some(side) = self.channels.get_mut(&consumer.channel.id)
+        {
+            side.orphaned += consumer.unsettled.load(SeqCst);
+        }
+        known
+    }
+
+    /// Gives credit back for a settled delivery, and its message if it was kept.
+    fn release(&mut self, channel: ChannelId, receipt: &Receipt) -> Option<Message> {
+        if let Some(consumer) = receipt.consumer.and_then(|id| self.consumers.get(&id)) {
+            consumer.settled(1);
+        } else if receipt.consumer.is_some()
+            && let Some(side) = self.channels.get_mut(&channel)
+            && side.orphaned > 0
+        {
+            side.orphaned -= 1;
+            side.shared.settled(1);
+        }
+        let side = self.channels.get_mut(&channel)?;
+        if side.held.is_empty() {
+            return None;
+        }
+        side.held.remove(&(receipt.queue, receipt.seq))
+    }
+}
+
+impl Link {
+    /// The next delivery or lost consumer.
+    pub(super) fn next_delivery(&mut self, now: Now) -> Option<Event> {
+        if self.receiver.inbox.is_empty() {
+            self.mailbox.take(&mut self.receiver.inbox);
+        }
+        loop {
+            let Some(parcel) = self.receiver.inbox.pop_front() else {
+                self.flush_acknowledged(now);
+                self.broker.counters.add(&mut self.counted);
+                return None;
+            };
+            match parcel {
+                Parcel::Lost(consumer) => {
+                    if self.receiver.forget(&consumer) {
+                        return Some(Event::ConsumerLost { channel: consumer.channel.id, consumer: consumer.id });
+                    }
+                }
+                Parcel::Delivery { consumer, seq, message, redelivered } => {
+                    return Some(self.deliver(&consumer, seq, message, redelivered, now));
+                }
+            }
+        }
+    }
+
+    fn deliver(&mut self, consumer: &Consumer, seq: Seq, message: Message, redelivered: bool, now: Now) -> Event {
+        let queue = &consumer.queue;
+        let channel = consumer.channel.id;
+        self.mailbox.polled(1);
+        self.receiver.unwritten += message.bytes().len();
+        self.counted.delivered += 1;
+        self.counted.redelivered += u64::from(redelivered);
+        if consumer.no_ack {
+            self.counted.acknowledged += 1;
+            self.collect(queue.id, seq, now);
+        } else if queue.has_dead_letter()
+            && let Some(side) = self.receiver.channels.get_mut(&channel)
+        {
+            side.held.insert((queue.id, seq), message.clone());
+        }
+        Event::Deliver {
+            channel,
+            consumer: consumer.id,
+            receipt: Receipt { queue: queue.id, seq, consumer: Some(consumer.id) },
+            message,
+            redelivered,
+        }
+    }
+
+    fn collect(&mut self, queue: QueueId, seq: Seq, now: Now) {
+        if !self.receiver.collect(queue, seq) {
+            self.flush_acknowledged(now);
+            self.receiver.collect(queue, seq);
+        }
+    }
+
+    /// Collects acknowledgements.
+    pub(super) fn acknowledge(&mut self, settle: &Settle, now: Now) {
+        for receipt in &settle.receipts {
+            self.receiver.release(settle.channel, receipt);
+            self.collect(receipt.queue, receipt.seq, now);
+        }
+        self.counted.acknowledged += settle.receipts.len() as u64;
+    }
+
+    /// Gives collected acknowledgements to the engine, and the credit they free to the queues.
+    pub(super) fn flush_acknowledged(&mut self, now: Now) {
+        let mut any = false;
+        for group in &mut self.receiver.acks {
+            if !group.seqs.is_empty() {
+                let engine = &self.broker.engine;
+                engine.settle(group.queue, &group.seqs, Outcome::Ack, now);
+                group.seqs.clear();
+                any = true;
+            }
+        }
+        if any {
+            self.broker.feed(&self.mailbox, now);
+        }
+    }
+
+    /// Requeues or rejects.
+    pub(super) fn give_back(&mut self, settle: &Settle, now: Now) {
+        self.flush_acknowledged(now);
+        let mut receipts = settle.receipts.as_slice();
+        while let Some(first) = receipts.first() {
+            let same = receipts.iter().take_while(|r| r.queue == first.queue);
+            let (group, rest) = receipts.split_at(same.count());
+            receipts = rest;
+            let mut dead = Vec::new();
+            let mut seqs = Vec::with_capacity(group.len());
+            for receipt in group {
+                let held = self.receiver.release(settle.channel, receipt);
+                match held {
+                    Some(message) if settle.settlement == Settlement::Reject => {
+                        dead.push((receipt.seq, message));
+                    }
+                    _ => seqs.push(receipt.seq),
+                }
+            }
+            let outcome = match settle.settlement {
+                Settlement::Requeue => Outcome::Requeue,
+                Settlement::Ack | Settlement::Reject => Outcome::Ack,
+            };
+            self.broker.engine.settle(first.queue, &seqs, outcome, now);
+            if outcome == Outcome::Requeue {
+                self.counted.requeued += seqs.len() as u64;
+            }
+            let Some(queue) = self.broker.queue(first.queue) else {
+                continue;
+            };
+            if !dead.is_empty() {
+                self.broker.dead_letter(&queue, dead, Reason::Rejected, now);
+                self.broker.handle_timeout(now);
+            }
+            self.broker.dispatch(&queue, now);
+            self.broker.watch(&queue, now);
+        }
+        self.broker.feed(&self.mailbox, now);
+    }
+
+    /// Puts everything a channel holds of a queue back, seen by the driver or not.
+    fn release_queue(&mut self, channel: &Channel, queue: &Arc<Queue>, now: Now) {
+        {
+            // With the queue's lock nothing is handed out between the two.
+            let _state = queue.state.lock();
+            let mine = |parcel: &Parcel| {
+                matches!(parcel, Parcel::Delivery { consumer, .. }
+                    if consumer.channel.id == channel.id && consumer.queue.id == queue.id)
+            };
+            let inbox = &mut self.receiver.inbox;
+            self.mailbox.retract(inbox, mine, drop);
+            let released = self.broker.engine.release(queue.id, channel.holder, now);
+            self.counted.requeued += released as u64;
+            for consumer in self.receiver.consumers.values() {
+                if consumer.queue.id == queue.id && consumer.channel.id == channel.id {
+                    consumer.forget_unsettled();
+                }
+            }
+        }
+        self.broker.dispatch(queue, now);
+        self.broker.watch(queue, now);
+    }
+
+    /// Requeues everything unsettled of a channel.
+    pub(super) fn recover(&mut self, channel: ChannelId, now: Now) {
+        let Some(side) = self.receiver.channels.get_mut(&channel) else {
+            return;
+        };
+        side.held.clear();
+        let (shared, queues) = (side.shared.clone(), side.queues.clone());
+        shared.settled(std::mem::take(&mut side.orphaned));
+        for queue in &queues {
+            self.release_queue(&shared, queue, now);
+        }
+        self.broker.feed(&self.mailbox, now);
+    }
+
+    /// Takes a consumer off its queue; what the driver has not seen goes back. Returns the queue.
+    pub(super) fn end_consumer(&mut self, consumer: &Arc<Consumer>, now: Now) {
+        let queue = &consumer.queue;
+        let last = {
+            let mut state = queue.state.lock();
+            consumer.gone.store(true, SeqCst);
+            state.consumers.retain(|c| !Arc::ptr_eq(c, consumer));
+            state.ring.retain(|c| !Arc::ptr_eq(c, consumer));
+            queue.consumer_count.store(state.consumers.len(), SeqCst);
+            state.used_at = now.mono;
+            let mut unseen = Vec::new();
+            self.mailbox.retract(
+                &mut self.receiver.inbox,
+                |parcel| Arc::ptr_eq(parcel.consumer(), consumer),
+                |parcel| {
+                    if let Parcel::Delivery { seq, .. } = parcel {
+                        unseen.push(seq);
+                    }
+                },
+            );
+            consumer.settled(u32::try_from(unseen.len()).unwrap_or(u32::MAX));
+            let engine = &self.broker.engine;
+            engine.settle(queue.id, &unseen, Outcome::Requeue, now);
+            state.consumers.is_empty() && !state.deleted
+        };
+        if last && queue.auto_delete {
+            // The engine can only have failed for good, and then the process stops.
+            let _ = self.broker.delete_queue_if(queue, now, |state| state.consumers.is_empty());
+            return;
+        }
+        self.broker.dispatch(queue, now);
+        self.broker.watch(queue, now);
+    }
+
+    /// Ends a channel: consumers go, what it holds goes back.
+    pub(super) fn close_channel(&mut self, channel: ChannelId, now: Now) {
+        self.flush_acknowledged(now);
+        let mine: Vec<_> = self.receiver.consumers.values().filter(|c| c.channel.id == channel).cloned().collect();
+        for consumer in &mine {
+            self.end_consumer(consumer, now);
+            self.receiver.forget(consumer);
+        }
+        let Some(side) = self.receiver.channels.remove(&channel) else {
+            return;
+        };
+        self.counted.channels_closed += 1;
+        for queue in &side.queues {
+            self.release_queue(&side.shared, queue, now);
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Publishing: from a message to the queues it belongs in, and what follows once the engine has it.
+
+use crate::api::Published;
+use crate::broker::Broker;
+use crate::exchange::ExchangeKind;
+use crate::queue::Queue;
+use crate::refuse::{self, Resource};
+use crate::route::route;
+use crate::users::{Access, Verb};
+use crate::waiters::Waiter;
+use engine::{Batch, Ticket};
+use model::{Message, Now, Principal, QueueId, Table};
+use protocol::Refusal;
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+
+/// A queue that a batch has put something into.
+#[derive(Debug)]
+pub(crate) struct Touched {
+    pub(crate) queue: Arc<Queue>,
+    /// The entry can be handed out only when the batch is durable.
+    pub(crate) after_sync: bool,
+}
+
+impl Broker {
+    /// Whether the user may publish this, and to which queues it goes. True if that can be cached.
+    pub(crate) fn route_publish(
+        &self,
+        access: &Access,
+        message: &Message,
+        extra_keys: &[bytes::Bytes],
+        found: &mut Vec<Arc<Queue>>,
+    ) -> Result<bool, Refusal> {
+        let exchange = String::from_utf8_lossy(message.exchange());
+        let key = String::from_utf8_lossy(message.routing_key());
+        let what = Resource::Exchange(&access.vhost, &exchange);
+        access.check(Verb::Write, what)?;
+        let registry = self.registry.read();
+        let vhost = registry.vhosts.get(&access.vhost).ok_or_else(|| refuse::no_vhost(&access.vhost))?;
+        if !exchange.is_empty() {
+            let Some(known) = vhost.exchanges.get(&*exchange) else {
+                return Err(refuse::missing(what));
+            };
+            if known.spec.internal {
+                return Err(refuse::internal_exchange(what));
+            }
+            if known.spec.kind == ExchangeKind::Topic {
+                access.check_topic(Verb::Write, &exchange, &key)?;
+            }
+        }
+        let mut headers = || self.headers(message);
+        if extra_keys.is_empty() {
+            return Ok(route(vhost, &exchange, &[&*key], &mut headers, found));
+        }
+        let extra: Vec<Cow<'_, str>> = extra_keys.iter().map(|k| String::from_utf8_lossy(k)).collect();
+        let keys: Vec<&str> = std::iter::once(&*key).chain(extra.iter().map(|k| &**k)).collect();
+        route(vhost, &exchange, &keys, &mut headers, found);
+        Ok(false)
+    }
+
+    /// The headers of a message; none if it has none or they cannot be read.
+    pub(crate) fn headers(&self, message: &Message) -> Table {
+        if !message.envelope.has_headers {
+            return Table::new();
+        }
+        let properties = self.formats.properties(message);
+        properties.ok().and_then(|p| p.headers).unwrap_or_default()
+    }
+
+    /// Hands out what a batch has brought, now or when it is durable.
+    pub(crate) fn appended(&self, ticket: Ticket, touched: &mut Vec<Touched>, now: Now) {
+        touched.sort_unstable_by_key(|t| (t.queue.id, t.after_sync));
+        touched.dedup_by_key(|t| (t.queue.id, t.after_sync));
+        for Touched { queue, after_sync } in touched.drain(..) {
+            if queue.may_expire.load(SeqCst) {
+                self.watch_head(&queue, now);
+            }
+            // Whoever consumes or gets later looks by itself, and is told when the head becomes readable.
+            if queue.consumer_count.load(SeqCst) == 0 {
+                continue;
+            }
+            if after_sync && ticket > self.engine.durable() {
+                self.wait_for(ticket, Waiter::Queue(queue), now);
+            } else {
+                self.dispatch(&queue, now);
+            }
+        }
+    }
+
+    /// Publishes one message from within the process.
+    pub(crate) fn publish_one(&self, principal: &Principal, message: Message, now: Now) -> Result<Published, Refusal> {
+        let access = self
+            .registry
+            .read()
+            .users
+            .access(&principal.user, &principal.vhost)
+            .ok_or_else(|| refuse::vhost_access(&principal.vhost, &principal.user))?;
+        let mut queues = Vec::new();
+        self.route_publish(&access, &message, &[], &mut queues)?;
+        self.counters.published.add(1);
+        if queues.is_empty() {
+            self.counters.unroutable.add(1);
+            return Ok(Published { routed: false, ticket: Ticket::NONE });
+        }
+        let mut touched = Vec::new();
+        let targets: Vec<QueueId> = queues.iter().map(|q| q.id).collect();
+        touch(&mut touched, &queues, &message);
+        let mut batch = Batch::new();
+        batch.push(message, &targets);
+        let ticket = self.engine.append(&mut batch, now).map_err(|error| refuse::engine(&error))?;
+        self.appended(ticket, &mut touched, now);
+        Ok(Published { routed: true, ticket })
+    }
+}
+
+/// Notes the queues a message goes to.
+pub(crate) fn touch(touched: &mut Vec<Touched>, queues: &[Arc<Queue>], message: &Message) {
+    for queue in queues {
+        if message.envelope.ttl_ms.is_some() && !queue.may_expire.load(SeqCst) {
+            queue.may_expire.store(true, SeqCst);
+        }
+        touched.push(Touched { queue: queue.clone(), after_sync: message.envelope.persistent && queue.durable });
+    }
+}

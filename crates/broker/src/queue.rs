@@ -1,0 +1,174 @@
+//! Queues as the broker sees them, and who waits on them.
+//!
+//! The engine holds the entries; here are the consumers, their turn, and what is known from the declaration.
+//! Invariants: a consumer is in `ring` if it may have credit; else it is in the starved list of its mailbox, or gone.
+//! `ring` is a subset of `consumers`.
+
+use crate::arguments::QueueArguments;
+use crate::mailbox::Mailbox;
+use model::limits::UNSETTLED_PER_CHANNEL_MAX;
+use model::{ChannelId, ConnectionId, ConsumerId, HolderId, Mono, QueueId, Table};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::SeqCst};
+
+/// A queue.
+pub(crate) struct Queue {
+    pub(crate) id: QueueId,
+    pub(crate) vhost: Arc<str>,
+    pub(crate) name: Arc<str>,
+    pub(crate) durable: bool,
+    pub(crate) auto_delete: bool,
+    /// The connection it belongs to, if it is exclusive.
+    pub(crate) owner: Option<ConnectionId>,
+    /// The arguments as they were declared.
+    pub(crate) table: Table,
+    pub(crate) arguments: QueueArguments,
+    /// Consumers there are, readable without the lock.
+    pub(crate) consumer_count: AtomicUsize,
+    /// Entries may have a time to live, so its head must be watched.
+    pub(crate) may_expire: AtomicBool,
+    pub(crate) state: Mutex<QueueState>,
+}
+
+/// What changes, under the queue's lock.
+#[derive(Default)]
+pub(crate) struct QueueState {
+    pub(crate) consumers: Vec<Arc<Consumer>>,
+    /// Consumers that may have credit, the next one first.
+    pub(crate) ring: VecDeque<Arc<Consumer>>,
+    /// Connections whose `get` waits for the head to become readable.
+    pub(crate) getters: Vec<Arc<Mailbox>>,
+    /// It is gone; nobody may join.
+    pub(crate) deleted: bool,
+    /// Last declared, got from or consumed.
+    pub(crate) used_at: Mono,
+}
+
+impl Queue {
+    /// Whether the queue belongs to another connection.
+    pub(crate) fn is_locked_for(&self, connection: ConnectionId) -> bool {
+        self.owner.is_some_and(|owner| owner != connection)
+    }
+
+    pub(crate) fn has_dead_letter(&self) -> bool {
+        self.arguments.dead_letter_exchange.is_some()
+    }
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Queue({} {} in {})", self.id, self.name, self.vhost)
+    }
+}
+
+/// A channel, as far as credit goes.
+#[derive(Debug)]
+pub(crate) struct Channel {
+    pub(crate) id: ChannelId,
+    pub(crate) holder: HolderId,
+    /// Limit for all consumers together; 0 is none.
+    pub(crate) prefetch: AtomicU32,
+    pub(crate) unsettled: AtomicU32,
+}
+
+impl Channel {
+    /// `n` of its deliveries are settled.
+    pub(crate) fn settled(&self, n: u32) {
+        give_back(&self.unsettled, n);
+    }
+}
+
+/// A consumer of a queue.
+pub(crate) struct Consumer {
+    pub(crate) id: ConsumerId,
+    pub(crate) tag: String,
+    pub(crate) channel: Arc<Channel>,
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) no_ack: bool,
+    pub(crate) exclusive: bool,
+    /// Limit of its own; 0 is none.
+    pub(crate) prefetch: u32,
+    pub(crate) unsettled: AtomicU32,
+    /// It is in the starved list of its mailbox.
+    pub(crate) starved: AtomicBool,
+    pub(crate) gone: AtomicBool,
+}
+
+impl fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Consumer({} of {:?})", self.id, self.queue)
+    }
+}
+
+/// Takes up to `wanted` of what is left under a limit.
+fn take(counter: &AtomicU32, limit: u32, wanted: u32) -> u32 {
+    let mut taken = 0;
+    let _ = counter.fetch_update(SeqCst, SeqCst, |used| {
+        taken = limit.saturating_sub(used).min(wanted);
+        (taken > 0).then(|| used + taken)
+    });
+    taken
+}
+
+fn give_back(counter: &AtomicU32, n: u32) {
+    let _ = counter.fetch_update(SeqCst, SeqCst, |used| Some(used.saturating_sub(n)));
+}
+
+fn limit(prefetch: u32) -> u32 {
+    let max = u32::try_from(UNSETTLED_PER_CHANNEL_MAX).unwrap_or(u32::MAX);
+    if prefetch == 0 { max } else { prefetch.min(max) }
+}
+
+impl Consumer {
+    /// Takes credit for up to `wanted` deliveries; returns how many.
+    pub(crate) fn reserve(&self, wanted: u32) -> u32 {
+        let room = self.mailbox.reserve(wanted);
+        if room == 0 || self.no_ack {
+            return room;
+        }
+        let own = take(&self.unsettled, limit(self.prefetch), room);
+        let shared = take(&self.channel.unsettled, limit(self.channel.prefetch.load(SeqCst)), own);
+        if shared < own {
+            give_back(&self.unsettled, own - shared);
+        }
+        if shared < room {
+            self.mailbox.unreserve(room - shared);
+        }
+        shared
+    }
+
+    /// Gives back credit that was reserved and not used.
+    pub(crate) fn unreserve(&self, n: u32) {
+        if n > 0 {
+            self.mailbox.unreserve(n);
+            self.settled(n);
+        }
+    }
+
+    /// `n` of its deliveries are settled.
+    pub(crate) fn settled(&self, n: u32) {
+        if !self.no_ack {
+            give_back(&self.unsettled, n);
+            self.channel.settled(n);
+        }
+    }
+
+    /// Everything it had is back in the queue.
+    pub(crate) fn forget_unsettled(&self) {
+        if !self.no_ack {
+            self.channel.settled(self.unsettled.swap(0, SeqCst));
+        }
+    }
+
+    /// Whether it is worth offering it more. A mailbox must be half empty for that, so batches stay large.
+    pub(crate) fn has_credit(&self) -> bool {
+        self.mailbox.has_room()
+            && (self.no_ack
+                || (self.unsettled.load(SeqCst) < limit(self.prefetch)
+                    && self.channel.unsettled.load(SeqCst) < limit(self.channel.prefetch.load(SeqCst))))
+    }
+}

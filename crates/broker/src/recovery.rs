@@ -1,0 +1,142 @@
+//! The registry as it was when the process last stopped.
+//!
+//! A queue is created in the engine before its record is written and its record is removed before the queue is, so
+//! after a crash an engine queue without a record is garbage and is deleted. Records whose ends are gone are
+//! forgotten.
+
+use crate::api::OpenError;
+use crate::arguments::{self, QueueArguments};
+use crate::exchange::{Binding, Exchange, ExchangeKind, ExchangeSpec, Target};
+use crate::queue::{Queue, QueueState};
+use crate::record::{BindingRecord, ExchangeRecord, Key, QueueRecord, Record, vhost_value};
+use crate::refuse::Resource;
+use crate::registry::{Registry, Vhost};
+use engine::{Engine, QueueSpec};
+use model::{Now, QueueId};
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// Reads everything the engine has kept.
+pub(crate) fn recover(engine: &dyn Engine, now: Now) -> Result<Registry, OpenError> {
+    let mut registry = Registry::default();
+    let mut bindings = Vec::new();
+    let mut exchanges = Vec::new();
+    let mut queues = Vec::new();
+    for (key, value) in engine.metas() {
+        match Record::read(&key, &value) {
+            Some(Record::Vhost(name)) => add_vhost(&mut registry, &name),
+            Some(Record::Exchange(vhost, name, record)) => exchanges.push((vhost, name, record)),
+            Some(Record::Queue(vhost, name, record)) => queues.push((vhost, name, record)),
+            Some(Record::Binding(vhost, record)) => bindings.push((vhost, record)),
+            None => {
+                let letter = key.first().map(|b| char::from(*b)).unwrap_or_default();
+                return Err(OpenError::Record(format!(
+                    "record '{letter}' of the topology: it is damaged or of a newer version"
+                )));
+            }
+        }
+    }
+    if !registry.vhosts.contains_key("/") {
+        engine.put_meta(Key::vhost("/").bytes(), &vhost_value())?;
+        add_vhost(&mut registry, "/");
+    }
+    for (vhost, name, record) in exchanges {
+        add_exchange(&mut registry, &vhost, &name, record)?;
+    }
+    let mut orphans: HashSet<QueueId> = engine.queues().into_iter().map(|(id, _)| id).collect();
+    for (vhost, name, record) in queues {
+        if orphans.remove(&QueueId(record.id)) {
+            add_queue(&mut registry, &vhost, &name, record, now)?;
+        } else {
+            engine.delete_meta(Key::queue(&vhost, &name).bytes())?;
+        }
+    }
+    for orphan in orphans {
+        engine.delete_queue(orphan)?;
+    }
+    for (vhost, record) in bindings {
+        if !add_binding(&mut registry, &vhost, &record)? {
+            engine.delete_meta(Key::binding(&vhost, &record).bytes())?;
+        }
+    }
+    Ok(registry)
+}
+
+/// Adds a vhost with its system exchanges.
+pub(crate) fn add_vhost(registry: &mut Registry, name: &str) {
+    let name: Arc<str> = name.into();
+    registry.vhosts.entry(name.clone()).or_insert_with(|| Vhost::new(name));
+}
+
+fn broken(what: &str, name: &str) -> OpenError {
+    OpenError::Record(format!("{what} '{name}': this version does not have it"))
+}
+
+fn add_exchange(registry: &mut Registry, vhost: &str, name: &str, record: ExchangeRecord) -> Result<(), OpenError> {
+    let Some(vhost) = registry.vhosts.get_mut(vhost) else {
+        return Ok(());
+    };
+    let kind = ExchangeKind::from_name(&record.kind).ok_or_else(|| broken("exchange", name))?;
+    let resource = Resource::Exchange(&vhost.name, name);
+    let spec = ExchangeSpec {
+        kind,
+        durable: true,
+        auto_delete: record.auto_delete,
+        internal: record.internal,
+        alternate: arguments::alternate(&record.arguments, resource).map_err(|_| broken("exchange", name))?,
+        arguments: record.arguments,
+    };
+    let name: Arc<str> = name.into();
+    vhost.exchanges.insert(name.clone(), Exchange::new(name, spec));
+    registry.exchange_count += 1;
+    Ok(())
+}
+
+fn add_queue(registry: &mut Registry, vhost: &str, name: &str, record: QueueRecord, now: Now) -> Result<(), OpenError> {
+    let Some(vhost) = registry.vhosts.get_mut(vhost) else {
+        return Ok(());
+    };
+    let arguments = QueueArguments::read(&record.arguments, Resource::Queue(&vhost.name, name))
+        .map_err(|_| broken("queue", name))?;
+    let queue = Arc::new(Queue {
+        id: QueueId(record.id),
+        vhost: vhost.name.clone(),
+        name: name.into(),
+        durable: true,
+        auto_delete: record.auto_delete,
+        owner: None,
+        table: record.arguments,
+        arguments,
+        consumer_count: 0.into(),
+        // Entries from before the restart may have a time to live of their own.
+        may_expire: true.into(),
+        state: parking_lot::Mutex::new(QueueState { used_at: now.mono, ..QueueState::default() }),
+    });
+    vhost.queues.insert(queue.name.clone(), queue.clone());
+    registry.queues.insert(queue.id, queue);
+    Ok(())
+}
+
+fn add_binding(registry: &mut Registry, vhost: &str, record: &BindingRecord) -> Result<bool, OpenError> {
+    let Some(vhost) = registry.vhosts.get_mut(vhost) else {
+        return Ok(false);
+    };
+    let target = if record.to_queue {
+        vhost.queues.get(&*record.destination).cloned().map(Target::Queue)
+    } else {
+        let exchange = vhost.exchanges.get(&*record.destination);
+        exchange.map(|e| Target::Exchange(e.name.clone()))
+    };
+    let Some((target, source)) = target.zip(vhost.exchanges.get_mut(&*record.source)) else {
+        return Ok(false);
+    };
+    let binding = Binding { key: record.key.clone(), arguments: record.arguments.clone(), target };
+    let added = source.bind(binding).map_err(|_| broken("a binding of exchange", &record.source))?;
+    registry.binding_count += usize::from(added);
+    Ok(true)
+}
+
+/// What the engine needs to know of a queue.
+pub(crate) fn queue_spec(durable: bool, arguments: &QueueArguments) -> QueueSpec {
+    QueueSpec { durable, priority_max: arguments.priority_max, ttl_ms: arguments.ttl_ms }
+}
