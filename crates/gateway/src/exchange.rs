@@ -46,14 +46,15 @@ pub enum Decision {
 }
 
 /// The request for the upstream.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Plan<'a> {
     /// Method, target in origin form, and headers; `Host` is set, hop-by-hop headers and `Transfer-Encoding` are gone.
-    pub request: &'a request::Parts,
+    /// Whoever sends it may change what only concerns its own connection.
+    pub request: &'a mut request::Parts,
     /// The body, if a plugin collected it; else the client's is streamed.
     pub body: Option<&'a Bytes>,
     /// Where to send it.
-    pub upstream: &'a Arc<Upstream>,
+    pub upstream: Arc<Upstream>,
 }
 
 /// Why a body could not be collected.
@@ -130,9 +131,10 @@ impl Exchange {
 
     /// The request for the upstream, after [`Decision::Proxy`].
     #[must_use]
-    pub fn plan(&self) -> Option<Plan<'_>> {
+    pub fn plan(&mut self) -> Option<Plan<'_>> {
         let Target::Http(upstream) = &self.route()?.target else { return None };
-        Some(Plan { request: &self.cx.request, body: self.cx.body.as_ref(), upstream })
+        let upstream = Arc::clone(upstream);
+        Some(Plan { request: &mut self.cx.request, body: self.cx.body.as_ref(), upstream })
     }
 
     /// Goes on with the collected body.

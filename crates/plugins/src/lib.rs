@@ -1,4 +1,4 @@
-//! The plugins, one file each. The list in [`all`] is the order in which their phases run: Kong's order of
+//! The plugins, one file each. The list in [`registry`] is the order in which their phases run: Kong's order of
 //! priorities, with our own plugins among them.
 //!
 //! To add a plugin: one file with its schema, its [`plugin::Plugin`] and its tests, and one line in the list.
@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 /// Every plugin, first to run first.
 #[must_use]
-pub fn all() -> Registry {
+pub fn registry() -> Registry {
     Registry::new(vec![
         Arc::new(correlation_id::CorrelationId::default()), // 100001
         Arc::new(key_auth::KeyAuth),                        // 1250
