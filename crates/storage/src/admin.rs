@@ -44,10 +44,13 @@ impl Core {
 
     pub(crate) fn delete_queue(&self, id: QueueId) -> Result<Ticket, EngineError> {
         self.check_open()?;
-        let Some(cell) = self.queues.write().remove(&id) else {
+        let Some(cell) = self.queue(id) else {
             return Ok(Ticket::NONE);
         };
         let mut queue = cell.lock();
+        if queue.deleted {
+            return Ok(Ticket::NONE);
+        }
         queue.deleted = true;
         let mut entries: Vec<Entry> = queue.drain_ready().into_iter().flatten().collect();
         entries.extend(queue.unsettled.drain().map(|(_, (entry, _))| entry));
@@ -55,6 +58,8 @@ impl Core {
             self.drop_message(&mut queue, entry);
         }
         if !queue.spec.durable {
+            drop(queue);
+            self.queues.write().remove(&id);
             return Ok(Ticket::NONE);
         }
         let mut record = self.record();
@@ -67,6 +72,9 @@ impl Core {
                 log.drop_live(entry.lsn);
             }
         });
+        // Only now: who finds the queue gone may rely on its deletion being in the log.
+        drop(queue);
+        self.queues.write().remove(&id);
         self.signals.keep.work();
         Ok(ticket)
     }

@@ -1,37 +1,181 @@
 //! Housekeeping: the next file, files that nobody needs, messages that need not be in memory.
+//!
+//! Invariants: a file is given up only when nothing lives in it, and that is durable, and what its settles and
+//! deletions are still needed for is durable elsewhere: they matter while an older file exists. The oldest file's are
+//! not needed; those of any other are first said again, shortly, as the state of each queue they belong to.
+//!
+//! When files hold much more than what lives, what lives in the emptiest is moved to the end (see `mover`).
 
 use crate::core::{Core, Who};
+use crate::disk::DiskError;
+use crate::log::LogFile;
+use crate::mover::Move;
+use crate::payload::add_to_ranges;
+use crate::record::Kind;
+use model::QueueId;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Bytes at the head of each queue that stay in memory, from the first to the last attempt to free some.
+const KEPT_BYTES: [usize; 3] = [2 * 1024 * 1024, 64 * 1024, 0];
 
 /// What is under way.
 #[derive(Default)]
-pub(crate) struct Keeper {}
+pub(crate) struct Keeper {
+    /// Files that may go once the log is durable up to an LSN: their base and that.
+    retiring: Vec<(u64, u64)>,
+    pub(crate) moving: Option<Move>,
+}
+
+/// What is left to do after a round.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Left {
+    Nothing,
+    /// Something that waits for the disk.
+    Later,
+    Now,
+}
 
 impl Core {
     /// One round of housekeeping.
-    pub(crate) fn keep_step(&self) -> bool {
+    pub(crate) fn keep_step(&self) -> Left {
+        let mut keeper = self.keeper.lock();
         let prepared = self.prepare_next();
         self.note_disk(Who::Keeper, &prepared);
-        let full = prepared.is_err();
+        let mut left = if prepared.is_ok() { Left::Nothing } else { Left::Later };
+        match self.give_up_files(&mut keeper) {
+            Ok(now) => left = left.max(now),
+            Err(error) => self.note_disk(Who::Keeper, &Err(error)),
+        }
+        match self.move_step(&mut keeper) {
+            Ok(now) => left = left.max(now),
+            Err(error) => self.note_disk(Who::Keeper, &Err(error)),
+        }
+        self.free_memory();
+        self.tell_pressure();
+        left
+    }
+
+    /// Gives up every file that nothing needs.
+    fn give_up_files(&self, keeper: &mut Keeper) -> Result<Left, DiskError> {
         let durable = self.durable_lsn();
         loop {
-            let oldest = {
-                let log = self.log.lock();
-                let mut files = log.files.values();
-                let Some(file) = files.next() else { break };
-                if files.next().is_none() || file.live > 0 || file.dead_at > durable || file.end > durable {
-                    break;
-                }
-                (file.number, file.base, file.capacity)
-            };
-            if let Err(error) = self.retire(oldest.0, oldest.2) {
-                self.note_disk(Who::Keeper, &Err(error));
-                return full;
+            let (oldest, dead) = self.dead_files(durable);
+            let ready = dead.iter().find(|&&(base, ..)| {
+                Some(base) == oldest || keeper.retiring.iter().any(|&(b, after)| b == base && after <= durable)
+            });
+            if let Some(&(base, number, capacity)) = ready {
+                self.retire(number, capacity)?;
+                keeper.retiring.retain(|&(b, _)| b != base);
+                let mut log = self.log.lock();
+                log.files.remove(&base);
+                log.deleted_queues.retain(|_, file| *file != number);
+                log.deleted_metas.retain(|_, file| *file != number);
+                continue;
             }
-            let mut log = self.log.lock();
-            log.files.remove(&oldest.1);
-            log.deleted_queues.retain(|_, file| *file != oldest.0);
-            log.deleted_metas.retain(|_, file| *file != oldest.0);
+            for &(base, number, _) in &dead {
+                if !keeper.retiring.iter().any(|&(b, _)| b == base) {
+                    self.say_again(base, number);
+                    let after = self.log.lock().next;
+                    keeper.retiring.push((base, after));
+                    self.signals.write.lazy();
+                }
+            }
+            return Ok(if keeper.retiring.is_empty() { Left::Nothing } else { Left::Later });
         }
-        full
+    }
+
+    /// The base of the oldest file; base, number and capacity of those in which nothing lives.
+    fn dead_files(&self, durable: u64) -> (Option<u64>, Vec<(u64, u64, u64)>) {
+        let log = self.log.lock();
+        let current = log.files.keys().next_back().copied();
+        let is_dead = |f: &&LogFile| Some(f.base) != current && f.live == 0 && f.dead_at <= durable && f.end <= durable;
+        let dead = log.files.values().filter(is_dead);
+        let dead = dead.map(|f| (f.base, f.number, f.capacity)).collect();
+        (log.files.keys().next().copied(), dead)
+    }
+
+    /// Logs again what a file's settles and deletions say.
+    fn say_again(&self, base: u64, number: u64) {
+        let (queues, deleted, metas) = {
+            let log = self.log.lock();
+            let queues: Vec<QueueId> =
+                log.files.get(&base).map(|f| f.settled.iter().copied().collect()).unwrap_or_default();
+            let of_file = |file: &u64| *file == number;
+            let deleted = log.deleted_queues.iter().filter(|(_, f)| of_file(f));
+            let metas = log.deleted_metas.iter().filter(|(_, f)| of_file(f));
+            (
+                queues,
+                deleted.map(|(id, _)| *id).collect::<Vec<_>>(),
+                metas.map(|(key, _)| key.clone()).collect::<Vec<_>>(),
+            )
+        };
+        for id in queues {
+            self.say_live(id);
+        }
+        for id in deleted {
+            let mut record = self.record();
+            record.varint(id.0);
+            let mut log = self.log.lock();
+            log.push(Kind::DeleteQueue, record, self.durable_lsn());
+            let number = log.current().number;
+            log.deleted_queues.insert(id, number);
+        }
+        for key in metas {
+            // The key may come back meanwhile; its value must stay behind the deletion.
+            let held = self.metas.lock();
+            let mut record = self.record();
+            record.buf.extend_from_slice(&key);
+            let mut log = self.log.lock();
+            if !held.contains_key(&key) {
+                log.push(Kind::DeleteMeta, record, self.durable_lsn());
+                let number = log.current().number;
+                log.deleted_metas.insert(key, number);
+            }
+        }
+    }
+
+    /// Logs which entries of a queue live.
+    fn say_live(&self, id: QueueId) {
+        let Some(cell) = self.queue(id) else { return };
+        let queue = cell.lock();
+        // A queue that has been deleted has its deletion in the log already.
+        if queue.deleted {
+            return;
+        }
+        let mut ranges = Vec::new();
+        for seq in queue.live_seqs() {
+            add_to_ranges(&mut ranges, seq);
+        }
+        let mut record = self.record();
+        record.varint(id.0);
+        record.varint(queue.next_seq);
+        record.varint(queue.delivered);
+        record.ranges(&ranges);
+        let mut log = self.log.lock();
+        log.push(Kind::Live, record, self.durable_lsn());
+        log.current().settled.insert(id);
+    }
+
+    /// Frees memory if there is little left: first of messages that can be read again, then by spilling.
+    fn free_memory(&self) {
+        let max = self.options.resident_bytes_max;
+        if self.resident.load(Relaxed) < max / 8 * 7 {
+            self.clean_spill();
+            return;
+        }
+        let durable = self.durable_lsn();
+        for keep in KEPT_BYTES {
+            let cells: Vec<_> = self.queues.read().values().cloned().collect();
+            for cell in &cells {
+                let freed = cell.lock().evict(keep, durable);
+                self.resident.fetch_sub(freed, Relaxed);
+                self.spill_tail(cell, keep);
+                if self.resident.load(Relaxed) < max / 4 * 3 {
+                    self.clean_spill();
+                    return;
+                }
+            }
+        }
+        self.clean_spill();
     }
 }

@@ -16,6 +16,7 @@ mod disk;
 mod keeper;
 mod log;
 mod metrics;
+mod mover;
 mod payload;
 mod prepare;
 mod queue;
@@ -24,6 +25,8 @@ mod record;
 mod recover;
 mod replay;
 mod signal;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod spill;
 mod threads;
 mod writer;

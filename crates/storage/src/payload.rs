@@ -177,6 +177,8 @@ pub(crate) struct Placed {
     /// Bytes behind the start of the record.
     pub(crate) offset: usize,
     pub(crate) size: usize,
+    /// Bytes it takes there.
+    pub(crate) encoded: usize,
     pub(crate) priority: u8,
     pub(crate) ttl_ms: Option<u64>,
 }
@@ -199,6 +201,7 @@ pub(crate) fn read_batch(
         placed.push(Placed {
             offset,
             size: view.size(),
+            encoded: HEADER_BYTES + reader.pos() - offset,
             priority: view.envelope().priority,
             ttl_ms: view.envelope().ttl_ms,
         });

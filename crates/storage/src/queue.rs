@@ -6,6 +6,7 @@
 //!
 //! Not here: locks, the log, reading messages back. 48 bytes an entry, plus the message while it is in memory.
 
+use crate::spill::Leaving;
 use engine::{QueueSpec, QueueStats};
 use foldhash::fast::RandomState;
 use model::{HolderId, Message, QueueId, Wall};
@@ -170,10 +171,43 @@ impl Queue {
         self.lanes.iter().rev().flatten()
     }
 
-    /// Every entry, to be changed. Their order must stay.
-    pub(crate) fn entries_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+    /// Drops messages that lie durably in the log or in the spill from memory, but for about `keep` bytes at the
+    /// head; returns the bytes freed.
+    pub(crate) fn evict(&mut self, keep: usize, durable: u64) -> usize {
+        let mut passed = 0;
+        let mut slots = Vec::new();
         let held = self.unsettled.values_mut().map(|(entry, _)| entry);
-        self.lanes.iter_mut().rev().flatten().chain(held)
+        for entry in self.lanes.iter_mut().rev().flatten().chain(held) {
+            passed += entry.size as usize + SLOT_BYTES;
+            let elsewhere = entry.lsn & SPILLED != 0 || (entry.is_durable() && entry.lsn < durable);
+            if passed > keep && entry.slot != NO_SLOT && elsewhere {
+                slots.push(entry.slot);
+                entry.slot = NO_SLOT;
+            }
+        }
+        slots.into_iter().map(|slot| self.forget(slot)).sum()
+    }
+
+    /// Messages that are only in memory, but for about `keep` bytes at the head.
+    pub(crate) fn leaving(&self, keep: usize, messages: usize, bytes: usize) -> Vec<Leaving> {
+        let mut passed = 0;
+        let mut taken = 0;
+        let mut leaving = Vec::new();
+        for entry in self.ready() {
+            passed += entry.size as usize + SLOT_BYTES;
+            if passed <= keep || entry.lsn != 0 {
+                continue;
+            }
+            if leaving.len() >= messages || taken >= bytes {
+                break;
+            }
+            let Some(message) = self.message(entry.slot) else {
+                continue;
+            };
+            taken += entry.size as usize;
+            leaving.push(Leaving { seq: entry.seq, slot: entry.slot, wall: entry.wall, message: message.clone() });
+        }
+        leaving
     }
 
     /// The entry with this seq, wherever it is.
@@ -227,15 +261,11 @@ impl Queue {
         }
     }
 
-    /// Ranges of the durable seqs that are not settled, in order.
-    pub(crate) fn live_ranges(&self) -> Vec<(u64, u64)> {
+    /// The durable seqs that are not settled, in order.
+    pub(crate) fn live_seqs(&self) -> Vec<u64> {
         let held = self.unsettled.values().map(|(entry, _)| entry);
         let mut seqs: Vec<u64> = self.ready().chain(held).filter(|e| e.is_durable()).map(|e| e.seq).collect();
         seqs.sort_unstable();
-        let mut ranges = Vec::new();
-        for seq in seqs {
-            crate::payload::add_to_ranges(&mut ranges, seq);
-        }
-        ranges
+        seqs
     }
 }

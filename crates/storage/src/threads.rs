@@ -4,6 +4,7 @@
 
 use crate::core::Core;
 use crate::disk::DiskError;
+use crate::keeper::Left;
 use crate::signal::Wake;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -69,8 +70,10 @@ fn write(core: &Core) {
 
 fn keep(core: &Core) {
     while core.signals.keep.wait() != Wake::Stop {
-        if core.keep_step() {
-            core.signals.keep.lazy();
+        match core.keep_step() {
+            Left::Nothing => {}
+            Left::Later => core.signals.keep.lazy(),
+            Left::Now => core.signals.keep.work(),
         }
     }
 }

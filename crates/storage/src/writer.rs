@@ -155,7 +155,7 @@ impl Core {
 }
 
 /// The pieces of a record in the order they lie on the disk.
-fn slices_of<'a>(record: &'a Record, out: &mut Vec<IoSlice<'a>>) {
+pub(crate) fn slices_of<'a>(record: &'a Record, out: &mut Vec<IoSlice<'a>>) {
     let mut from = 0;
     for (at, bytes) in &record.shared {
         out.push(IoSlice::new(&record.buf[from..*at]));

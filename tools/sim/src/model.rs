@@ -1,0 +1,259 @@
+//! What the engine must hold: a simple model of queues and metadata, and the check of what a restart brought back.
+//!
+//! Invariants checked after every restart, `D` being the highest durable ticket seen before it:
+//! * what was appended with a ticket up to `D` is there unless it was settled;
+//! * what was settled does not come back if something later was durable;
+//! * a batch is there wholly or not at all, what it acknowledged included;
+//! * nothing is there that was not appended, nothing twice, and order is kept;
+//! * a seq never means another message.
+
+use model::{QueueId, Seq};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A message, told apart by a number that its body carries.
+pub(crate) type Tag = u64;
+
+/// A point in time: how many operations came before.
+pub(crate) type Step = u64;
+
+/// Why something is no longer in a queue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Gone {
+    /// Settled by a call that has no ticket.
+    At(Step),
+    /// Acknowledged in a batch.
+    With(usize),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum State {
+    Ready,
+    Held(Seq, u64),
+    Gone(Gone),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) tag: Tag,
+    pub(crate) durable: bool,
+    pub(crate) lane: u8,
+    pub(crate) batch: usize,
+    pub(crate) state: State,
+    pub(crate) requeued: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Queue {
+    pub(crate) durable: bool,
+    pub(crate) priority_max: u8,
+    pub(crate) created: u64,
+    pub(crate) deleted: Option<u64>,
+    pub(crate) entries: Vec<Entry>,
+}
+
+/// The history since the last restart, and what was there then.
+#[derive(Default)]
+pub(crate) struct Model {
+    pub(crate) step: Step,
+    pub(crate) queues: BTreeMap<QueueId, Queue>,
+    /// Tickets of the batches since the last restart; the first stands for everything before.
+    pub(crate) batches: Vec<u64>,
+    /// Tickets given, with their step: what is durable makes everything logged before durable too.
+    pub(crate) tickets: Vec<(Step, u64)>,
+    pub(crate) metas: BTreeMap<Vec<u8>, Vec<(u64, Option<Vec<u8>>)>>,
+    /// Which message each seq meant, for ever.
+    pub(crate) seen: BTreeMap<(QueueId, Seq), Tag>,
+    pub(crate) ids: BTreeSet<QueueId>,
+}
+
+/// What a queue held after a restart, in order.
+pub(crate) type Recovered = BTreeMap<QueueId, Vec<(Tag, Seq)>>;
+
+impl Model {
+    /// The entry that must be handed out next.
+    pub(crate) fn next(&self, id: QueueId) -> Option<usize> {
+        let queue = self.queues.get(&id)?;
+        let ready = queue.entries.iter().enumerate();
+        ready
+            .filter(|(_, e)| e.state == State::Ready)
+            .min_by_key(|(at, e)| (std::cmp::Reverse(e.lane), *at))
+            .map(|(at, _)| at)
+    }
+
+    /// Notes a new queue; its id must be new.
+    pub(crate) fn create(&mut self, id: QueueId, queue: Queue) -> Result<(), String> {
+        if !self.ids.insert(id) {
+            return Err(format!("queue id {id} was given twice"));
+        }
+        self.queues.insert(id, queue);
+        Ok(())
+    }
+
+    /// A seq must always mean the same message.
+    pub(crate) fn see(&mut self, id: QueueId, seq: Seq, tag: Tag) -> Result<(), String> {
+        match self.seen.insert((id, seq), tag) {
+            Some(before) if before != tag => {
+                Err(format!("seq {seq} of queue {id} meant message {before} and now {tag}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether something logged at `step` without a ticket must have survived.
+    fn is_durable_at(&self, step: Step, durable: u64) -> bool {
+        self.tickets.iter().any(|&(at, ticket)| at > step && ticket <= durable)
+    }
+
+    /// Checks what a restart brought back, and goes on from there.
+    pub(crate) fn restart(
+        &mut self,
+        durable: u64,
+        recovered: &Recovered,
+        metas: &[(Vec<u8>, Vec<u8>)],
+    ) -> Result<(), String> {
+        self.check_queues(durable, recovered)?;
+        self.check_metas(durable, metas)?;
+        for (&id, entries) in recovered {
+            self.check_entries(id, entries, durable)?;
+        }
+        self.check_batches(durable, recovered)?;
+        self.adopt(recovered, metas);
+        Ok(())
+    }
+
+    fn check_queues(&self, durable: u64, recovered: &Recovered) -> Result<(), String> {
+        for (id, queue) in &self.queues {
+            let there = recovered.contains_key(id);
+            if !queue.durable {
+                if there {
+                    return Err(format!("transient queue {id} came back"));
+                }
+                continue;
+            }
+            match queue.deleted {
+                Some(ticket) if ticket <= durable && there => {
+                    return Err(format!("deleted queue {id} came back"));
+                }
+                None if queue.created <= durable && !there => {
+                    return Err(format!("queue {id} was lost"));
+                }
+                _ => {}
+            }
+        }
+        match recovered.keys().find(|id| !self.queues.contains_key(id)) {
+            Some(id) => Err(format!("queue {id} came from nowhere")),
+            None => Ok(()),
+        }
+    }
+
+    fn check_entries(&self, id: QueueId, found: &[(Tag, Seq)], durable: u64) -> Result<(), String> {
+        let queue = &self.queues[&id];
+        let mut expected: Vec<&Entry> = queue.entries.iter().filter(|e| e.durable).collect();
+        // Stable: within a lane the order of appending stays.
+        expected.sort_by_key(|e| std::cmp::Reverse(e.lane));
+        let mut found = found.iter().peekable();
+        for entry in expected {
+            let there = found.peek().is_some_and(|(tag, _)| *tag == entry.tag);
+            if there {
+                found.next();
+            }
+            let appended = self.batches[entry.batch] <= durable;
+            match entry.state {
+                State::Ready | State::Held(..) if appended && !there => {
+                    return Err(format!("message {} of queue {id} was lost", entry.tag));
+                }
+                State::Gone(Gone::At(step)) if there && self.is_durable_at(step, durable) => {
+                    return Err(format!("settled message {} of queue {id} is back", entry.tag));
+                }
+                State::Gone(Gone::With(batch)) if there && self.batches[batch] <= durable => {
+                    return Err(format!("message {} of queue {id} is back", entry.tag));
+                }
+                _ => {}
+            }
+        }
+        match found.next() {
+            Some((tag, _)) => Err(format!("queue {id} holds message {tag} twice, out of order, or from nowhere")),
+            None => Ok(()),
+        }
+    }
+
+    /// Batches whose ticket was not durable: all or nothing.
+    fn check_batches(&self, durable: u64, recovered: &Recovered) -> Result<(), String> {
+        let mut there = vec![(false, false); self.batches.len()];
+        let is_there = |id: &QueueId, tag: Tag| recovered.get(id).map(|entries| entries.iter().any(|(t, _)| *t == tag));
+        for (id, queue) in &self.queues {
+            for entry in queue.entries.iter().filter(|e| e.durable) {
+                match is_there(id, entry.tag) {
+                    Some(true) => there[entry.batch].0 = true,
+                    Some(false) if !matches!(entry.state, State::Gone(_)) => {
+                        there[entry.batch].1 = true;
+                    }
+                    _ => {}
+                }
+            }
+        }
+        if let Some(at) = there.iter().position(|t| *t == (true, true)) {
+            return Err(format!("batch {at} came back in part"));
+        }
+        for (id, queue) in &self.queues {
+            for entry in queue.entries.iter().filter(|e| e.durable) {
+                let State::Gone(Gone::With(batch)) = entry.state else {
+                    continue;
+                };
+                let back = is_there(id, entry.tag);
+                if there[batch].0 && back == Some(true) {
+                    return Err(format!("batch {batch} came back without its acks"));
+                }
+                let appended = self.batches[entry.batch] <= durable;
+                if there[batch].1 && appended && back == Some(false) {
+                    return Err(format!("batch {batch} was lost, but its acks were not"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_metas(&self, durable: u64, found: &[(Vec<u8>, Vec<u8>)]) -> Result<(), String> {
+        let found: BTreeMap<&Vec<u8>, &Vec<u8>> = found.iter().map(|(k, v)| (k, v)).collect();
+        for key in found.keys() {
+            if !self.metas.contains_key(*key) {
+                return Err("a key came from nowhere".to_owned());
+            }
+        }
+        for (key, history) in &self.metas {
+            let last = history.iter().rposition(|(ticket, _)| *ticket <= durable);
+            let mut allowed = history[last.unwrap_or(0)..].iter().map(|(_, value)| value.as_ref());
+            let value = found.get(key).copied();
+            let never = last.is_none() && value.is_none();
+            if !never && !allowed.any(|v| v == value) {
+                return Err(format!("key {key:?} has a value it should not have"));
+            }
+        }
+        Ok(())
+    }
+
+    fn adopt(&mut self, recovered: &Recovered, metas: &[(Vec<u8>, Vec<u8>)]) {
+        self.batches = vec![0];
+        self.tickets.clear();
+        let before = std::mem::take(&mut self.queues);
+        for (id, entries) in recovered {
+            let Some(mut queue) = before.get(id).cloned() else {
+                continue;
+            };
+            queue.created = 0;
+            queue.deleted = None;
+            let tags: BTreeSet<Tag> = entries.iter().map(|(tag, _)| *tag).collect();
+            queue.entries.retain(|e| e.durable && tags.contains(&e.tag));
+            for entry in &mut queue.entries {
+                entry.state = State::Ready;
+                entry.batch = 0;
+                entry.requeued = true;
+            }
+            self.queues.insert(*id, queue);
+        }
+        self.metas.clear();
+        for (key, value) in metas {
+            self.metas.insert(key.clone(), vec![(0, Some(value.clone()))]);
+        }
+    }
+}
