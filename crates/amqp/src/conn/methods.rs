@@ -213,12 +213,11 @@ impl Connection {
                 Ok(())
             }
             ChannelMethod::Recover { requeue: true } => {
-                let then = Then::Bare(MethodId(60, 111));
-                self.ask(id, method, then, Request::Recover(id));
+                self.on_recover(id, method, Then::Bare(MethodId(60, 111)));
                 Ok(())
             }
             ChannelMethod::RecoverAsync { requeue: true } => {
-                self.ask(id, method, Then::Silent, Request::Recover(id));
+                self.on_recover(id, method, Then::Silent);
                 Ok(())
             }
             ChannelMethod::Recover { .. } | ChannelMethod::RecoverAsync { .. } => {
@@ -227,6 +226,12 @@ impl Connection {
             ChannelMethod::Publish { .. } => Err(not_implemented(method, "immediate=true")),
             _ => Ok(()),
         }
+    }
+
+    /// What is unsettled now cannot be settled any more; neither can what is delivered until the broker is asked.
+    fn on_recover(&mut self, id: ChannelId, method: MethodId, then: Then) {
+        self.forget_unsettled(id);
+        self.ask(id, method, then, Request::Recover(id));
     }
 
     fn on_consume(&mut self, id: ChannelId, method: MethodId, what: ChannelMethod<'_>) -> Done {

@@ -223,6 +223,13 @@ impl Connection {
         self.failure = Some(text.into());
     }
 
+    /// The broker takes back what a channel has not settled.
+    fn forget_unsettled(&mut self, channel: ChannelId) {
+        if let Some(channel) = self.channels.get_mut(channel) {
+            channel.unsettled.clear();
+        }
+    }
+
     /// Lets go of everything.
     fn end(&mut self) {
         self.phase = Phase::Closed;
@@ -291,10 +298,8 @@ impl protocol::Connection for Connection {
         let Some(Step::Ask(request, _)) = self.steps.pop_front() else {
             return None;
         };
-        if matches!(request, Request::Recover(_))
-            && let Some(channel) = self.channels.get_mut(reply.channel)
-        {
-            channel.unsettled.clear();
+        if let Request::Recover(channel) = request {
+            self.forget_unsettled(channel);
         }
         Some(request)
     }
