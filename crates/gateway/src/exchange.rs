@@ -120,6 +120,8 @@ pub struct Exchange {
     pub(crate) head_at: Mono,
     /// From handing over to the upstream's head.
     pub(crate) upstream_us: Option<u64>,
+    /// The log phase ran.
+    pub(crate) finished: bool,
 }
 
 impl Exchange {
@@ -192,9 +194,15 @@ impl Exchange {
         self.refuse(status, if message.is_empty() { error::message_of(status) } else { message })
     }
 
-    /// Ends the request: the log phase runs and it is counted. Also for a client that left.
+    /// Ends the request: the log phase runs and it is counted.
     pub fn finish(mut self, transferred: Transferred, now: Now) {
         self.cx.now = now;
+        self.log(transferred);
+    }
+
+    fn log(&mut self, transferred: Transferred) {
+        self.finished = true;
+        let now = self.cx.now;
         let total_us = micros(self.cx.received.mono, now.mono);
         let until_head_us = micros(self.cx.received.mono, self.head_at);
         let mut record = LogRecord {
@@ -434,6 +442,15 @@ fn upstream_uri(original: &Uri, path: &str) -> Option<Uri> {
 
 fn micros(from: Mono, to: Mono) -> u64 {
     to.0.saturating_sub(from.0)
+}
+
+/// A request whose task was given up, because the client left, is counted too, with the time of its last step.
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.log(Transferred::default());
+        }
+    }
 }
 
 impl fmt::Debug for Exchange {

@@ -134,6 +134,7 @@ impl Gateway {
             proxied_at: None,
             head_at: now.mono,
             upstream_us: None,
+            finished: false,
         };
         if matches!(exchange.cx.request.method, Method::CONNECT | Method::TRACE) {
             exchange.route_idx = None;
@@ -147,8 +148,10 @@ impl Gateway {
 
     /// Answers and counts a request whose head is not usable. `headers` are those that could be read.
     pub fn reject(&self, status: StatusCode, headers: &HeaderMap) -> Response<Bytes> {
-        let mut response = error::response(status, error::message_of(status), &self.next_id(), headers);
+        let request_id = self.next_id();
+        let mut response = error::response(status, error::message_of(status), &request_id, headers);
         forward::from_us(response.headers_mut(), 0);
+        forward::set_request_id(response.headers_mut(), &request_id);
         self.counters.stats.count_rejected(status.as_u16());
         response
     }

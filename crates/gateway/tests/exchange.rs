@@ -129,6 +129,15 @@ fn what_the_gateway_answers_itself() {
 }
 
 #[test]
+fn a_request_given_up_is_counted_once() {
+    let node = Node::new(&blog());
+    drop(node.begin("GET /posts\nhost: a"));
+    let counts = node.gateway.snapshot().routes().next().unwrap().stats.counts();
+    let requests: Vec<_> = counts.requests.iter().map(|(labels, n)| (labels.code, labels.source, *n)).collect();
+    assert_eq!(requests, [(499, "error", 1)]);
+}
+
+#[test]
 fn upstream_failures_have_kong_s_words() {
     let node = Node::new(&blog());
     for (failure, status, message) in [
