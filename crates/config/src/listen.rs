@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use model::limits::MESSAGE_BYTES_MAX;
@@ -222,9 +222,9 @@ pub(crate) fn require_credentials(check: &mut Check<'_>, placed: &[Placed], has_
     }
 }
 
-/// Reads `storage`.
-pub(crate) fn storage(check: &mut Check<'_>, node: &Node) -> Storage {
-    let mut storage = Storage { path: check.sources.directory(node.at.source).join(Storage::default().path) };
+/// Reads `storage`. The default is in the directory the program was started in, like any other default.
+pub(crate) fn storage(check: &mut Check<'_>, node: &Node, cwd: &Path) -> Storage {
+    let mut storage = Storage { path: cwd.join(Storage::default().path) };
     let Some(mut map) = check.map(node, "`storage`") else { return storage };
     if let Some(path) = map.get(check, "path", path) {
         storage.path = path;

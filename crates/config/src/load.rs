@@ -46,7 +46,7 @@ pub fn default_file(cwd: &Path) -> Option<PathBuf> {
 
 /// Reads a configuration: the file, if one is named, and over it the variables that begin with `SLUICEGATE_`.
 ///
-/// Relative paths in a file are relative to that file's directory; in a variable, and without a file, to `cwd`.
+/// Relative paths in a file are relative to that file's directory; those in variables and defaults, to `cwd`.
 ///
 /// # Errors
 /// Every mistake found in the file, the definitions file and the variables, in that order.
@@ -101,7 +101,7 @@ pub fn load_text(
     let definitions_file = definitions_file(&root, &mut sources, &mut problems);
     let mut check = Check::new(&sources, problems);
     let settings = if readable {
-        settings(&mut check, &root, definitions_file.as_ref(), registry)
+        settings(&mut check, &root, definitions_file.as_ref(), cwd, registry)
     } else {
         // After a syntax error everything would be "missing".
         Settings::default()
@@ -150,7 +150,13 @@ fn definitions_file(root: &Node, sources: &mut Sources, problems: &mut Problems)
 }
 
 /// Everything, from the tree.
-fn settings(check: &mut Check<'_>, root: &Node, definitions_file: Option<&Node>, registry: &Registry) -> Settings {
+fn settings(
+    check: &mut Check<'_>,
+    root: &Node,
+    definitions_file: Option<&Node>,
+    cwd: &Path,
+    registry: &Registry,
+) -> Settings {
     let mut settings = Settings::default();
     let Some(mut map) = check.map(root, "a configuration") else { return settings };
     map.what = "";
@@ -162,7 +168,7 @@ fn settings(check: &mut Check<'_>, root: &Node, definitions_file: Option<&Node>,
     };
     let (listen, placed) = listen::listen(check, section(&mut map, "listen"));
     settings.listen = listen;
-    settings.storage = listen::storage(check, section(&mut map, "storage"));
+    settings.storage = listen::storage(check, section(&mut map, "storage"), cwd);
     settings.limits = listen::limits(check, section(&mut map, "limits"));
     settings.telemetry = listen::telemetry(check, section(&mut map, "telemetry"));
     let (entities, mut uses) = entities::read(check, &mut map, registry);
@@ -202,13 +208,10 @@ fn meta(check: &mut Check<'_>, map: &mut MapReader<'_, '_>, root: &Node, is_file
     }
     map.get(check, "_transform", Check::bool);
     map.ignore(&["_comment", "_ignore"]);
-    if let Some(entry) = map.entry("_workspace") {
-        if entry.value.text() != Some("default") {
-            check.report(
-                Problem::new(entry.key_at, "workspaces are not supported yet")
-                    .expected("`_workspace: default`, or leave it out"),
-            );
-        }
+    let workspace = map.entry("_workspace").filter(|entry| entry.value.text() != Some("default"));
+    if let Some(entry) = workspace {
+        let problem = Problem::new(entry.key_at, "workspaces are not supported yet");
+        check.report(problem.expected("`_workspace: default`, or leave it out"));
     }
     map.not_yet(check, &["_info", "_konnect", "_plugin_configs"]);
 }

@@ -71,10 +71,9 @@ impl<'s> Check<'s> {
             _ => node.at,
         };
         let mut problem = Problem::new(at, format!("{place} must be {expected}, not {}", node.kind()));
-        if let Value::Scalar(scalar) = &node.value {
-            if scalar.quoted && expected.contains("number") && scalar.text.parse::<f64>().is_ok() {
-                problem = problem.help(format!("write it without quotes: {}", scalar.text));
-            }
+        let number = |scalar: &&Scalar| scalar.quoted && scalar.text.parse::<f64>().is_ok();
+        if let Some(scalar) = node.scalar().filter(number).filter(|_| expected.contains("number")) {
+            problem = problem.help(format!("write it without quotes: {}", scalar.text));
         }
         self.report(problem);
     }
@@ -188,10 +187,8 @@ impl<'s> Check<'s> {
             }
             _ => {
                 self.wrong_type(node, place, "a list");
-                if let Some(problem) = self.problems.all.last_mut() {
-                    if let Value::Scalar(scalar) = &node.value {
-                        problem.help = Some(format!("put it in brackets: [{}]", scalar.text));
-                    }
+                if let (Some(problem), Some(text)) = (self.problems.all.last_mut(), node.text()) {
+                    problem.help = Some(format!("put it in brackets: [{text}]"));
                 }
                 None
             }

@@ -2,12 +2,13 @@
 //!
 //! Nothing here can be wrong by itself: a `Settings` only comes out of `load` (or `Default`).
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bridge::subscription::SubscriptionSettings;
-use gateway::entity::Entities;
+use gateway::entity::{Backend, Entities};
 use model::definitions::{Definitions, PasswordDef, PermissionDef, UserDef, VhostDef};
 use model::limits::MESSAGE_BYTES_MAX;
 
@@ -28,6 +29,25 @@ pub struct Settings {
     pub subscriptions: Vec<SubscriptionSettings>,
     /// What it tells about itself.
     pub telemetry: Telemetry,
+}
+
+impl Settings {
+    /// Vhost and name of every queue that a service or a subscription names, dead letter queues too; each once.
+    ///
+    /// They are to be declared durable if they are absent, before the definitions' bindings, which may lead to them.
+    #[must_use]
+    pub fn named_queues(&self) -> Vec<(&str, &str)> {
+        let of_services = self.entities.services.iter().filter_map(|service| match &service.backend {
+            Backend::Queue(queue) => Some((queue.vhost.as_str(), queue.queue.as_str())),
+            Backend::Http(_) => None,
+        });
+        let of_subscriptions = self.subscriptions.iter().flat_map(|subscription| {
+            let names = std::iter::once(&subscription.queue).chain(&subscription.dead_letter);
+            names.map(|name| (subscription.vhost.as_str(), name.as_str()))
+        });
+        let mut seen = HashSet::new();
+        of_services.chain(of_subscriptions).filter(|queue| seen.insert(*queue)).collect()
+    }
 }
 
 /// The listeners by what they speak. Addresses do not collide (port 0 never does).

@@ -67,12 +67,17 @@ impl Node {
         self.get(key).map_or(self.at, |node| node.at)
     }
 
-    /// The text of a scalar.
-    pub(crate) fn text(&self) -> Option<&str> {
+    /// The scalar, if it is one.
+    pub(crate) fn scalar(&self) -> Option<&Scalar> {
         match &self.value {
-            Value::Scalar(scalar) => Some(&scalar.text),
+            Value::Scalar(scalar) => Some(scalar),
             _ => None,
         }
+    }
+
+    /// The text of a scalar.
+    pub(crate) fn text(&self) -> Option<&str> {
+        self.scalar().map(|scalar| &*scalar.text)
     }
 
     /// What it is, for messages.

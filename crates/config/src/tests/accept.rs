@@ -43,6 +43,7 @@ fn the_example_of_the_description_loads() {
     assert_eq!(fulfil.url.to_string(), "http://127.0.0.1:9001/fulfil");
     assert_eq!((fulfil.retry.max, fulfil.retry.attempts), (Duration::from_secs(60), 10));
     assert_eq!(fulfil.dead_letter.as_deref(), Some("orders.dead"));
+    assert_eq!(settings.named_queues(), [("/", "orders"), ("/", "orders.dead")]);
 }
 
 #[test]
@@ -66,8 +67,106 @@ fn the_quickstart_loads_without_a_warning() {
 #[test]
 fn the_quickstart_fits_the_programs_own_plugins() {
     let text = QUICKSTART.to_owned();
-    let loaded = crate::load_text(None, text, [], std::path::Path::new("/srv"), &plugins::all());
+    let loaded = crate::load_text(None, text, [], std::path::Path::new("/srv"), &plugins::registry());
     assert_eq!(loaded.map(|loaded| loaded.settings.entities.plugins.len()), Ok(1));
+}
+
+/// A file as deck dumps it from Kong 3.9, with every default written out.
+const DUMP: &str = r#"
+_format_version: "3.0"
+_transform: false
+consumers:
+- id: 5d1b5b4e-26de-4d7e-8d0e-5c1e3c1b0a11
+  created_at: 1700000000
+  keyauth_credentials:
+  - { id: 5d1b5b4e-26de-4d7e-8d0e-5c1e3c1b0a12, created_at: 1700000000, key: k1 }
+  username: alice
+services:
+- connect_timeout: 60000
+  created_at: 1700000000
+  enabled: true
+  host: users.internal
+  id: 5d1b5b4e-26de-4d7e-8d0e-5c1e3c1b0a13
+  name: users
+  path: null
+  port: 8080
+  protocol: http
+  read_timeout: 60000
+  retries: 5
+  routes:
+  - https_redirect_status_code: 426
+    id: 5d1b5b4e-26de-4d7e-8d0e-5c1e3c1b0a14
+    name: users
+    path_handling: v0
+    paths: [/users]
+    preserve_host: false
+    protocols: [http, https]
+    regex_priority: 0
+    request_buffering: true
+    response_buffering: true
+    strip_path: true
+    plugins:
+    - config:
+        day: null
+        error_code: 429
+        error_message: API rate limit exceeded
+        fault_tolerant: true
+        header_name: null
+        hide_client_headers: false
+        hour: null
+        limit_by: consumer
+        minute: 5
+        month: null
+        path: null
+        policy: local
+        redis:
+          database: 0
+          host: null
+          password: null
+          port: 6379
+          server_name: null
+          ssl: false
+          ssl_verify: false
+          timeout: 2000
+          username: null
+        second: null
+        sync_rate: -1
+        year: null
+      enabled: true
+      id: 5d1b5b4e-26de-4d7e-8d0e-5c1e3c1b0a15
+      name: rate-limiting
+      protocols: [grpc, grpcs, http, https]
+  updated_at: 1700000000
+  write_timeout: 60000
+plugins:
+- config:
+    anonymous: null
+    hide_credentials: false
+    key_in_body: false
+    key_in_header: true
+    key_in_query: true
+    key_names: [apikey]
+    realm: null
+    run_on_preflight: true
+  enabled: true
+  id: 5d1b5b4e-26de-4d7e-8d0e-5c1e3c1b0a16
+  name: key-auth
+  protocols: [grpc, grpcs, http, https, ws, wss]
+- config:
+    echo_downstream: false
+    generator: uuid#counter
+    header_name: Kong-Request-ID
+  name: correlation-id
+- config: { bandwidth_metrics: false, latency_metrics: false, per_consumer: false, status_code_metrics: true, upstream_health_metrics: false }
+  name: prometheus
+"#;
+
+#[test]
+fn a_dump_with_every_default_written_out_loads() {
+    let loaded = crate::load_text(None, DUMP.to_owned(), [], std::path::Path::new("/srv"), &plugins::registry());
+    let loaded = loaded.unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(loaded.settings.entities.plugins.len(), 4);
+    assert_eq!(loaded.warnings, []);
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! Wrong entities and subscriptions, and exactly what a person is shown.
 
+// What is shown is long.
+#![allow(clippy::too_many_lines)]
+
 use expect_test::expect;
 
 use super::{messages, report};

@@ -5,6 +5,7 @@ mod broker;
 mod entity_errors;
 mod environment;
 mod errors;
+mod files;
 mod robust;
 
 use std::path::Path;

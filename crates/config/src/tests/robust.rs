@@ -19,12 +19,21 @@ fn many_routes(count: usize) -> String {
     text
 }
 
+/// CPU time of this thread, which other work on the machine does not change; elsewhere than on Linux the wall clock.
+fn cpu_time(began: Instant) -> Duration {
+    let schedstat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanos = schedstat.split(' ').next().and_then(|field| field.parse().ok());
+    nanos.map_or_else(|| began.elapsed(), Duration::from_nanos)
+}
+
 #[test]
 fn ten_thousand_routes_load_in_less_than_a_second() {
     let text = many_routes(10_000);
     let began = Instant::now();
+    let before = cpu_time(began);
     assert_eq!(settings(&text).entities.routes.len(), 10_000);
-    let took = began.elapsed();
+    let took = cpu_time(began).saturating_sub(before);
+    println!("10,000 services with a route each, {} bytes: {took:?} of CPU", text.len());
     assert!(took < Duration::from_secs(1), "{took:?}");
 }
 
