@@ -1,0 +1,302 @@
+"""A data directory that is locked, read-only, not a directory, from a newer format, damaged, or on a full disk: each gets a
+clear error that names it, nothing crashes, and nothing that was promised is lost."""
+
+import contextlib
+import ctypes
+import os
+import shutil
+import subprocess
+
+import pika
+import pika.exceptions
+import pytest
+
+from harness.broker import PERSISTENT, bodies, depth
+from harness.http_client import request
+from harness.server import Server, limit_file_size
+from harness.wait import until
+
+pytestmark = pytest.mark.ours
+CONFIG = {"services": [{"name": "q", "protocol": "queue", "host": "q", "routes": [{"name": "q", "paths": ["/q"]}]}]}
+
+
+def channel(server):
+    return pika.BlockingConnection(pika.URLParameters(server.amqp_url())).channel()
+
+
+def fill(server, count=20):
+    ch = channel(server)
+    ch.queue_declare("q", durable=True)
+    ch.confirm_delivery()
+    for number in range(count):
+        ch.basic_publish("", "q", b"%d" % number, PERSISTENT)
+    ch.connection.close()
+
+
+def refuses_to_start(server, *words, preexec=None):
+    """Starts and expects exit code 1 soon, with the words in what it says."""
+    before = len(server.stderr())
+    server.spawn(preexec)
+    code = server.wait_exit(10)
+    said = server.stderr()[before:]
+    assert code == 1, f"exit code {code}: {said}"
+    for word in words:
+        assert word in said, f"{word!r} is not in: {said}"
+    server.check_no_panic()
+    return said
+
+
+def holds_everything(server, count=20):
+    ch = channel(server)
+    assert bodies(ch, "q") == [b"%d" % number for number in range(count)]
+    ch.connection.close()
+
+
+def test_locked_by_another_process(start_server, tmp_path):
+    first = start_server(CONFIG)
+    fill(first)
+    second = Server(tmp_path / "second", CONFIG)
+    second.data = first.data
+    refuses_to_start(second, "locked", str(first.data))
+    assert first.ready()
+    holds_everything(first)
+
+
+def test_the_lock_of_a_killed_process_does_not_stay(start_server):
+    server = start_server(CONFIG)
+    fill(server)
+    server.kill()
+    server.start()
+    holds_everything(server)
+
+
+def drop_override():
+    """A preexec function: root without the capability to write where the mode forbids it. For others it does nothing."""
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def apply():
+        for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+            libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
+
+    return apply
+
+
+def chmod_tree(root, writable):
+    for folder, _, files in os.walk(root):
+        os.chmod(folder, 0o755 if writable else 0o555)
+        for file in files:
+            os.chmod(os.path.join(folder, file), 0o644 if writable else 0o444)
+
+
+def test_read_only(start_server):
+    server = start_server(CONFIG)
+    fill(server)
+    server.stop()
+    chmod_tree(server.data, writable=False)
+    try:
+        refuses_to_start(server, str(server.data), preexec=drop_override())
+    finally:
+        chmod_tree(server.data, writable=True)
+    server.start()
+    holds_everything(server)
+
+
+def test_cannot_be_made(tmp_path):
+    server = Server(tmp_path / "server", CONFIG)
+    (tmp_path / "file").write_text("not a directory")
+    server.data = tmp_path / "file" / "data"
+    refuses_to_start(server, str(server.data))
+    server.data = tmp_path / "file"
+    refuses_to_start(server, str(server.data))
+    assert (tmp_path / "file").read_text() == "not a directory"
+
+
+def wal_files(server):
+    """The log's files, by their magic."""
+    return [file for file in sorted(server.data.rglob("*")) if file.is_file()
+            and file.open("rb").read(8) == b"SLUICWAL"]
+
+
+def test_from_a_newer_format(start_server):
+    server = start_server(CONFIG)
+    fill(server)
+    server.stop()
+    files = wal_files(server)
+    assert files, "no file starts with the log's magic; has the format changed?"
+    kept = {file: file.read_bytes() for file in files}
+    for file, content in kept.items():
+        with open(file, "r+b") as f:
+            f.seek(8)
+            f.write((99).to_bytes(4, "little"))
+        assert file.stat().st_size == len(content)
+    refuses_to_start(server, "format 99", "newer")
+    for file, content in kept.items():
+        assert file.read_bytes()[12:] == content[12:], "a refused directory must not be touched"
+        file.write_bytes(content)
+    server.start()
+    holds_everything(server)
+
+
+def test_damaged_before_the_tail_is_said_and_not_hidden(start_server):
+    """A flipped bit in a synced record that others follow: never a panic, never silence about it."""
+    server = start_server(CONFIG)
+    fill(server, 200)
+    server.stop()
+    damaged = False
+    for file in wal_files(server):
+        content = bytearray(file.read_bytes())
+        at = content.find(b"100", 64)
+        if at > 0:
+            content[at] ^= 0x40
+            file.write_bytes(content)
+            damaged = True
+            break
+    assert damaged, "the body is nowhere in the log"
+    before = len(server.stderr())
+    server.spawn()
+    until(server.ready_or_dead, "started or refused", 10)
+    said = server.stderr()[before:].lower()
+    assert "damaged" in said or "quarantine" in said or "crc" in said, said
+    if server.alive():
+        server.stop()
+    else:
+        assert server.process.returncode == 1
+    server.check_no_panic()
+
+
+@pytest.mark.parametrize("cut", [1, 7, 100])
+def test_a_torn_tail_is_cut_and_everything_before_it_kept(start_server, cut):
+    """Bytes of an unfinished record at the end of the log: recovery cuts them and goes on."""
+    server = start_server(CONFIG)
+    fill(server)
+    server.kill()
+    last = wal_files(server)[-1]
+    content = last.read_bytes()
+    used = len(content.rstrip(b"\0"))
+    with open(last, "r+b") as f:
+        f.seek(used)
+        f.write(b"\x5a" * cut)
+    server.start()
+    holds_everything(server)
+    fill(server)
+    server.restart()
+    holds_everything(server)
+
+
+@contextlib.contextmanager
+def small_disk(path, mib):
+    """A tmpfs of `mib` MiB at path where we may mount one; yields a function that makes it larger, or None where we may not
+    (the caller then bounds the size of files instead, which fails the same writes)."""
+    path.mkdir(parents=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mib}m", "tmpfs", path], check=False,
+                             capture_output=True).returncode == 0
+
+    def grow(to_mib):
+        subprocess.run(["mount", "-o", f"remount,size={to_mib}m", path], check=True)
+
+    try:
+        yield grow if mounted else None
+    finally:
+        if mounted:
+            subprocess.run(["umount", "-l", path], check=True)
+
+
+def publish_until_refused(server, body, limit):
+    """POSTs until something else than a 202 comes; returns how many were accepted and what ended it."""
+    for accepted in range(limit):
+        try:
+            answer = request(server.ports["http"], "POST", "/q", b"%08d" % accepted + body)
+        except OSError as gone:
+            return accepted, repr(gone)
+        if answer.status != 202:
+            assert answer.status in (429, 503, 507), answer
+            return accepted, answer.text
+    raise AssertionError(f"{limit} messages fitted on a disk that is too small for them")
+
+
+def test_a_full_disk(tmp_path):
+    """Filled over HTTP: from some point on no 202 is given, the reason is said, nothing panics; with more space every 202 is
+    there, in order."""
+    server = Server(tmp_path / "server", CONFIG)
+    with small_disk(server.data, 48) as grow:
+        server.start(None if grow else limit_file_size(3_000_000))
+        try:
+            accepted, why = publish_until_refused(server, b"f" * 100_000, limit=2000)
+            print(f"{accepted} accepted, then: {why[:200]}")
+            assert accepted > 5
+            said = server.stderr().lower()
+            assert "full" in said or "space" in said or "large" in said or "watermark" in said, said[-1500:]
+            if server.alive():
+                assert request(server.ports["admin"], "GET", "/metrics").status == 200
+                server.kill()
+            else:
+                assert server.process.returncode == 1, server.stderr()[-1500:]
+            server.check_no_panic()
+            if grow:
+                grow(512)
+            server.start()
+            ch = channel(server)
+            got = [int(body[:8]) for body in bodies(ch, "q")]
+            assert got[:accepted] == list(range(accepted)), "a 202 is missing or out of order"
+            assert len(got) <= accepted + 1
+            ch.connection.close()
+            assert request(server.ports["http"], "POST", "/q", b"works again").status == 202
+            server.stop()
+        finally:
+            if server.alive():
+                server.kill()
+
+
+def test_a_full_disk_seen_by_amqp(tmp_path):
+    """The same with confirms: none is sent for what is not on disk; consumers go on and make room."""
+    server = Server(tmp_path / "server", CONFIG)
+    with small_disk(server.data, 48) as grow:
+        server.start(None if grow else limit_file_size(3_000_000))
+        try:
+            ch = pika.BlockingConnection(pika.ConnectionParameters(
+                "127.0.0.1", server.ports["amqp"], blocked_connection_timeout=2, socket_timeout=3)).channel()
+            ch.confirm_delivery()
+            confirmed = 0
+            with pytest.raises((pika.exceptions.AMQPError, OSError)):
+                for _ in range(2000):
+                    ch.basic_publish("", "q", b"%08d" % confirmed + b"f" * 100_000, PERSISTENT)
+                    confirmed += 1
+            print(f"{confirmed} confirmed before the disk was full")
+            assert confirmed > 5
+            server.check_no_panic()
+            if server.alive():
+                server.kill()
+            if grow:
+                grow(512)
+            server.start()
+            ch = channel(server)
+            got = [int(body[:8]) for body in bodies(ch, "q")]
+            assert got[:confirmed] == list(range(confirmed)), "a confirmed message is missing or out of order"
+            ch.connection.close()
+            server.stop()
+        finally:
+            if server.alive():
+                server.kill()
+
+
+def test_no_room_even_to_start(tmp_path):
+    server = Server(tmp_path / "server", CONFIG)
+    with small_disk(server.data, 48) as grow:
+        if grow:
+            room = shutil.disk_usage(server.data).free
+            (server.data / "ballast").write_bytes(b"b" * room)
+            refuses_to_start(server, "full")
+        else:
+            refuses_to_start(server, str(server.data), preexec=limit_file_size(0))
+
+
+def test_the_directory_can_be_copied_while_stopped(start_server, tmp_path):
+    server = start_server(CONFIG)
+    fill(server)
+    server.stop()
+    copy = tmp_path / "copy"
+    shutil.copytree(server.data, copy)
+    server.data = copy
+    server.start()
+    assert (depth_of := depth(channel(server), "q")) == 20, depth_of
+    holds_everything(server)
