@@ -108,6 +108,12 @@ impl Violation {
         Self::new(Code::UnexpectedFrame, MethodId::NONE, snippet(frame.kind, frame.payload))
     }
 
+    /// A frame of no known type; in RabbitMQ's words.
+    pub(crate) fn unknown_frame(frame: &Frame<'_>) -> Self {
+        let text = format!("{}: unknown_frame", snippet(frame.kind, frame.payload));
+        Self::new(Code::FrameError, MethodId::NONE, text)
+    }
+
     /// The text as it goes out: at most 255 bytes.
     pub(crate) fn reply_text(&self) -> String {
         let (_, name) = self.code.reply();

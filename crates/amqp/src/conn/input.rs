@@ -64,11 +64,13 @@ impl Connection {
         }
         let done = match frame.kind {
             METHOD if channel == ChannelId::CONNECTION => self.on_connection_method(frame, now),
-            HEARTBEAT if channel == ChannelId::CONNECTION => Ok(()),
+            HEARTBEAT if channel == ChannelId::CONNECTION && frame.payload.is_empty() => Ok(()),
             METHOD | HEADER | BODY if channel != ChannelId::CONNECTION && self.phase == Phase::Running => {
                 self.on_channel_frame(channel, frame, now)
             }
-            _ => Err(Violation::unexpected_frame(frame)),
+            METHOD | HEADER | BODY => Err(Violation::unexpected_frame(frame)),
+            HEARTBEAT if frame.payload.is_empty() => Err(Violation::unexpected_frame(frame)),
+            _ => Err(Violation::unknown_frame(frame)),
         };
         if let Err(violation) = done {
             self.violate(channel, violation);

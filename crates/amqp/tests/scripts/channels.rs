@@ -9,12 +9,25 @@ fn channels_open_and_close() {
         OPEN,
         &expect![[r#"
             C> 1 channel.open
-            C> 2 channel.close
+            C> 2 channel.open
+            C> 2 channel.flow active=1
+            C> 2 access.request realm="/data"
+            C> 1 channel.close code=200
             B< OpenChannel(ChannelId(1))
             S< 1 channel.open-ok
-            S< 0 connection.close code=504 text="CHANNEL_ERROR - expected \'channel.open\'" class=20 method=40
-            = Closing CHANNEL_ERROR - expected 'channel.open'
+            B< OpenChannel(ChannelId(2))
+            S< 2 channel.open-ok
+            S< 2 channel.flow-ok active=1
+            S< 2 access.request-ok ticket=1
+            B< CloseChannel(ChannelId(1))
+            S< 1 channel.close-ok
+            C> 1 channel.open
+            C> 2 channel.close
             C> 2 channel.close-ok
+            B< OpenChannel(ChannelId(1))
+            S< 1 channel.open-ok
+            B< CloseChannel(ChannelId(2))
+            S< 2 channel.close-ok
         "#]],
     );
 }
@@ -24,7 +37,9 @@ fn channel_mistakes_end_the_connection() {
     check_after(
         OPEN,
         &expect![[r#"
-
+            C> 1 basic.qos prefetch=1
+            S< 0 connection.close code=504 text="CHANNEL_ERROR - expected \'channel.open\'" class=60 method=10
+            = Closing CHANNEL_ERROR - expected 'channel.open'
         "#]],
     );
     check_after(

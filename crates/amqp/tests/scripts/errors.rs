@@ -137,31 +137,44 @@ fn frames_that_are_none() {
     check_after(
         OPEN,
         &expect![[r#"
+            C> raw "\x01\0\0\0\x02\0\x01"
+            C> raw "and nothing after that can be understood"
+            S< 0 connection.close code=501 text="FRAME_ERROR - type 1, all octets = <<>>: {frame_too_large,131073,131064}"
+            = Closing FRAME_ERROR - type 1, all octets = <<>>: {frame_too_large,131073,131064}
             T> 10
+            = Closed FRAME_ERROR - type 1, all octets = <<>>: {frame_too_large,131073,131064}
         "#]],
     );
     check_after(
         OPEN,
         &expect![[r#"
-
+            C> raw "\x08\0\0\0\0\0\0\xcd"
+            S< 0 connection.close code=501 text="FRAME_ERROR - type 8, all octets = <<>>: {invalid_frame_end_marker,205}"
+            = Closing FRAME_ERROR - type 8, all octets = <<>>: {invalid_frame_end_marker,205}
         "#]],
     );
     check_after(
         OPEN,
         &expect![[r#"
-
+            C> frame 8 1 ""
+            S< 0 connection.close code=505 text="UNEXPECTED_FRAME - type 8, all octets = <<>>"
+            = Closing UNEXPECTED_FRAME - type 8, all octets = <<>>
         "#]],
     );
     check_after(
         OPEN,
         &expect![[r#"
-
+            C> frame 9 0 "what is this, I wonder?"
+            S< 0 connection.close code=501 text="FRAME_ERROR - type 9, first 16 octets = <<119,104,97,116,32,105,115,32,116,104,105,115,44,32,73,32>>: unknown_frame"
+            = Closing FRAME_ERROR - type 9, first 16 octets = <<119,104,97,116,32,105,115,32,116,104,105,115,44,32,73,32>>: unknown_frame
         "#]],
     );
     check_after(
         OPEN,
         &expect![[r#"
-
+            C> frame 8 0 "a heartbeat with a payload"
+            S< 0 connection.close code=501 text="FRAME_ERROR - type 8, first 16 octets = <<97,32,104,101,97,114,116,98,101,97,116,32,119,105,116,104>>: unknown_frame"
+            = Closing FRAME_ERROR - type 8, first 16 octets = <<97,32,104,101,97,114,116,98,101,97,116,32,119,105,116,104>>: unknown_frame
         "#]],
     );
 }
@@ -249,18 +262,10 @@ fn headers_that_are_none() {
     );
 }
 
-/// `depth` tables, each the only field of the one around it.
-fn nested(depth: usize) -> Vec<u8> {
-    let mut content = Vec::new();
-    for _ in 1..depth {
-        let mut outer = vec![1, b'n', b'F'];
-        outer.extend_from_slice(&(content.len() as u32).to_be_bytes());
-        content.reverse();
-        outer.reverse();
-        content.extend(outer);
-        content.reverse();
-    }
-    content
+/// The content of the outermost of `depth` tables, each the only field of the one around it.
+fn nested(depth: u32) -> Vec<u8> {
+    let field = |inside: u32| [&[1, b'n', b'F'][..], &(7 * inside).to_be_bytes()].concat();
+    (0..depth - 1).rev().flat_map(field).collect()
 }
 
 #[test]

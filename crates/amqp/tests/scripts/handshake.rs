@@ -238,19 +238,25 @@ fn methods_out_of_turn() {
     check_after(
         OPEN,
         &expect![[r#"
-
+            C> 0 connection.tune-ok
+            S< 0 connection.close code=504 text="CHANNEL_ERROR - unexpected method in connection state running" class=10 method=31
+            = Closing CHANNEL_ERROR - unexpected method in connection state running
         "#]],
     );
     check_after(
         OPEN,
         &expect![[r#"
-
+            C> 0 channel.open
+            S< 0 connection.close code=504 text="CHANNEL_ERROR - unexpected method in connection state running" class=20 method=10
+            = Closing CHANNEL_ERROR - unexpected method in connection state running
         "#]],
     );
     check_after(
         OPEN,
         &expect![[r#"
-
+            C> 0 connection.update-secret secret="new" reason="old"
+            S< 0 connection.close code=540 text="NOT_IMPLEMENTED - connection.update-secret" class=10 method=70
+            = Closing NOT_IMPLEMENTED - connection.update-secret
         "#]],
     );
 }
@@ -405,7 +411,11 @@ fn both_close_at_once() {
     check_after(
         OPEN,
         &expect![[r#"
-
+            C> 0 channel.open
+            C> 0 connection.close code=200
+            S< 0 connection.close code=504 text="CHANNEL_ERROR - unexpected method in connection state running" class=20 method=10
+            S< 0 connection.close-ok
+            = Closed CHANNEL_ERROR - unexpected method in connection state running
         "#]],
     );
 }
@@ -415,7 +425,10 @@ fn a_client_may_say_why_it_closes() {
     check_after(
         OPEN,
         &expect![[r#"
-
+            C> 0 connection.close code=541 text="the application crashed"
+            C> 1 channel.open
+            S< 0 connection.close-ok
+            = Closed the client closed with 541: the application crashed
         "#]],
     );
 }

@@ -6,7 +6,7 @@
 //!
 //! In: `C>` a frame from the client (consecutive ones arrive together), `E>` an event from the broker, `R>` how the
 //! broker replies to the next request (`refuse Kind "text"`, `hold`, `got …`, `empty`), `T>` seconds that pass,
-//! `X>` the server shuts down. Out: `S<` a frame to the client, `B<` a request, `=` a change of status.
+//! `X>` the server shuts down, `--` nothing, so that the frames around it arrive apart. Out: `S<` a frame to the client, `B<` a request, `=` a change of status.
 
 pub(crate) mod broker;
 pub(crate) mod spec;
@@ -164,7 +164,7 @@ fn flush(runner: &mut Runner, bytes: &mut Vec<u8>, byte_by_byte: bool) {
 
 /// Runs a script behind `before`, which must have been checked elsewhere, and compares the transcript.
 pub(crate) fn check_after(before: &str, script: &Expect) {
-    let whole = format!("{before}\n{}", script.data());
+    let whole = format!("{before}\n--\n{}", script.data());
     let known = run(before, false).len();
     let transcript = run(&whole, false);
     let text: Vec<&str> = transcript[known..].iter().map(String::as_str).collect();
@@ -186,15 +186,15 @@ pub(crate) fn check(script: &Expect) {
 /// A handshake up to an open vhost, by a client that understands everything.
 pub(crate) const OPEN: &str = r#"
 C> raw "AMQP\0\0\x09\x01"
-
+--
 C> 0 connection.start-ok properties={capabilities={consumer_cancel_notify=true, connection.blocked=true, authentication_failure_close=true}, connection_name="test"} mechanism="PLAIN" response="\0guest\0guest" locale="en_US"
-
+--
 C> 0 connection.tune-ok channel-max=2047 frame-max=131072
 C> 0 connection.open vhost="/"
-
+--
 "#;
 
 /// The same, and channel 1 open.
 pub(crate) fn channel() -> String {
-    format!("{OPEN}\nC> 1 channel.open\n--\n")
+    format!("{OPEN}C> 1 channel.open\n--\n")
 }
