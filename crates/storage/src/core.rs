@@ -16,7 +16,7 @@ use crate::signal::Signals;
 use crate::spill::Spill;
 use crate::writer::Writer;
 use engine::{EngineError, EngineEvents, Pressure, QueueSpec, Ticket};
-use foldhash::fast::RandomState;
+use foldhash::fast::FixedState;
 use model::QueueId;
 use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -57,7 +57,7 @@ pub(crate) struct Core {
     pub(crate) options: Options,
     pub(crate) events: Arc<dyn EngineEvents>,
     pub(crate) generation: u64,
-    pub(crate) queues: RwLock<HashMap<QueueId, QueueCell, RandomState>>,
+    pub(crate) queues: RwLock<HashMap<QueueId, QueueCell, FixedState>>,
     pub(crate) next_queue: AtomicU64,
     pub(crate) metas: Mutex<Metas>,
     pub(crate) log: Mutex<LogState>,
@@ -96,7 +96,7 @@ pub(crate) enum Who {
 /// What [`Core`] is made of after recovery.
 pub(crate) struct Parts {
     pub(crate) generation: u64,
-    pub(crate) queues: HashMap<QueueId, QueueCell, RandomState>,
+    pub(crate) queues: HashMap<QueueId, QueueCell, FixedState>,
     pub(crate) metas: Metas,
     pub(crate) log: LogState,
     pub(crate) writer: Writer,

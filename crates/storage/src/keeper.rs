@@ -39,6 +39,9 @@ impl Core {
     /// One round of housekeeping.
     pub(crate) fn keep_step(&self) -> Left {
         let mut keeper = self.keeper.lock();
+        if self.check_open().is_err() {
+            return Left::Nothing;
+        }
         let prepared = self.prepare_next();
         self.note_disk(Who::Keeper, &prepared);
         let mut left = if prepared.is_ok() { Left::Nothing } else { Left::Later };
@@ -74,8 +77,7 @@ impl Core {
             }
             for &(base, number, _) in &dead {
                 if !keeper.retiring.iter().any(|&(b, _)| b == base) {
-                    self.say_again(base, number);
-                    let after = self.log.lock().next;
+                    let after = self.say_again(base, number);
                     keeper.retiring.push((base, after));
                     self.signals.write.lazy();
                 }
@@ -94,8 +96,9 @@ impl Core {
         (log.files.keys().next().copied(), dead)
     }
 
-    /// Logs again what a file's settles and deletions say.
-    fn say_again(&self, base: u64, number: u64) {
+    /// Logs again what a file's settles and deletions say; returns when that is durable.
+    fn say_again(&self, base: u64, number: u64) -> u64 {
+        let mut after = 0;
         let (queues, deleted, metas) = {
             let log = self.log.lock();
             let queues: Vec<QueueId> =
@@ -110,13 +113,14 @@ impl Core {
             )
         };
         for id in queues {
-            self.say_live(id);
+            after = after.max(self.say_live(id));
         }
         for id in deleted {
             let mut record = self.record();
             record.varint(id.0);
             let mut log = self.log.lock();
-            log.push(Kind::DeleteQueue, record, self.durable_lsn());
+            let (_, end) = log.push(Kind::DeleteQueue, record, self.durable_lsn());
+            after = after.max(end);
             let number = log.current().number;
             log.deleted_queues.insert(id, number);
         }
@@ -126,22 +130,27 @@ impl Core {
             let mut record = self.record();
             record.buf.extend_from_slice(&key);
             let mut log = self.log.lock();
-            if !held.contains_key(&key) {
-                log.push(Kind::DeleteMeta, record, self.durable_lsn());
+            if held.contains_key(&key) {
+                // The value that replaces the deletion may not be durable yet.
+                after = after.max(log.next);
+            } else {
+                let (_, end) = log.push(Kind::DeleteMeta, record, self.durable_lsn());
+                after = after.max(end);
                 let number = log.current().number;
                 log.deleted_metas.insert(key, number);
             }
         }
+        after
     }
 
-    /// Logs which entries of a queue live.
-    fn say_live(&self, id: QueueId) {
-        let Some(cell) = self.queue(id) else { return };
-        let queue = cell.lock();
-        // A queue that has been deleted has its deletion in the log already.
-        if queue.deleted {
-            return;
-        }
+    /// Logs which entries of a queue live; returns when that is durable.
+    fn say_live(&self, id: QueueId) -> u64 {
+        let queue = self.queue(id);
+        let queue = queue.as_ref().map(|cell| cell.lock());
+        let Some(queue) = queue.filter(|queue| !queue.deleted) else {
+            // Its deletion is in the log already, which may not be durable yet.
+            return self.log.lock().next;
+        };
         let mut ranges = Vec::new();
         for seq in queue.live_seqs() {
             add_to_ranges(&mut ranges, seq);
@@ -152,8 +161,9 @@ impl Core {
         record.varint(queue.delivered);
         record.ranges(&ranges);
         let mut log = self.log.lock();
-        log.push(Kind::Live, record, self.durable_lsn());
+        let (_, end) = log.push(Kind::Live, record, self.durable_lsn());
         log.current().settled.insert(id);
+        end
     }
 
     /// Frees memory if there is little left: first of messages that can be read again, then by spilling.

@@ -9,7 +9,7 @@
 use crate::disk::DiskFile;
 use crate::payload::Record;
 use crate::record::{FILE_HEADER_BYTES, Kind, encode_header, record_bytes};
-use foldhash::fast::RandomState;
+use foldhash::fast::FixedState;
 use model::QueueId;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -29,7 +29,7 @@ pub(crate) struct LogFile {
     /// It may go once the log is durable up to here.
     pub(crate) dead_at: u64,
     /// Queues that it holds settles of.
-    pub(crate) settled: HashSet<QueueId, RandomState>,
+    pub(crate) settled: HashSet<QueueId, FixedState>,
     /// `None` until the writer has opened it.
     pub(crate) handle: Option<Arc<dyn DiskFile>>,
 }
@@ -70,6 +70,9 @@ pub(crate) enum Chunk {
     Open { number: u64, base: u64, capacity: u64 },
 }
 
+/// The place of a record that was dropped: never durable, in no file.
+const NOWHERE: (u64, u64) = (u64::MAX >> 2, u64::MAX);
+
 /// The name of a file of the log.
 pub(crate) fn file_name(number: u64) -> String {
     format!("wal-{number:012}.log")
@@ -90,7 +93,7 @@ pub(crate) struct LogState {
     /// By base; the last is the one being written.
     pub(crate) files: BTreeMap<u64, LogFile>,
     /// Deleted queues and metadata whose deletion some older file still needs, with the file that says so.
-    pub(crate) deleted_queues: HashMap<QueueId, u64, RandomState>,
+    pub(crate) deleted_queues: HashMap<QueueId, u64, FixedState>,
     pub(crate) deleted_metas: BTreeMap<Vec<u8>, u64>,
     pub(crate) failed: Option<String>,
     pub(crate) closed: bool,
@@ -127,10 +130,11 @@ impl LogState {
     }
 
     /// Gives a finished record its place and queues it for the writer; returns its LSN and the LSN behind it.
-    /// `synced` is how far the log is durable. A poisoned or closed log drops the record.
+    /// `synced` is how far the log is durable. A poisoned or closed log drops the record:
+    /// its place is then one that never becomes durable.
     pub(crate) fn push(&mut self, kind: Kind, mut record: Record, synced: u64) -> (u64, u64) {
         if self.failed.is_some() || self.closed {
-            return (self.next, self.next);
+            return NOWHERE;
         }
         let (len, crc) = record.finish();
         let bytes = record_bytes(len) as u64;

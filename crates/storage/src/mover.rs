@@ -121,7 +121,6 @@ impl Core {
                 job.at = from + at as u64;
             }
             if at > 0 {
-                job.after = self.log.lock().next;
                 return Ok(());
             }
             // A record larger than the buffer, or none at all.
@@ -170,8 +169,9 @@ impl Core {
 
     fn push_copy(&self, job: &mut Move, kind: Kind, record: crate::payload::Record, what: What, from: u64) {
         let mut log = self.log.lock();
-        let (to, _) = log.push(kind, record, self.durable_lsn());
+        let (to, end) = log.push(kind, record, self.durable_lsn());
         log.add_live(to, 1);
+        job.after = end;
         job.moved.push(Moved { what, from, to });
     }
 
@@ -197,7 +197,8 @@ impl Core {
         }
         let (record, offsets) = self.copy_of(wall, &placed, &refs, payload);
         let mut log = self.log.lock();
-        let (to, _) = log.push(Kind::Batch, record, self.durable_lsn());
+        let (to, end) = log.push(Kind::Batch, record, self.durable_lsn());
+        job.after = end;
         log.add_live(to, refs.len() as u64);
         for (index, id, seq) in refs {
             job.moved.push(Moved {

@@ -8,7 +8,7 @@
 
 use crate::spill::Leaving;
 use engine::{QueueSpec, QueueStats};
-use foldhash::fast::RandomState;
+use foldhash::fast::FixedState;
 use model::{HolderId, Message, QueueId, Wall};
 use std::collections::{HashMap, VecDeque};
 
@@ -72,7 +72,7 @@ pub(crate) struct Queue {
     lanes: Vec<VecDeque<Entry>>,
     ready: u64,
     ready_bytes: u64,
-    pub(crate) unsettled: HashMap<u64, (Entry, HolderId), RandomState>,
+    pub(crate) unsettled: HashMap<u64, (Entry, HolderId), FixedState>,
     slots: Vec<Option<Slot>>,
     free: Vec<u32>,
 }

@@ -10,7 +10,7 @@ use crate::payload::{Placed, read_batch, read_meta, read_queue, read_ranges};
 use crate::queue::{Entry, NO_SLOT, Queue};
 use crate::record::{Kind, Reader};
 use engine::QueueSpec;
-use foldhash::fast::RandomState;
+use foldhash::fast::FixedState;
 use model::QueueId;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -37,14 +37,14 @@ struct Found {
 struct FileNotes {
     base: u64,
     added: u64,
-    settled: HashSet<QueueId, RandomState>,
+    settled: HashSet<QueueId, FixedState>,
 }
 
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Replay {
-    queues: HashMap<QueueId, Found, RandomState>,
-    deleted: HashMap<QueueId, u64, RandomState>,
+    queues: HashMap<QueueId, Found, FixedState>,
+    deleted: HashMap<QueueId, u64, FixedState>,
     metas: Metas,
     deleted_metas: BTreeMap<Vec<u8>, u64>,
     files: Vec<FileNotes>,
@@ -52,7 +52,7 @@ pub(crate) struct Replay {
     placed: Vec<Placed>,
 }
 
-type Recovered = (HashMap<QueueId, QueueCell, RandomState>, Metas);
+type Recovered = (HashMap<QueueId, QueueCell, FixedState>, Metas);
 
 impl Replay {
     /// The records that follow are those of this file.
