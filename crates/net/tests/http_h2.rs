@@ -1,5 +1,7 @@
 //! HTTP/2 in front of the same service: prior knowledge on a plain connection, and ALPN over TLS.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+
 mod support;
 
 use bytes::Bytes;

@@ -1,5 +1,7 @@
 //! The server side over real sockets: persistence, pipelining, deadlines, limits, draining, shutdown.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+
 mod support;
 
 use bytes::Bytes;

@@ -1,6 +1,8 @@
 //! 100 MB through the proxy, up and down at the same time, in flat memory. Alone in its binary because it looks at the
 //! memory of the process.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+
 mod support;
 
 use http::{Request, Response};

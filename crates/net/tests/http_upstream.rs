@@ -1,5 +1,7 @@
 //! The client side over real sockets: kept connections, stale ones, garbage, deadlines, TLS.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+
 mod support;
 
 use bytes::Bytes;

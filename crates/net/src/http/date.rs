@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 thread_local! {
     static CACHED: RefCell<(u64, HeaderValue)> =
-        RefCell::new((0, HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT")));
+        const { RefCell::new((0, HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"))) };
 }
 
 /// Now, as a field value.
@@ -30,7 +30,7 @@ fn imf_fixdate(seconds: u64) -> String {
     let (days, second_of_day) = (seconds / 86_400, seconds % 86_400);
     let weekday = WEEKDAYS[(days % 7) as usize];
     let (mut year, mut day) = (1970, days);
-    let is_leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let is_leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     loop {
         let n_days = if is_leap(year) { 366 } else { 365 };
         if day < n_days {

@@ -1,6 +1,7 @@
 //! What the HTTP tests share: a server on a port the system chose, services, and a client that speaks raw bytes.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};

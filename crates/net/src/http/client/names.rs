@@ -16,7 +16,13 @@ const NAMES_MAX: usize = 1_024;
 /// Remembers answers.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    answers: Mutex<HashMap<Arc<str>, (Instant, Arc<[IpAddr]>)>>,
+    answers: Mutex<HashMap<Arc<str>, Answer>>,
+}
+
+#[derive(Clone, Debug)]
+struct Answer {
+    until: Instant,
+    addresses: Arc<[IpAddr]>,
 }
 
 impl Names {
@@ -26,9 +32,9 @@ impl Names {
         if let Ok(address) = literal.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, port)]);
         }
-        let known = self.answers.lock().get(host).filter(|(until, _)| *until > Instant::now()).cloned();
+        let known = self.answers.lock().get(host).filter(|answer| answer.until > Instant::now()).cloned();
         let addresses = match known {
-            Some((_, addresses)) => addresses,
+            Some(answer) => answer.addresses,
             None => self.ask(host).await?,
         };
         Ok(addresses.iter().map(|address| SocketAddr::new(*address, port)).collect())
@@ -44,7 +50,7 @@ impl Names {
         if answers.len() >= NAMES_MAX {
             answers.clear();
         }
-        answers.insert(Arc::clone(host), (Instant::now() + TTL, Arc::clone(&addresses)));
+        answers.insert(Arc::clone(host), Answer { until: Instant::now() + TTL, addresses: Arc::clone(&addresses) });
         Ok(addresses)
     }
 }

@@ -60,6 +60,7 @@ pub struct UpstreamPool {
 #[derive(Debug)]
 pub(crate) struct Slot {
     settings: PoolSettings,
+    #[expect(clippy::vec_box, reason = "a connection moves in and out at every request; boxed, it moves as a pointer")]
     idle: Mutex<Vec<Box<UpstreamConnection>>>,
 }
 
