@@ -2,6 +2,7 @@
 //!
 //! Unknown arguments are stored and have no effect, as RabbitMQ does. Known ones that are not built are refused.
 
+use crate::Broker;
 use crate::refuse::{self, Resource};
 use model::limits::TTL_MS_MAX;
 use model::{Table, Value};
@@ -113,6 +114,20 @@ impl QueueArguments {
             _ => {}
         }
         Ok(())
+    }
+}
+
+impl Broker {
+    /// The arguments for which any declaration of the queue would be refused, each with the refusal's text. For those
+    /// who check definitions before there is a broker.
+    #[must_use]
+    pub fn check_queue_arguments(vhost: &str, queue: &str, arguments: &Table) -> Vec<(String, String)> {
+        let queue = Resource::Queue(vhost, queue);
+        let check = |(name, value): (&str, &Value)| {
+            let refusal = QueueArguments::default().read_one(name, value, arguments, queue).err()?;
+            Some((name.to_owned(), refusal.text))
+        };
+        arguments.iter().filter_map(check).collect()
     }
 }
 

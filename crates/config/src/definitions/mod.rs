@@ -2,8 +2,8 @@
 //!
 //! Accepted and without effect here: `rabbit_version`, `rabbitmq_version`, `product_name`, `product_version`,
 //! `rabbitmq_definition_format`, `original_cluster_name`, `explanation`, and the parameters `cluster_name` and
-//! `internal_cluster_id`. Refused by name unless empty: `policies`, other parameters, limits. What the broker thinks of a
-//! queue's arguments is the broker's to say when it declares it.
+//! `internal_cluster_id`. Refused by name unless empty: `policies`, other parameters, limits. The arguments of queues are
+//! checked by the broker's own rules.
 
 mod access;
 
@@ -181,6 +181,10 @@ fn queue(check: &mut Check<'_>, node: &Node, names: &mut Names) -> Option<QueueD
     map.ignore(&["type"]);
     map.finish(check);
     let (name, vhost) = (name?, vhost?);
+    for (argument, refusal) in broker::Broker::check_queue_arguments(&vhost, &name, &arguments) {
+        let at = node.get("arguments").map_or(node.at, |arguments| arguments.at_key(&argument));
+        check.report(Problem::new(at, refusal));
+    }
     let key = (vhost.clone(), name.clone());
     let new = names
         .queues

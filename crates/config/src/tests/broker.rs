@@ -132,44 +132,56 @@ fn mistakes_in_definitions() {
           16 |     - { name: q, arguments: [1] }
              |                             ^
 
-        sluicegate.yaml:17:28: `durable` in queue `q2` must be true or false, not text
-          17 |     - { name: q2, durable: maybe }
+        sluicegate.yaml:17:32: invalid arg 'x-message-ttl' for queue 'q3' in vhost '/': {value_negative,-1}
+          17 |     - { name: q3, arguments: { x-message-ttl: -1, x-max-length: 5, x-queue-type: quorum, x-own: 1 } }
+             |                                ^^^^^^^^^^^^^
+
+        sluicegate.yaml:17:51: argument 'x-max-length' for queue 'q3' in vhost '/' is not supported yet
+          17 |     - { name: q3, arguments: { x-message-ttl: -1, x-max-length: 5, x-queue-type: quorum, x-own: 1 } }
+             |                                                   ^^^^^^^^^^^^
+
+        sluicegate.yaml:17:68: argument 'x-queue-type: quorum' for queue 'q3' in vhost '/' is not supported yet
+          17 |     - { name: q3, arguments: { x-message-ttl: -1, x-max-length: 5, x-queue-type: quorum, x-own: 1 } }
+             |                                                                    ^^^^^^^^^^^^
+
+        sluicegate.yaml:18:28: `durable` in queue `q2` must be true or false, not text
+          18 |     - { name: q2, durable: maybe }
              |                            ^^^^^
 
-        sluicegate.yaml:18:15: the queue `q2` is given twice in vhost `/`
-          18 |     - { name: q2 }
+        sluicegate.yaml:19:15: the queue `q2` is given twice in vhost `/`
+          19 |     - { name: q2 }
              |               ^^
-             = note: first given at sluicegate.yaml:17:15
+             = note: first given at sluicegate.yaml:18:15
 
-        sluicegate.yaml:20:24: `type` in exchange `e` cannot be `topik`
-          20 |     - { name: e, type: topik }
+        sluicegate.yaml:21:24: `type` in exchange `e` cannot be `topik`
+          21 |     - { name: e, type: topik }
              |                        ^^^^^
              = expected: `direct`, `fanout`, `topic` or `headers`
              = help: did you mean `topic`?
 
-        sluicegate.yaml:21:24: exchange type `x-delayed-message` is not supported yet
-          21 |     - { name: x, type: x-delayed-message }
+        sluicegate.yaml:22:24: exchange type `x-delayed-message` is not supported yet
+          22 |     - { name: x, type: x-delayed-message }
              |                        ^^^^^^^^^^^^^^^^^
 
-        sluicegate.yaml:23:17: there is no exchange `nowhere` in vhost `/`
-          23 |     - { source: nowhere, destination: q }
+        sluicegate.yaml:24:17: there is no exchange `nowhere` in vhost `/`
+          24 |     - { source: nowhere, destination: q }
              |                 ^^^^^^^
              = help: add it to `exchanges`
 
-        sluicegate.yaml:24:41: there is no queue `nothing` in vhost `/`
-          24 |     - { source: amq.topic, destination: nothing, routing_key: '#' }
+        sluicegate.yaml:25:41: there is no queue `nothing` in vhost `/`
+          25 |     - { source: amq.topic, destination: nothing, routing_key: '#' }
              |                                         ^^^^^^^
              = help: add it to `queues`
 
-        sluicegate.yaml:25:5: `policies` in `definitions` is not supported yet
-          25 |     policies: [{ name: ha-all }]
+        sluicegate.yaml:26:5: `policies` in `definitions` is not supported yet
+          26 |     policies: [{ name: ha-all }]
              |     ^^^^^^^^
 
-        sluicegate.yaml:26:31: the parameter `shovel` is not supported yet
-          26 |     parameters: [{ component: shovel, name: s, value: {} }]
+        sluicegate.yaml:27:31: the parameter `shovel` is not supported yet
+          27 |     parameters: [{ component: shovel, name: s, value: {} }]
              |                               ^^^^^^
 
-        20 errors in the configuration
+        23 errors in the configuration
     "#]]
     .assert_eq(&report(
         r#"broker:
@@ -188,6 +200,7 @@ fn mistakes_in_definitions() {
     queues:
     - { name: amq.mine }
     - { name: q, arguments: [1] }
+    - { name: q3, arguments: { x-message-ttl: -1, x-max-length: 5, x-queue-type: quorum, x-own: 1 } }
     - { name: q2, durable: maybe }
     - { name: q2 }
     exchanges:
