@@ -48,11 +48,6 @@ pub(crate) struct QueueState {
 }
 
 impl Queue {
-    /// Whether the queue belongs to another connection.
-    pub(crate) fn is_locked_for(&self, connection: ConnectionId) -> bool {
-        self.owner.is_some_and(|owner| owner != connection)
-    }
-
     pub(crate) fn has_dead_letter(&self) -> bool {
         self.arguments.dead_letter_exchange.is_some()
     }

@@ -3,6 +3,7 @@
 //! Invariants: passwords are kept hashed only; hashes are compared in constant time. A user has access to a vhost
 //! exactly if it has permissions there. The default exchange goes by the name `amq.default` in permissions.
 
+use crate::observe::UserView;
 use crate::refuse::{self, Resource};
 use model::definitions::{Definitions, PasswordDef, PasswordHash, PermissionDef, TopicPermissionDef, UserDef};
 use protocol::Refusal;
@@ -269,18 +270,18 @@ impl Users {
         self.users.get(user)?.vhosts.get(vhost).cloned()
     }
 
-    /// Users with their tags and vhosts, in order of names.
-    pub(crate) fn list(&self) -> Vec<(String, Vec<String>, Vec<String>)> {
+    /// Users in order of names.
+    pub(crate) fn list(&self) -> Vec<UserView> {
         let mut all: Vec<_> = self
             .users
             .iter()
             .map(|(name, user)| {
                 let mut vhosts: Vec<String> = user.vhosts.keys().map(|v| (**v).into()).collect();
                 vhosts.sort();
-                (name.to_string(), user.tags.to_vec(), vhosts)
+                UserView { name: name.to_string(), tags: user.tags.to_vec(), vhosts }
             })
             .collect();
-        all.sort();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     }
 

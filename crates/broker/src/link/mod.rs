@@ -163,6 +163,12 @@ impl Link {
             || (self.publisher.has_published && self.broker.blocked().is_some()))
     }
 
+    /// Whether messages of this connection were taken and not confirmed yet.
+    #[must_use]
+    pub fn owes_confirms(&self) -> bool {
+        self.publisher.in_flight_count > 0
+    }
+
     /// To be called after each write: `outgoing` bytes are still to be written. What was written makes room for
     /// deliveries.
     pub fn written(&mut self, outgoing: usize, now: Now) {

@@ -1,0 +1,352 @@
+//! An engine in memory for tests: simple, with durability that happens when the test says so.
+
+use engine::{
+    Batch, Credit, Delivery, Engine, EngineError, EngineMetrics, Outcome, Pressure, QueueSpec, QueueStats, Remainder,
+    Ticket,
+};
+use model::{HolderId, Message, Mono, Now, QueueId, Seq, Wall};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard};
+
+/// The engine. Deleting it forgets everything; [`MemoryEngine::restart`] keeps what is durable.
+#[derive(Default)]
+pub(crate) struct MemoryEngine {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    queues: BTreeMap<QueueId, Queue>,
+    metas: BTreeMap<Vec<u8>, Vec<u8>>,
+    next_queue: u64,
+    ticket: u64,
+    durable: u64,
+    /// Makes every ticket durable at once.
+    instant: bool,
+    pressure: Option<Pressure>,
+    appends: u64,
+    settles: u64,
+    waiting: Vec<QueueId>,
+}
+
+#[derive(Default)]
+struct Queue {
+    spec: QueueSpec,
+    next_seq: u64,
+    ready: BTreeMap<(u8, Seq), Entry>,
+    unsettled: BTreeMap<Seq, (HolderId, Entry)>,
+}
+
+#[derive(Clone)]
+struct Entry {
+    message: Message,
+    ticket: u64,
+    redelivered: bool,
+    attempts: u32,
+    expires_at: Option<Wall>,
+}
+
+impl Queue {
+    fn place(&self, message: &Message, seq: Seq) -> (u8, Seq) {
+        let priority = message.envelope.priority.min(self.spec.priority_max);
+        (u8::MAX - priority, seq)
+    }
+
+    fn requeue(&mut self, seq: Seq) -> bool {
+        let Some((_, mut entry)) = self.unsettled.remove(&seq) else {
+            return false;
+        };
+        entry.redelivered = true;
+        let place = self.place(&entry.message, seq);
+        self.ready.insert(place, entry);
+        true
+    }
+}
+
+impl MemoryEngine {
+    /// Everything is durable at once.
+    pub(crate) fn instant() -> Self {
+        let engine = Self::default();
+        engine.state().instant = true;
+        engine
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// Makes everything durable; returns the ticket and the queues somebody waited on.
+    pub(crate) fn make_durable(&self) -> (Ticket, Vec<QueueId>) {
+        let mut state = self.state();
+        state.durable = state.ticket;
+        (Ticket(state.durable), std::mem::take(&mut state.waiting))
+    }
+
+    pub(crate) fn set_pressure(&self, pressure: Pressure) {
+        self.state().pressure = Some(pressure);
+    }
+
+    /// Batches appended so far, and calls of settle.
+    pub(crate) fn calls(&self) -> (u64, u64) {
+        let state = self.state();
+        (state.appends, state.settles)
+    }
+
+    /// What a new process would find after a clean stop.
+    pub(crate) fn restart(&self) -> Self {
+        let mut state = self.state();
+        let mut queues = std::mem::take(&mut state.queues);
+        queues.retain(|_, q| q.spec.durable);
+        for queue in queues.values_mut() {
+            let held: Vec<Seq> = queue.unsettled.keys().copied().collect();
+            for seq in held {
+                queue.requeue(seq);
+            }
+            queue.ready.retain(|_, e| e.message.envelope.persistent);
+        }
+        let state = State {
+            queues,
+            metas: std::mem::take(&mut state.metas),
+            next_queue: state.next_queue,
+            instant: state.instant,
+            ticket: state.ticket,
+            durable: state.ticket,
+            ..State::default()
+        };
+        Self { state: Mutex::new(state) }
+    }
+}
+
+impl State {
+    fn new_ticket(&mut self) -> Ticket {
+        self.ticket += 1;
+        if self.instant {
+            self.durable = self.ticket;
+        }
+        Ticket(self.ticket)
+    }
+
+    fn pressed(&self) -> Result<(), EngineError> {
+        match self.pressure {
+            None | Some(Pressure::None) => Ok(()),
+            Some(pressure) => Err(EngineError::Pressed(pressure)),
+        }
+    }
+}
+
+impl Engine for MemoryEngine {
+    fn append(&self, batch: &mut Batch, now: Now) -> Result<Ticket, EngineError> {
+        let mut state = self.state();
+        state.pressed()?;
+        state.appends += 1;
+        let durable = batch.entries().any(|(message, targets)| {
+            let to_durable = |id| state.queues.get(id).is_some_and(|q| q.spec.durable);
+            message.envelope.persistent && targets.iter().any(to_durable)
+        });
+        let ticket = if durable { state.new_ticket() } else { Ticket::NONE };
+        for (queue, seq) in batch.acks().to_vec() {
+            if let Some(queue) = state.queues.get_mut(&queue) {
+                queue.unsettled.remove(&seq);
+            }
+        }
+        batch.drain(|message, targets| {
+            for target in targets {
+                let Some(queue) = state.queues.get_mut(target) else {
+                    continue;
+                };
+                queue.next_seq += 1;
+                let place = queue.place(&message, Seq(queue.next_seq));
+                let ttl = [queue.spec.ttl_ms, message.envelope.ttl_ms];
+                let waits = message.envelope.persistent && queue.spec.durable;
+                let entry = Entry {
+                    message: message.clone(),
+                    ticket: if waits { ticket.0 } else { 0 },
+                    redelivered: false,
+                    attempts: 0,
+                    expires_at: ttl.into_iter().flatten().min().map(|ms| now.wall.after_millis(ms)),
+                };
+                queue.ready.insert(place, entry);
+            }
+        });
+        Ok(ticket)
+    }
+
+    fn durable(&self) -> Ticket {
+        Ticket(self.state().durable)
+    }
+
+    fn deliver(
+        &self,
+        id: QueueId,
+        credit: Credit,
+        now: Now,
+        assign: &mut dyn FnMut(Delivery) -> HolderId,
+    ) -> Remainder {
+        let mut state = self.state();
+        let durable = state.durable;
+        let mut left = Remainder::default();
+        let mut bytes = 0;
+        let Some(queue) = state.queues.get_mut(&id) else {
+            return left;
+        };
+        while let Some(first) = queue.ready.first_entry() {
+            let (seq, entry) = (first.key().1, first.get());
+            if entry.expires_at.is_some_and(|at| at <= now.wall) {
+                left.head_expired = true;
+                break;
+            }
+            if entry.ticket > durable {
+                left.pending = true;
+                break;
+            }
+            if left.delivered == credit.messages || bytes >= credit.bytes {
+                left.ready = true;
+                break;
+            }
+            let mut entry = first.remove();
+            bytes += entry.message.bytes().len();
+            let holder = assign(Delivery {
+                queue: id,
+                seq,
+                message: entry.message.clone(),
+                redelivered: entry.redelivered,
+                attempts: entry.attempts,
+                enqueued_at: Mono(0),
+            });
+            entry.attempts += 1;
+            left.delivered += 1;
+            queue.unsettled.insert(seq, (holder, entry));
+        }
+        if left.pending {
+            state.waiting.push(id);
+        }
+        left
+    }
+
+    fn expire(&self, id: QueueId, max: usize, now: Now, expired: &mut Vec<Delivery>) {
+        let mut state = self.state();
+        let Some(queue) = state.queues.get_mut(&id) else {
+            return;
+        };
+        while let Some(first) = queue.ready.first_entry() {
+            let over = first.get().expires_at.is_some_and(|at| at <= now.wall);
+            if !over || expired.len() == max {
+                break;
+            }
+            let (key, entry) = first.remove_entry();
+            expired.push(Delivery {
+                queue: id,
+                seq: key.1,
+                message: entry.message.clone(),
+                redelivered: entry.redelivered,
+                attempts: entry.attempts,
+                enqueued_at: Mono(0),
+            });
+            queue.unsettled.insert(key.1, (HolderId::BROKER, entry));
+        }
+    }
+
+    fn settle(&self, id: QueueId, seqs: &[Seq], outcome: Outcome, _now: Now) -> usize {
+        let mut state = self.state();
+        state.settles += 1;
+        let Some(queue) = state.queues.get_mut(&id) else {
+            return 0;
+        };
+        let mut settled = 0;
+        for seq in seqs {
+            settled += usize::from(match outcome {
+                Outcome::Ack => queue.unsettled.remove(seq).is_some(),
+                Outcome::Requeue => queue.requeue(*seq),
+            });
+        }
+        settled
+    }
+
+    fn release(&self, id: QueueId, holder: HolderId, _now: Now) -> usize {
+        let mut state = self.state();
+        let Some(queue) = state.queues.get_mut(&id) else {
+            return 0;
+        };
+        let held: Vec<Seq> = queue.unsettled.iter().filter(|(_, (h, _))| *h == holder).map(|(seq, _)| *seq).collect();
+        for seq in &held {
+            queue.requeue(*seq);
+        }
+        held.len()
+    }
+
+    fn purge(&self, id: QueueId, _now: Now) -> u64 {
+        let mut state = self.state();
+        let queue = state.queues.get_mut(&id);
+        queue.map_or(0, |q| std::mem::take(&mut q.ready).len() as u64)
+    }
+
+    fn stats(&self, id: QueueId) -> QueueStats {
+        let state = self.state();
+        let Some(queue) = state.queues.get(&id) else {
+            return QueueStats::default();
+        };
+        let head = queue.ready.values().next();
+        QueueStats {
+            ready: queue.ready.len() as u64,
+            unsettled: queue.unsettled.len() as u64,
+            ready_bytes: queue.ready.values().map(|e| e.message.bytes().len() as u64).sum(),
+            oldest: head.map(|e| e.message.envelope.received_at),
+            head_expires_at: head.and_then(|e| e.expires_at),
+        }
+    }
+
+    fn create_queue(&self, spec: QueueSpec) -> Result<(QueueId, Ticket), EngineError> {
+        let mut state = self.state();
+        state.pressed()?;
+        state.next_queue += 1;
+        let id = QueueId(state.next_queue);
+        let queue = Queue { spec, ..Queue::default() };
+        state.queues.insert(id, queue);
+        let ticket = if spec.durable { state.new_ticket() } else { Ticket::NONE };
+        Ok((id, ticket))
+    }
+
+    fn delete_queue(&self, id: QueueId) -> Result<Ticket, EngineError> {
+        let mut state = self.state();
+        state.queues.remove(&id);
+        Ok(state.new_ticket())
+    }
+
+    fn queues(&self) -> Vec<(QueueId, QueueSpec)> {
+        self.state().queues.iter().map(|(id, q)| (*id, q.spec)).collect()
+    }
+
+    fn put_meta(&self, key: &[u8], value: &[u8]) -> Result<Ticket, EngineError> {
+        let mut state = self.state();
+        state.pressed()?;
+        state.metas.insert(key.to_vec(), value.to_vec());
+        Ok(state.new_ticket())
+    }
+
+    fn delete_meta(&self, key: &[u8]) -> Result<Ticket, EngineError> {
+        let mut state = self.state();
+        state.metas.remove(key);
+        Ok(state.new_ticket())
+    }
+
+    fn get_meta(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.state().metas.get(key).cloned()
+    }
+
+    fn metas(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let state = self.state();
+        state.metas.iter().map(|(k, v)| (k.clone(), v.clone())).collect()
+    }
+
+    fn pressure(&self) -> Pressure {
+        self.state().pressure.unwrap_or(Pressure::None)
+    }
+
+    fn metrics(&self) -> EngineMetrics {
+        EngineMetrics::default()
+    }
+
+    fn close(&self) -> Result<(), EngineError> {
+        Ok(())
+    }
+}
