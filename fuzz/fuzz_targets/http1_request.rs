@@ -53,6 +53,17 @@ fn run(segments: &[&[u8]]) -> (Outcome, Option<RequestHead>) {
     (Outcome::Served(body, buf.to_vec()), Some(head))
 }
 
+/// Whether each CR and LF of the head stands in a pair.
+fn only_crlf(raw: &[u8]) -> bool {
+    let raw = raw.strip_prefix(b"\r\n").unwrap_or(raw);
+    let end = raw.windows(4).position(|w| w == b"\r\n\r\n").expect("a whole head");
+    let lines = raw[..end].split(|b| *b == b'\n');
+    let n_lines = raw[..end].iter().filter(|b| **b == b'\n').count();
+    let ends_in_cr =
+        lines.take(n_lines).all(|line| line.strip_suffix(b"\r").is_some_and(|line| !line.contains(&b'\r')));
+    ends_in_cr && !raw[..end].rsplit(|b| *b == b'\n').next().is_some_and(|last| last.contains(&b'\r'))
+}
+
 fuzz_target!(|input: &[u8]| {
     let Some((cut, raw)) = input.split_first() else {
         return;
@@ -63,6 +74,7 @@ fuzz_target!(|input: &[u8]| {
     assert_eq!(whole, split);
 
     let Some(head) = head else { return };
+    assert!(only_crlf(raw), "a line of an accepted head ends otherwise");
     if !head.parts.headers.contains_key("host") {
         return;
     }

@@ -6,7 +6,7 @@
 
 use crate::error::BodyError;
 use crate::framing::BodyFraming;
-use crate::lines::{FieldSpan, field_spans, header_map};
+use crate::lines::header_map;
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderName};
 use model::limits::{HTTP_CHUNK_EXTENSION_BYTES_MAX, HTTP_HEADERS_MAX, HTTP_TRAILER_BYTES_MAX};
@@ -214,16 +214,14 @@ fn parse_trailers(section: Vec<u8>) -> Result<Option<HeaderMap>, BodyError> {
         return Ok(None);
     }
     let mut fields = [httparse::EMPTY_HEADER; HTTP_HEADERS_MAX];
-    let mut spans = [const { FieldSpan::EMPTY }; HTTP_HEADERS_MAX];
-    let spans = match httparse::parse_headers(&section, &mut fields) {
-        Ok(httparse::Status::Complete((n_bytes, fields))) if n_bytes == section.len() => {
-            field_spans(&section, fields, &mut spans)
-        }
+    let fields = match httparse::parse_headers(&section, &mut fields) {
+        Ok(httparse::Status::Complete((n_bytes, fields))) if n_bytes == section.len() => fields,
         Ok(_) => return Err(BodyError::Trailer),
         Err(httparse::Error::TooManyHeaders) => return Err(BodyError::TrailersTooLarge),
         Err(_) => return Err(BodyError::Trailer),
     };
-    let trailers = header_map(&Bytes::from(section), spans).map_err(|_| BodyError::Trailer)?;
+    let copy = Bytes::copy_from_slice(&section);
+    let trailers = header_map(&section, fields, &copy).map_err(|_| BodyError::Trailer)?;
     if trailers.keys().any(is_forbidden_trailer) {
         return Err(BodyError::ForbiddenTrailer);
     }

@@ -5,12 +5,15 @@ use crate::error::HeadError;
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
-/// Whether every CR is followed by LF and every LF preceded by CR (RFC 9112 §2.2).
-pub(crate) fn only_crlf(bytes: &[u8]) -> bool {
-    let cr = bytes.iter().filter(|b| **b == b'\r').count();
-    let lf = bytes.iter().filter(|b| **b == b'\n').count();
-    let crlf = bytes.windows(2).filter(|w| *w == b"\r\n").count();
-    cr == crlf && lf == crlf
+/// Whether every line of a head that httparse accepted ends in CR LF (RFC 9112 §2.2). httparse also takes a bare LF; a
+/// CR anywhere else it refuses itself. So it is enough to look before each field name, where a line starts, and at the
+/// two line ends that close the head.
+pub(crate) fn lines_end_in_crlf(head: &[u8], fields: &[httparse::Header<'_>]) -> bool {
+    let starts_a_line = |field: &httparse::Header<'_>| {
+        let (start, _) = span(head, field.name.as_bytes());
+        head[..start].ends_with(b"\r\n")
+    };
+    head.ends_with(b"\r\n\r\n") && fields.iter().all(starts_a_line)
 }
 
 /// Remembers how far a partial head was looked at, so that a head that trickles in is parsed again only when a
@@ -36,46 +39,24 @@ impl LineWatch {
     }
 }
 
-/// Where a field lies in its head.
-pub(crate) struct FieldSpan {
-    name: (usize, usize),
-    value: (usize, usize),
-}
-
 /// The place of `part`, which must be a slice of `whole`, as start and end.
 pub(crate) fn span(whole: &[u8], part: &[u8]) -> (usize, usize) {
     let start = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
-    // An empty value may point past the head's end in principle; it is then empty anywhere.
-    if start + part.len() > whole.len() {
-        return (0, 0);
+    match start.checked_add(part.len()) {
+        Some(end) if end <= whole.len() => (start, end),
+        // An empty value may be a literal of httparse's and lie elsewhere; it is empty anywhere.
+        _ => (0, 0),
     }
-    (start, start + part.len())
 }
 
-/// The fields' places, so that the buffer they borrow can be split.
-pub(crate) fn field_spans<'a>(
-    head: &[u8],
-    fields: &[httparse::Header<'_>],
-    spans: &'a mut [FieldSpan],
-) -> &'a [FieldSpan] {
-    let n_fields = fields.len().min(spans.len());
-    for (slot, field) in spans.iter_mut().zip(fields) {
-        *slot = FieldSpan { name: span(head, field.name.as_bytes()), value: span(head, field.value) };
-    }
-    &spans[..n_fields]
-}
-
-impl FieldSpan {
-    /// The unused slot of an array.
-    pub(crate) const EMPTY: Self = Self { name: (0, 0), value: (0, 0) };
-}
-
-/// The fields as a map whose values share `head`.
-pub(crate) fn header_map(head: &Bytes, spans: &[FieldSpan]) -> Result<HeaderMap, HeadError> {
-    let mut headers = HeaderMap::with_capacity(spans.len());
-    for FieldSpan { name, value } in spans {
-        let name = HeaderName::from_bytes(&head[name.0..name.1]).map_err(|_| HeadError::FieldName)?;
-        let value = HeaderValue::from_maybe_shared(head.slice(value.0..value.1)).map_err(|_| HeadError::FieldValue)?;
+/// The fields as a map whose values share `copy`, a copy of `head`, in which the fields lie. The copy costs less than
+/// sharing the read buffer would: that stays whole and is never pinned by a field somebody keeps.
+pub(crate) fn header_map(head: &[u8], fields: &[httparse::Header<'_>], copy: &Bytes) -> Result<HeaderMap, HeadError> {
+    let mut headers = HeaderMap::with_capacity(fields.len());
+    for field in fields {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| HeadError::FieldName)?;
+        let (start, end) = span(head, field.value);
+        let value = HeaderValue::from_maybe_shared(copy.slice(start..end)).map_err(|_| HeadError::FieldValue)?;
         headers.try_append(name, value).map_err(|_| HeadError::TooManyFields)?;
     }
     Ok(headers)

@@ -9,8 +9,8 @@ use crate::framing::{
     BodyFraming, DeclaredLength, Persistence, Repeated, at_most_one, connection_options, declared_length,
     no_look_alikes, tokens,
 };
-use crate::lines::{FieldSpan, LineWatch, field_spans, header_map, only_crlf, span};
-use bytes::{Bytes, BytesMut};
+use crate::lines::{LineWatch, header_map, lines_end_in_crlf, span};
+use bytes::{Buf, Bytes, BytesMut};
 use http::header::{self, HeaderMap};
 use http::uri::{PathAndQuery, Uri};
 use http::{Method, Version};
@@ -38,15 +38,6 @@ pub struct RequestParser {
     watch: LineWatch,
 }
 
-/// A head in place: lengths and spans, nothing owned.
-struct Lines<'a> {
-    head_len: usize,
-    method: Method,
-    target: (usize, usize),
-    version: Version,
-    fields: &'a [FieldSpan],
-}
-
 impl RequestParser {
     /// Take one head off the front of `buf`; `None` if it is not complete yet. After an error the connection
     /// is lost.
@@ -55,14 +46,12 @@ impl RequestParser {
             return partial(buf, None);
         };
         let skipped = skip_empty_line(lines)?;
-        let mut spans = [const { FieldSpan::EMPTY }; HTTP_HEADERS_MAX];
-        let Some(lines) = read_lines(&lines[skipped..], &mut spans)? else {
+        let Some((head_len, head)) = read(&lines[skipped..])? else {
             return partial(buf, None);
         };
         self.watch.reset();
-        let _ = buf.split_to(skipped);
-        let head = buf.split_to(lines.head_len).freeze();
-        assemble(&head, lines).map(Some)
+        buf.advance(skipped + head_len);
+        Ok(Some(head))
     }
 }
 
@@ -92,7 +81,8 @@ fn partial<T>(buf: &[u8], target: Option<&str>) -> Result<Option<T>, RequestErro
     }
 }
 
-fn read_lines<'a>(buf: &[u8], spans: &'a mut [FieldSpan; HTTP_HEADERS_MAX]) -> Result<Option<Lines<'a>>, RequestError> {
+/// The head at the front of `buf` and its length.
+fn read(buf: &[u8]) -> Result<Option<(usize, RequestHead)>, RequestError> {
     let mut fields = [const { MaybeUninit::uninit() }; HTTP_HEADERS_MAX];
     let mut request = httparse::Request::new(&mut []);
     let head_len = match request.parse_with_uninit_headers(buf, &mut fields) {
@@ -103,10 +93,11 @@ fn read_lines<'a>(buf: &[u8], spans: &'a mut [FieldSpan; HTTP_HEADERS_MAX]) -> R
         }
         Err(error) => return Err(HeadError::from(error).into()),
     };
+    let head = &buf[..head_len];
     let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
         return Err(HeadError::StartLine.into());
     };
-    if !only_crlf(&buf[..head_len]) {
+    if !lines_end_in_crlf(head, request.headers) {
         return Err(HeadError::LineEnding.into());
     }
     if target.len() > HTTP_TARGET_BYTES_MAX {
@@ -118,39 +109,36 @@ fn read_lines<'a>(buf: &[u8], spans: &'a mut [FieldSpan; HTTP_HEADERS_MAX]) -> R
     if method.len() > HTTP_METHOD_BYTES_MAX {
         return Err(RequestError::Method);
     }
-    Ok(Some(Lines {
-        head_len,
-        method: Method::from_bytes(method.as_bytes()).map_err(|_| RequestError::Method)?,
-        target: span(buf, target.as_bytes()),
-        version: if version == 0 { Version::HTTP_10 } else { Version::HTTP_11 },
-        fields: field_spans(buf, request.headers, spans),
-    }))
+    let copy = Bytes::copy_from_slice(head);
+    let headers = header_map(head, request.headers, &copy)?;
+    let method = Method::from_bytes(method.as_bytes()).map_err(|_| RequestError::Method)?;
+    let (start, end) = span(head, target.as_bytes());
+    let version = if version == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
+    let head = assemble(method, copy.slice(start..end), version, headers)?;
+    Ok(Some((head_len, head)))
 }
 
-fn assemble(head: &Bytes, lines: Lines<'_>) -> Result<RequestHead, RequestError> {
-    let headers = header_map(head, lines.fields)?;
+fn assemble(method: Method, target: Bytes, version: Version, headers: HeaderMap) -> Result<RequestHead, RequestError> {
     no_look_alikes(&headers)?;
-    let host = host(lines.version, &headers)?;
-    let target = head.slice(lines.target.0..lines.target.1);
-    let uri = request_target(&lines.method, target, host)?;
-    let framing = match declared_length(lines.version, &headers)? {
+    let uri = request_target(&method, target, host(version, &headers)?)?;
+    let framing = match declared_length(version, &headers)? {
         DeclaredLength::Absent | DeclaredLength::Length(0) => BodyFraming::Empty,
         DeclaredLength::Length(length) => BodyFraming::Length(length),
         DeclaredLength::Chunked => BodyFraming::Chunked,
     };
     let options = connection_options(&headers)?;
-    let expect_continue = expect_continue(lines.version, &headers)?;
+    let expect_continue = expect_continue(version, &headers)?;
     let upgrade = options.upgrade && headers.contains_key(header::UPGRADE);
 
     let (mut parts, ()) = http::Request::new(()).into_parts();
-    parts.method = lines.method;
+    parts.method = method;
     parts.uri = uri;
-    parts.version = lines.version;
+    parts.version = version;
     parts.headers = headers;
     Ok(RequestHead {
         parts,
         framing,
-        persistence: options.persistence(lines.version),
+        persistence: options.persistence(version),
         expect_continue: expect_continue && framing != BodyFraming::Empty,
         upgrade,
     })

@@ -5,8 +5,8 @@
 
 use crate::error::{HeadError, ResponseError};
 use crate::framing::{BodyFraming, DeclaredLength, Persistence, connection_options, declared_length};
-use crate::lines::{FieldSpan, LineWatch, field_spans, header_map, only_crlf};
-use bytes::BytesMut;
+use crate::lines::{LineWatch, header_map, lines_end_in_crlf};
+use bytes::{Buf, Bytes, BytesMut};
 use http::{Method, StatusCode, Version};
 use model::limits::{HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX};
 use std::mem::MaybeUninit;
@@ -46,7 +46,6 @@ impl ResponseParser {
         let Some(lines) = self.watch.lines(buf) else {
             return partial(buf);
         };
-        let mut spans = [const { FieldSpan::EMPTY }; HTTP_HEADERS_MAX];
         let mut fields = [const { MaybeUninit::uninit() }; HTTP_HEADERS_MAX];
         let mut response = httparse::Response::new(&mut []);
         let config = httparse::ParserConfig::default();
@@ -59,20 +58,21 @@ impl ResponseParser {
         let (Some(code), Some(version)) = (response.code, response.version) else {
             return Err(HeadError::StartLine.into());
         };
-        if !only_crlf(&lines[..head_len]) {
+        if !lines_end_in_crlf(&lines[..head_len], response.headers) {
             return Err(HeadError::LineEnding.into());
         }
         if head_len > HTTP_HEAD_BYTES_MAX {
             return Err(HeadError::TooLarge.into());
         }
-        let spans = field_spans(lines, response.headers, &mut spans);
-        let head = buf.split_to(head_len).freeze();
+        let head = &lines[..head_len];
+        let headers = header_map(head, response.headers, &Bytes::copy_from_slice(head))?;
+        buf.advance(head_len);
         self.watch.reset();
 
         let (mut parts, ()) = http::Response::new(()).into_parts();
         parts.status = StatusCode::from_u16(code).map_err(|_| HeadError::StartLine)?;
         parts.version = if version == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
-        parts.headers = header_map(&head, spans)?;
+        parts.headers = headers;
         frame(method, parts).map(Some)
     }
 }
