@@ -17,7 +17,7 @@ mod problem;
 mod reader;
 mod render;
 mod scalars;
-pub mod settings;
+mod settings;
 mod source;
 mod subscriptions;
 mod suggest;
@@ -25,7 +25,7 @@ mod tree;
 mod yaml;
 
 pub use diff::{Changes, diff};
-pub use load::{DEFAULT_FILE, Loaded, default_file, load, load_text};
+pub use load::{DEFAULT_FILE, Loaded, default_file, environment, load, load_text};
 pub use problem::{ConfigError, Errors, Warning};
 pub use settings::{
     Access, Broker, Limits, Listen, Listener, Log, LogFormat, LogLevel, Settings, Storage, Telemetry, TlsFiles,

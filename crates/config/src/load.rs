@@ -1,5 +1,6 @@
 //! From a path and an environment to settings: read, parse, overlay, check everything, resolve.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,8 @@ use crate::source::{Origin, Sources, Span};
 use crate::subscriptions;
 use crate::tree::Node;
 use crate::yaml;
-use model::definitions::{Definitions, PasswordDef};
+use model::Table;
+use model::definitions::{Definitions, DestinationType, PasswordDef, QueueDef};
 
 /// The file that is read when none is named.
 pub const DEFAULT_FILE: &str = "sluicegate.yaml";
@@ -42,6 +44,12 @@ pub struct Loaded {
 #[must_use]
 pub fn default_file(cwd: &Path) -> Option<PathBuf> {
     cwd.join(DEFAULT_FILE).exists().then(|| PathBuf::from(DEFAULT_FILE))
+}
+
+/// The environment of this process, as [`load`] wants it. A value that is not Unicode is read with replacement
+/// characters, so that it is refused where it stands and not a reason to panic.
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
 }
 
 /// Reads a configuration: the file, if one is named, and over it the variables that begin with `SLUICEGATE_`.
@@ -230,8 +238,22 @@ fn broker(check: &mut Check<'_>, node: &Node, file: Option<&Node>, uses: &[Queue
         check.report(problem.help("keep one of the two").related(node.at_key("definitions"), "`definitions` is"));
     }
     let empty = Node::empty_map(node.at);
-    let definitions = definitions::definitions(check, inline.or(file).unwrap_or(&empty), &declared);
+    let mut definitions = definitions::definitions(check, inline.or(file).unwrap_or(&empty), &declared);
+    define_bound_queues(&mut definitions);
     Broker { definitions }
+}
+
+/// A binding may lead to a queue that only a service or a subscription names. It must be there for the binding.
+fn define_bound_queues(definitions: &mut Definitions) {
+    let mut known: HashSet<(String, String)> =
+        definitions.queues.iter().map(|queue| (queue.vhost.clone(), queue.name.clone())).collect();
+    for binding in definitions.bindings.iter().filter(|binding| binding.destination_type == DestinationType::Queue) {
+        let (vhost, name) = (binding.vhost.clone(), binding.destination.clone());
+        if known.insert((vhost.clone(), name.clone())) {
+            let arguments = Table::new();
+            definitions.queues.push(QueueDef { vhost, name, durable: true, auto_delete: false, arguments });
+        }
+    }
 }
 
 /// Services and subscriptions act as users in vhosts that the broker must have.

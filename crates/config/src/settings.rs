@@ -184,7 +184,9 @@ pub(crate) fn with_built_ins(mut definitions: Definitions) -> Definitions {
             password,
             tags: vec!["administrator".to_owned()],
         });
-        for vhost in &definitions.vhosts {
+        let given = |vhost: &&VhostDef| !definitions.permissions.iter().any(|given| given.vhost == vhost.name);
+        let without: Vec<&VhostDef> = definitions.vhosts.iter().filter(given).collect();
+        for vhost in without {
             let all = || String::from(".*");
             definitions.permissions.push(PermissionDef {
                 user: DEFAULT_USER.to_owned(),

@@ -4,9 +4,10 @@ use base64::Engine as _;
 use model::Secret;
 use model::definitions::{PasswordDef, PasswordHash, PermissionDef, TopicPermissionDef, UserDef};
 
-use super::{Names, in_vhost, regex_words, short_name, titled};
+use super::{Names, in_vhost, last_line, short_name, titled};
 use crate::problem::Problem;
 use crate::reader::{Check, MapReader, Place};
+use crate::settings::DEFAULT_USER;
 use crate::tree::Node;
 
 pub(super) fn user(check: &mut Check<'_>, node: &Node, names: &mut Names) -> Option<UserDef> {
@@ -105,7 +106,9 @@ fn tags(check: &mut Check<'_>, node: &Node, place: Place<'_>) -> Option<Vec<Stri
 /// The user an object is for.
 fn for_user(check: &mut Check<'_>, map: &mut MapReader<'_, '_>, node: &Node, names: &Names) -> Option<String> {
     let user = map.required(check, "user", "alice", short_name)?;
-    if !names.users.contains(&user) {
+    // Where no user is named there is guest.
+    let built_in = names.users.is_empty() && user == DEFAULT_USER;
+    if !built_in && !names.users.contains(&user) {
         let problem = Problem::new(node.at_value("user"), format!("there is no user `{user}`"));
         let help = check.did_you_mean(&user, names.users.0.keys().map(String::as_str));
         check.report(problem.maybe_help(help));
@@ -118,7 +121,10 @@ fn for_user(check: &mut Check<'_>, map: &mut MapReader<'_, '_>, node: &Node, nam
 fn pattern(check: &mut Check<'_>, node: &Node, place: Place<'_>) -> Option<String> {
     let text = check.text(node, place)?;
     if let Err(error) = regex::Regex::new(text) {
-        check.report(Problem::new(node.at, format!("{place} is not a regular expression: {}", regex_words(&error))));
+        check.report(Problem::new(
+            node.at,
+            format!("{place} is not a regular expression: {}", last_line(&error.to_string())),
+        ));
         return None;
     }
     Some(text.to_owned())

@@ -39,6 +39,10 @@ impl<K: Eq + Hash> Seen<K> {
         true
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn contains(&self, key: &K) -> bool {
         self.0.contains_key(key)
     }
@@ -163,11 +167,10 @@ fn in_vhost(check: &mut Check<'_>, map: &mut MapReader<'_, '_>, node: &Node, nam
     Some(vhost)
 }
 
-/// What is wrong with a regular expression, in one line.
-pub(crate) fn regex_words(error: &regex::Error) -> String {
-    let text = error.to_string();
-    let last = text.lines().last().unwrap_or_default();
-    last.strip_prefix("error: ").unwrap_or(last).to_owned()
+/// What is wrong with a regular expression, in one line: the last of the library's drawing.
+pub(crate) fn last_line(what: &str) -> &str {
+    let last = what.lines().last().unwrap_or_default();
+    last.strip_prefix("error: ").unwrap_or(last)
 }
 
 fn queue(check: &mut Check<'_>, node: &Node, names: &mut Names) -> Option<QueueDef> {
@@ -244,7 +247,11 @@ fn binding(
 ) -> Option<BindingDef> {
     let mut map = check.map(node, "a binding")?;
     let vhost = in_vhost(check, &mut map, node, names);
-    let source = map.required(check, "source", "events", short_name);
+    let source = map.required(check, "source", "events", |check, node, place| {
+        // RabbitMQ names the default exchange by an empty text.
+        let text = check.text(node, place)?;
+        short(check, node, place, text)
+    });
     let destination = map.required(check, "destination", "orders", short_name);
     let types = [("queue", DestinationType::Queue), ("exchange", DestinationType::Exchange)];
     let destination_type = map
@@ -260,7 +267,8 @@ fn binding(
     let (vhost, source, destination) = (vhost?, source?, destination?);
     let exchange_known =
         |name: &str| name.starts_with("amq.") || names.exchanges.contains(&(vhost.clone(), name.to_owned()));
-    if !exchange_known(&source) {
+    let implicit = source.is_empty() && destination_type == DestinationType::Queue;
+    if !implicit && !exchange_known(&source) {
         check.report(
             Problem::new(node.at_value("source"), format!("there is no exchange `{source}` in vhost `{vhost}`"))
                 .help("add it to `exchanges`"),

@@ -1,6 +1,8 @@
 //! What a route matches on: methods, hosts, paths, headers, server names. One reader a kind.
 
-use crate::definitions::regex_words;
+use gateway::router;
+
+use crate::definitions::last_line;
 use crate::problem::Problem;
 use crate::reader::{Check, Place};
 use crate::scalars;
@@ -55,6 +57,12 @@ pub(super) fn host(check: &mut Check<'_>, node: &Node, place: Place<'_>) -> Opti
     if scalars::host(bare).is_err() {
         return refuse(check, "it is not a host name");
     }
+    if bare == plain && bare.contains(':') {
+        return refuse(check, "an IPv6 address stands in brackets");
+    }
+    if let Err(error) = router::check_host(text) {
+        return refuse(check, &error.what);
+    }
     Some(text.to_owned())
 }
 
@@ -71,9 +79,11 @@ pub(super) fn path(check: &mut Check<'_>, node: &Node, place: Place<'_>) -> Opti
         if !pattern.starts_with('/') {
             return refuse(check, format!("the regular expression `{text}` does not begin with `~/`"), None);
         }
-        return match regex::Regex::new(pattern) {
-            Ok(_) => Some(text.to_owned()),
-            Err(error) => refuse(check, format!("`{text}` is not a regular expression: {}", regex_words(&error)), None),
+        return match router::check_path(text) {
+            Ok(()) => Some(text.to_owned()),
+            Err(error) => {
+                refuse(check, format!("`{text}` is not a regular expression: {}", last_line(&error.what)), None)
+            }
         };
     }
     if !text.starts_with('/') {
@@ -96,6 +106,10 @@ pub(super) fn path(check: &mut Check<'_>, node: &Node, place: Place<'_>) -> Opti
     }
     if !scalars::is_percent_encoded(text) {
         return refuse(check, format!("the path `{text}` has a `%` without two hexadecimal digits"), None);
+    }
+    // The router has the last word, so that what is accepted here works there.
+    if let Err(error) = router::check_path(text) {
+        return refuse(check, format!("the path `{text}` is {}", error.what), None);
     }
     Some(text.to_owned())
 }
@@ -133,11 +147,9 @@ pub(super) fn headers(check: &mut Check<'_>, node: &Node, place: Place<'_>) -> O
 
 fn header_value(check: &mut Check<'_>, node: &Node, place: Place<'_>) -> Option<String> {
     let text = check.text(node, place)?;
-    if let Some(Err(error)) = text.strip_prefix("~*").map(regex::Regex::new) {
-        check.report(Problem::new(
-            node.at,
-            format!("{place}: `{text}` is not a regular expression: {}", regex_words(&error)),
-        ));
+    if let Err(error) = router::check_header_value(text) {
+        let message = format!("{place}: `{text}` is not a regular expression: {}", last_line(&error.what));
+        check.report(Problem::new(node.at, message));
         return None;
     }
     Some(text.to_owned())

@@ -220,5 +220,22 @@ fn a_binding_may_lead_to_a_queue_that_a_service_or_subscription_declares() {
     let settings = settings(
         "_format_version: '3.0'\nservices: [{name: s, protocol: queue, host: a}]\nsubscriptions: [{name: s, queue: b, url: 'http://x', dead_letter: c}]\nbroker: {definitions: {bindings: [{source: amq.topic, destination: a}, {source: amq.topic, destination: b}, {source: amq.topic, destination: c}]}}\n",
     );
-    assert_eq!(settings.broker.definitions.bindings.len(), 3);
+    let definitions = &settings.broker.definitions;
+    assert_eq!(definitions.bindings.len(), 3);
+    let names: Vec<&str> = definitions.queues.iter().map(|queue| queue.name.as_str()).collect();
+    assert_eq!(names, ["a", "b", "c"]);
+    assert!(definitions.queues.iter().all(|queue| queue.durable));
+}
+
+#[test]
+fn the_default_exchange_and_guest_need_no_definition() {
+    let definitions = settings(
+        "broker: {definitions: {queues: [{name: q}], bindings: [{source: '', destination: q, routing_key: q}], permissions: [{user: guest, vhost: /, configure: '', write: '', read: '.*'}]}}\n",
+    )
+    .broker
+    .definitions;
+    assert_eq!(definitions.bindings[0].source, "");
+    assert_eq!(definitions.users[0].name, "guest");
+    let write: Vec<&str> = definitions.permissions.iter().map(|permission| permission.write.as_str()).collect();
+    assert_eq!(write, [""]);
 }

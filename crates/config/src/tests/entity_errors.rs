@@ -176,7 +176,32 @@ fn routes() {
             |                                           ^^^^^^^^^^
             = expected: `name: …` or `id: …`
 
-        24 errors in the configuration
+        sluicegate.yaml:9:22: `hosts` in route `f`: `::1` cannot be a host: an IPv6 address stands in brackets
+          9 | - { name: f, hosts: ["::1", "a:0"], paths: [/a%41, "/%2f", "~/a|b("] }
+            |                      ^^^^^
+            = expected: such as example.com, *.example.com, example.* or example.com:8443
+
+        sluicegate.yaml:9:29: `hosts` in route `f`: `a:0` cannot be a host: the port must be a number from 1 to 65535
+          9 | - { name: f, hosts: ["::1", "a:0"], paths: [/a%41, "/%2f", "~/a|b("] }
+            |                             ^^^^^
+            = expected: such as example.com, *.example.com, example.* or example.com:8443
+
+        sluicegate.yaml:9:45: `paths` in route `f`: the path `/a%41` is not normalised, write `/aA`
+          9 | - { name: f, hosts: ["::1", "a:0"], paths: [/a%41, "/%2f", "~/a|b("] }
+            |                                             ^^^^^
+            = expected: a prefix such as /orders, or ~ and a regular expression such as ~/orders/[0-9]+$
+
+        sluicegate.yaml:9:52: `paths` in route `f`: the path `/%2f` is not normalised, write `/%2F`
+          9 | - { name: f, hosts: ["::1", "a:0"], paths: [/a%41, "/%2f", "~/a|b("] }
+            |                                                    ^^^^^^
+            = expected: a prefix such as /orders, or ~ and a regular expression such as ~/orders/[0-9]+$
+
+        sluicegate.yaml:9:60: `paths` in route `f`: `~/a|b(` is not a regular expression: unclosed group
+          9 | - { name: f, hosts: ["::1", "a:0"], paths: [/a%41, "/%2f", "~/a|b("] }
+            |                                                            ^^^^^^^^
+            = expected: a prefix such as /orders, or ~ and a regular expression such as ~/orders/[0-9]+$
+
+        29 errors in the configuration
     "#]].assert_eq(&report(
         r#"_format_version: "3.0"
 routes:
@@ -186,6 +211,7 @@ routes:
 - { name: c, headers: { Host: [a], "X Y": [b], X: v, Y: ["~*("] } }
 - { name: d, snis: ["*"], protocols: [], paths: [/d], https_redirect_status_code: 303, strip_path: 1 }
 - { name: e, protocols: [https], service: { url: x } }
+- { name: f, hosts: ["::1", "a:0"], paths: [/a%41, "/%2f", "~/a|b("] }
 "#,
     ));
 }
