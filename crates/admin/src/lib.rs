@@ -1,1 +1,91 @@
-//! The admin crate.
+//! What the program shows of itself: readiness, metrics, the management API, and one read-only page for people.
+//!
+//! Two routers, one for each listener: [`admin`] (`/status`, `/metrics`) and [`management`] (`/api/…` in RabbitMQ's
+//! shapes, and the page). Invariants: read-only; every request passes [`guard`] first; nothing here holds a lock of
+//! the broker or the gateway longer than it takes to copy figures.
+
+mod guard;
+mod management;
+mod metrics;
+mod page;
+
+pub use guard::Access;
+
+use axum::Router;
+use axum::extract::{Query, State as Shared};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
+
+/// What the routers show.
+pub struct State {
+    /// The broker.
+    pub broker: Arc<broker::Broker>,
+    /// The engine under it.
+    pub engine: Arc<dyn engine::Engine>,
+    /// The gateway.
+    pub gateway: Arc<gateway::Gateway>,
+    /// Everything listens and nothing drains.
+    pub ready: AtomicBool,
+    /// When the process started.
+    pub started_at: SystemTime,
+    /// The product's version.
+    pub version: &'static str,
+}
+
+/// The admin listener's router.
+pub fn admin(state: Arc<State>, access: Access) -> Router {
+    let router = Router::new()
+        .route("/status", get(status))
+        .route("/status/ready", get(ready))
+        .route("/metrics", get(metrics))
+        .fallback(not_found)
+        .with_state(Arc::clone(&state));
+    guard::protect(router, state, access)
+}
+
+/// The management listener's router.
+pub fn management(state: Arc<State>, access: Access) -> Router {
+    let router = Router::new()
+        .merge(page::router())
+        .nest("/api", management::router())
+        .fallback(not_found)
+        .with_state(Arc::clone(&state));
+    guard::protect(router, state, access)
+}
+
+async fn not_found() -> Response {
+    json(StatusCode::NOT_FOUND, &serde_json::json!({ "message": "Not found" }))
+}
+
+async fn status(Shared(state): Shared<Arc<State>>) -> Response {
+    let ready = state.ready.load(Ordering::Acquire);
+    json(StatusCode::OK, &serde_json::json!({ "version": state.version, "ready": ready }))
+}
+
+async fn ready(Shared(state): Shared<Arc<State>>) -> Response {
+    if state.ready.load(Ordering::Acquire) {
+        json(StatusCode::OK, &serde_json::json!({ "message": "ready" }))
+    } else {
+        json(StatusCode::SERVICE_UNAVAILABLE, &serde_json::json!({ "message": "not ready" }))
+    }
+}
+
+/// `?queues=true` adds the queues one by one, up to a cap.
+async fn metrics(Shared(state): Shared<Arc<State>>, Query(query): Query<HashMap<String, String>>) -> Response {
+    let per_queue = query.get("queues").is_some_and(|value| value == "true");
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::render(&state, per_queue)).into_response()
+}
+
+fn json(status: StatusCode, value: &serde_json::Value) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/json; charset=utf-8")], value.to_string()).into_response()
+}
+
+/// The name of a route or service, or its id if it has none.
+fn label(name: Option<&str>, id: plugin::Id) -> String {
+    name.map_or_else(|| id.to_string(), str::to_owned)
+}

@@ -75,6 +75,7 @@ pub(crate) struct CompiledRoute {
     pub(crate) strip_path: bool,
     pub(crate) preserve_host: bool,
     pub(crate) chain: Chain,
+    pub(crate) matches: Arc<str>,
     pub(crate) stats: Arc<RouteStats>,
 }
 
@@ -85,6 +86,8 @@ pub struct RouteView {
     pub route: Arc<RouteInfo>,
     /// Its service.
     pub service: Option<Arc<ServiceInfo>>,
+    /// What it matches, for people.
+    pub matches: Arc<str>,
     /// What was counted for it.
     pub stats: Arc<RouteStats>,
 }
@@ -121,6 +124,7 @@ impl Snapshot {
         self.routes.iter().map(|route| RouteView {
             route: Arc::clone(&route.info),
             service: route.service.clone(),
+            matches: Arc::clone(&route.matches),
             stats: Arc::clone(&route.stats),
         })
     }
@@ -282,9 +286,17 @@ impl Build<'_> {
             strip_path: route.strip_path,
             preserve_host: route.preserve_host,
             chain: Chain::new(links, self.registry.len(), at, implied),
+            matches: matches(route).into(),
             stats: self.stats.route(RouteId(route.id.0)),
         }
     }
+}
+
+/// What a route matches, for people: `GET,POST example.com /orders x-version=2`.
+fn matches(route: &Route) -> String {
+    let headers = route.headers.iter().map(|(name, values)| format!("{name}={}", values.join("|")));
+    let parts = [route.methods.join(","), route.hosts.join(","), route.paths.join(",")].into_iter().chain(headers);
+    parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 /// Whether a plain request to a route must be told to use TLS.

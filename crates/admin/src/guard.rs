@@ -1,0 +1,130 @@
+//! Who may look: on loopback anybody on this machine but no web page of another site; elsewhere only administrators.
+//!
+//! On loopback a browser is the danger: any site may make it send requests here, and a name that resolves to
+//! 127.0.0.1 may even read the answers. So `Host` must be an address or name of this machine, and `Origin`, if there is
+//! one, must be the host itself.
+
+use crate::{State, json};
+use axum::Router;
+use axum::extract::Request;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Who may use a listener.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// Anybody on this machine.
+    Loopback,
+    /// Whoever TLS let in.
+    ClientCertificate,
+    /// Administrators of the broker, by basic authentication; not `guest`.
+    Administrators,
+}
+
+/// Puts the guard in front of every route.
+pub(crate) fn protect(router: Router, state: Arc<State>, access: Access) -> Router {
+    router.layer(from_fn(move |request: Request, next: Next| {
+        let refusal = refusal(&state, access, request.headers());
+        async move {
+            match refusal {
+                Some(refusal) => refusal,
+                None => next.run(request).await,
+            }
+        }
+    }))
+}
+
+fn refusal(state: &State, access: Access, headers: &HeaderMap) -> Option<Response> {
+    match access {
+        Access::ClientCertificate => None,
+        Access::Loopback if !is_local(headers) => Some(json(
+            StatusCode::FORBIDDEN,
+            &serde_json::json!({ "message": "Host and Origin must be this machine's: ask for localhost or 127.0.0.1" }),
+        )),
+        // Credentials are not asked for on loopback, but wrong ones are told so.
+        Access::Loopback if headers.contains_key(header::AUTHORIZATION) => {
+            (!is_user(state, headers, true)).then(unauthorized)
+        }
+        Access::Loopback => None,
+        Access::Administrators => (!is_user(state, headers, false)).then(unauthorized),
+    }
+}
+
+fn unauthorized() -> Response {
+    let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"Sluicegate\"")];
+    let body = serde_json::json!({ "error": "not_authorized", "reason": "Login failed" });
+    (StatusCode::UNAUTHORIZED, challenge, axum::Json(body)).into_response()
+}
+
+/// Off loopback only administrators count, and `guest` is not one.
+fn is_user(state: &State, headers: &HeaderMap, loopback: bool) -> bool {
+    let Some((user, password)) = basic(headers) else { return false };
+    let Some(tags) = state.broker.authenticate(&user, &password) else { return false };
+    loopback || (user != "guest" && tags.iter().any(|tag| tag == "administrator"))
+}
+
+fn basic(headers: &HeaderMap) -> Option<(String, String)> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, credentials) = value.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let decoded = String::from_utf8(STANDARD.decode(credentials.trim()).ok()?).ok()?;
+    let (user, password) = decoded.split_once(':')?;
+    Some((user.to_owned(), password.to_owned()))
+}
+
+fn is_local(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).map(|value: &axum::http::HeaderValue| value.to_str().unwrap_or("?"));
+    let host = text(header::HOST);
+    if !host.is_some_and(is_local_authority) {
+        return false;
+    }
+    match text(header::ORIGIN) {
+        None => true,
+        Some(origin) => origin
+            .strip_prefix("http://")
+            .or_else(|| origin.strip_prefix("https://"))
+            .is_some_and(|authority| Some(authority) == host),
+    }
+}
+
+fn is_local_authority(authority: &str) -> bool {
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn local(host: &str, origin: Option<&str>) -> bool {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, host.parse().unwrap());
+        if let Some(origin) = origin {
+            headers.insert(header::ORIGIN, origin.parse().unwrap());
+        }
+        is_local(&headers)
+    }
+
+    #[test]
+    fn only_this_machine_and_its_own_pages_get_in() {
+        for host in ["127.0.0.1:15672", "localhost", "LOCALHOST:8001", "[::1]:8001", "127.3.2.1"] {
+            assert!(local(host, None), "{host}");
+            assert!(local(host, Some(&format!("http://{host}"))), "{host}");
+            assert!(!local(host, Some("http://evil.example")), "{host}");
+            assert!(!local(host, Some("null")), "{host}");
+        }
+        for host in ["evil.example", "127.0.0.1.evil.example", "", "10.0.0.1", "[::2]"] {
+            assert!(!local(host, None), "{host}");
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! `sluicegate check`: every mistake of a configuration at once.
+
+use super::{Failure, complain, say};
+use std::path::Path;
+
+pub(crate) fn run(path: &Path, json: bool) -> Result<(), Failure> {
+    match crate::server::settings::load(Some(path)) {
+        Ok(loaded) => {
+            if json {
+                say(&serde_json::json!({ "ok": true, "errors": [] }).to_string());
+            } else {
+                for warning in &loaded.warnings {
+                    complain(&format!("warning: {warning}"));
+                }
+                say(&format!("{} is fine", path.display()));
+            }
+            Ok(())
+        }
+        Err(errors) if json => {
+            say(&errors.to_json().to_string());
+            Err(Failure::new(format!("{} has mistakes", path.display())))
+        }
+        Err(errors) => Err(Failure::new(errors)),
+    }
+}

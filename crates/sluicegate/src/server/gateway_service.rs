@@ -1,0 +1,275 @@
+//! The gateway behind a listener: performs the steps an [`Exchange`] decides, in the task of the client's connection.
+
+use bytes::{Bytes, BytesMut};
+use gateway::{BodyFailure, Decision, Exchange, Gateway, Transferred, Upstream, UpstreamFailure};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, Request, Response, request, response};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt;
+use net::http::{
+    Body, BodyFault, HttpService, Refusal, Timeouts, TlsTrust, UpstreamError, UpstreamErrorKind, UpstreamPool,
+    UpstreamTarget, UpstreamTls,
+};
+use net::{Clock, Peer};
+use parking_lot::Mutex;
+use plugin::{Connection, Scheme};
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+/// The gateway as a service of a listener.
+pub(crate) struct GatewayService {
+    gateway: Arc<Gateway>,
+    pool: Arc<UpstreamPool>,
+    clock: Clock,
+    connections: AtomicU64,
+    targets: Targets,
+}
+
+impl GatewayService {
+    pub(crate) fn new(gateway: Arc<Gateway>, pool: Arc<UpstreamPool>, clock: Clock) -> Self {
+        Self { gateway, pool, clock, connections: AtomicU64::new(0), targets: Targets::default() }
+    }
+
+    /// Runs the decisions until there is a response.
+    async fn carry_out(&self, exchange: &mut Exchange, mut decision: Decision, mut body: Body) -> Response<Body> {
+        loop {
+            decision = match decision {
+                Decision::Respond(response) => return response.map(full),
+                Decision::Wait(pending) => {
+                    let then = pending.await;
+                    exchange.resume(then, self.clock.now())
+                }
+                Decision::Body { bytes_max } => match collect(std::mem::take(&mut body), bytes_max).await {
+                    Ok(collected) => exchange.body(collected, self.clock.now()),
+                    Err(failure) => return exchange.body_failed(failure, self.clock.now()).map(full),
+                },
+                Decision::Proxy => return self.proxy(exchange, body).await,
+            }
+        }
+    }
+
+    async fn proxy(&self, exchange: &mut Exchange, mut body: Body) -> Response<Body> {
+        let answer = match exchange.plan() {
+            None => return exchange.upstream_failed(UpstreamFailure::Unavailable, self.clock.now()).map(full),
+            Some(plan) => {
+                if let Some(collected) = plan.body {
+                    body = Body::from(collected.clone());
+                }
+                match self.targets.of(&plan.upstream) {
+                    Ok(target) => self.ask(&target, &plan.upstream, plan.request, &mut body).await,
+                    Err(error) => {
+                        tracing::warn!(host = %plan.upstream.backend.host, %error, "TLS to the upstream");
+                        Err(UpstreamFailure::Unavailable)
+                    }
+                }
+            }
+        };
+        match answer {
+            Ok(response) => {
+                let (mut head, body) = response.into_parts();
+                exchange.upstream_head(&mut head, self.clock.now());
+                Response::from_parts(head, body)
+            }
+            Err(failure) => exchange.upstream_failed(failure, self.clock.now()).map(full),
+        }
+    }
+
+    /// Asks the upstream, and again after a failure that lets a request be sent again, as often as the service says.
+    async fn ask(
+        &self,
+        target: &UpstreamTarget,
+        upstream: &Upstream,
+        request: &mut request::Parts,
+        body: &mut Body,
+    ) -> Result<Response<Body>, UpstreamFailure> {
+        let backend = &upstream.backend;
+        let timeouts = Timeouts {
+            connect_ms: backend.connect_timeout_ms.into(),
+            write_ms: backend.write_timeout_ms.into(),
+            read_ms: backend.read_timeout_ms.into(),
+        };
+        let mut retries = backend.retries;
+        loop {
+            match self.pool.exchange(target, request, body, timeouts).await {
+                Ok(response) => return Ok(response),
+                Err(error) if retries > 0 && error.may_retry(&request.method) => retries -= 1,
+                Err(error) => {
+                    tracing::info!(host = %backend.host, port = backend.port, %error, "the upstream did not answer");
+                    return Err(failure(&error));
+                }
+            }
+        }
+    }
+}
+
+impl HttpService for GatewayService {
+    async fn call(&self, request: Request<Body>, peer: &Peer) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        let bytes_in = request_bytes(&head);
+        let connection = self.connection(peer);
+        let (mut exchange, decision) = self.gateway.begin(&connection, 1, head, self.clock.now());
+        let response = self.carry_out(&mut exchange, decision, body).await;
+        let (head, body) = response.into_parts();
+        let transferred = Transferred { bytes_in, bytes_out: response_bytes(&head) };
+        let clock = self.clock;
+        match body {
+            Body::Empty | Body::Full(_) => {
+                let body_bytes = body.size_hint().exact().unwrap_or_default();
+                let bytes_out = transferred.bytes_out + body_bytes;
+                exchange.finish(Transferred { bytes_out, ..transferred }, clock.now());
+                Response::from_parts(head, body)
+            }
+            streamed => {
+                let watched = Watched { body: streamed, exchange: Some(exchange), transferred, clock };
+                Response::from_parts(head, Body::Boxed(watched.boxed_unsync()))
+            }
+        }
+    }
+
+    fn refuse(&self, refusal: &Refusal, _: &Peer) -> Response<Body> {
+        self.gateway.reject(refusal.status(), &HeaderMap::new()).map(full)
+    }
+}
+
+impl GatewayService {
+    fn connection(&self, peer: &Peer) -> Arc<Connection> {
+        let scheme = if peer.tls { Scheme::Https } else { Scheme::Http };
+        let serial = self.connections.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Connection::new(peer.address, peer.local, scheme, peer.sni.as_deref(), serial))
+    }
+}
+
+fn full(bytes: Bytes) -> Body {
+    if bytes.is_empty() { Body::Empty } else { Body::Full(bytes) }
+}
+
+fn failure(error: &UpstreamError) -> UpstreamFailure {
+    match error.kind {
+        UpstreamErrorKind::Dns => UpstreamFailure::Resolve,
+        UpstreamErrorKind::Refused | UpstreamErrorKind::Tls | UpstreamErrorKind::Reset => UpstreamFailure::Connect,
+        UpstreamErrorKind::ConnectTimeout | UpstreamErrorKind::WriteTimeout | UpstreamErrorKind::ReadTimeout => {
+            UpstreamFailure::Timeout
+        }
+        UpstreamErrorKind::InvalidResponse | UpstreamErrorKind::RequestBody => UpstreamFailure::BadResponse,
+    }
+}
+
+async fn collect(mut body: Body, bytes_max: usize) -> Result<Bytes, BodyFailure> {
+    let mut collected = BytesMut::new();
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        let frame = frame.map_err(|fault| match fault {
+            BodyFault::ClientTimeout => BodyFailure::Timeout,
+            _ => BodyFailure::Malformed,
+        })?;
+        if let Ok(data) = frame.into_data() {
+            if data.len() > bytes_max - collected.len() {
+                return Err(BodyFailure::TooLarge);
+            }
+            collected.extend_from_slice(&data);
+        }
+    }
+    Ok(collected.freeze())
+}
+
+/// Bytes of a request as it came, near enough for bandwidth: its line, its headers, and the body it announced.
+fn request_bytes(head: &request::Parts) -> u64 {
+    let line = head.method.as_str().len() + head.uri.path_and_query().map_or(1, |target| target.as_str().len()) + 12;
+    let announced = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    line as u64 + header_bytes(&head.headers) + announced.unwrap_or(0)
+}
+
+fn response_bytes(head: &response::Parts) -> u64 {
+    17 + header_bytes(&head.headers)
+}
+
+fn header_bytes(headers: &HeaderMap) -> u64 {
+    headers.iter().map(|(name, value)| (name.as_str().len() + value.len() + 4) as u64).sum()
+}
+
+/// A response's body that ends its exchange when it has ended, or the client has left.
+struct Watched {
+    body: Body,
+    exchange: Option<Exchange>,
+    transferred: Transferred,
+    clock: Clock,
+}
+
+impl HttpBody for Watched {
+    type Data = Bytes;
+    type Error = BodyFault;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        let watched = self.get_mut();
+        let polled = Pin::new(&mut watched.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(data) = frame.data_ref()
+        {
+            watched.transferred.bytes_out += data.len() as u64;
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if let Some(exchange) = self.exchange.take() {
+            exchange.finish(self.transferred, self.clock.now());
+        }
+    }
+}
+
+/// Upstreams as the pool knows them, made once for each upstream of a snapshot.
+#[derive(Default)]
+struct Targets {
+    made: Mutex<HashMap<usize, (std::sync::Weak<Upstream>, Arc<UpstreamTarget>)>>,
+}
+
+/// Entries above which those of snapshots that are gone are swept out.
+const TARGETS_SWEPT_ABOVE: usize = 1_024;
+
+impl Targets {
+    fn of(&self, upstream: &Arc<Upstream>) -> Result<Arc<UpstreamTarget>, String> {
+        let key = Arc::as_ptr(upstream).addr();
+        let mut made = self.made.lock();
+        if let Some((owner, target)) = made.get(&key)
+            && std::ptr::eq(owner.as_ptr(), Arc::as_ptr(upstream))
+            && owner.strong_count() > 0
+        {
+            return Ok(Arc::clone(target));
+        }
+        let target = Arc::new(make(upstream)?);
+        if made.len() >= TARGETS_SWEPT_ABOVE {
+            made.retain(|_, (owner, _)| owner.strong_count() > 0);
+        }
+        made.insert(key, (Arc::downgrade(upstream), Arc::clone(&target)));
+        Ok(target)
+    }
+}
+
+fn make(upstream: &Upstream) -> Result<UpstreamTarget, String> {
+    let backend = &upstream.backend;
+    let tls = match backend.scheme {
+        Scheme::Http => None,
+        Scheme::Https => {
+            let trust = match backend.tls_verify {
+                Some(true) if upstream.ca_certificates.is_empty() => TlsTrust::System,
+                Some(true) => TlsTrust::Authorities(&upstream.ca_certificates),
+                Some(false) | None => TlsTrust::Anyone,
+            };
+            Some(UpstreamTls::new(trust, None).map_err(|error| error.to_string())?)
+        }
+    };
+    Ok(UpstreamTarget { host: backend.host.as_str().into(), port: backend.port, tls, server_name: None })
+}

@@ -1,0 +1,172 @@
+//! Every listening socket: bound before anything is served, so that a taken port is an error and not half a start.
+
+use super::Server;
+use super::gateway_service::GatewayService;
+use super::pages::Pages;
+use super::protocols::{self, Protocol, ProtocolSettings};
+use crate::commands::Failure;
+use broker::{Broker, ConnectionMeta};
+use config::Listener as ListenerSettings;
+use model::NameSource;
+use net::http::{HttpService, ServerSettings, TlsFiles, serve_connection, server_config};
+use net::{Accepted, Clock, Drain, DriverSettings, Listener, Peer, drive};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// Connections of one listener.
+const CONNECTIONS_MAX: usize = 65_536;
+
+/// What listens.
+pub(super) struct Listeners {
+    tasks: JoinSet<usize>,
+    bound: Vec<(&'static str, SocketAddr)>,
+}
+
+impl Listeners {
+    /// Binds all, then serves all.
+    pub(super) fn bind(server: &Server, drain: &Drain) -> Result<Self, Failure> {
+        let listen = &server.settings.listen;
+        let patience = server.settings.limits.drain_timeout;
+        let mut binder = Binder { drain: drain.clone(), patience, starts: Vec::new() };
+        let gateway =
+            Arc::new(GatewayService::new(Arc::clone(&server.gateway), Arc::clone(&server.pool), server.clock));
+        for listener in &listen.http {
+            binder.http("http", listener, &["h2", "http/1.1"], Arc::clone(&gateway))?;
+        }
+        for listener in &listen.https {
+            binder.http("https", listener, &["h2", "http/1.1"], Arc::clone(&gateway))?;
+        }
+        let settings = ProtocolSettings { message_bytes_max: server.settings.limits.message_size_max };
+        for protocol in protocols::registry(&settings) {
+            for listener in (protocol.listeners)(listen) {
+                binder.protocol(&protocol, listener, &server.broker, server.clock)?;
+            }
+        }
+        for listener in &listen.admin {
+            let router = admin::admin(Arc::clone(&server.state), access(listener));
+            binder.http("admin", listener, &["http/1.1"], Arc::new(Pages(router)))?;
+        }
+        for listener in &listen.management {
+            let router = admin::management(Arc::clone(&server.state), access(listener));
+            binder.http("management", listener, &["http/1.1"], Arc::new(Pages(router)))?;
+        }
+        Ok(binder.start())
+    }
+
+    /// What listens where, for people.
+    pub(super) fn describe(&self) -> String {
+        let parts: Vec<String> = self.bound.iter().map(|(name, address)| format!("{name} {address}")).collect();
+        parts.join(", ")
+    }
+
+    /// Waits until all have drained; returns how many connections had to be ended.
+    pub(super) async fn join(mut self) -> usize {
+        let mut ended = 0;
+        while let Some(listener) = self.tasks.join_next().await {
+            ended += listener.unwrap_or_default();
+        }
+        ended
+    }
+}
+
+fn access(listener: &ListenerSettings) -> admin::Access {
+    match listener.access() {
+        config::Access::Loopback => admin::Access::Loopback,
+        config::Access::ClientCertificate => admin::Access::ClientCertificate,
+        config::Access::Administrators => admin::Access::Administrators,
+    }
+}
+
+type Start = Box<dyn FnOnce(&mut JoinSet<usize>) + Send>;
+
+/// Binds sockets and keeps what to start when all are bound.
+struct Binder {
+    drain: Drain,
+    patience: Duration,
+    starts: Vec<(&'static str, SocketAddr, Start)>,
+}
+
+impl Binder {
+    fn http<S: HttpService>(
+        &mut self,
+        name: &'static str,
+        settings: &ListenerSettings,
+        alpn: &[&str],
+        service: Arc<S>,
+    ) -> Result<(), Failure> {
+        let drain = self.drain.clone();
+        self.serve(name, settings, alpn, move |io, peer| {
+            serve_connection(io, peer, Arc::clone(&service), ServerSettings::default(), drain.clone())
+        })
+    }
+
+    fn protocol(
+        &mut self,
+        protocol: &Protocol,
+        settings: &ListenerSettings,
+        broker: &Arc<Broker>,
+        clock: Clock,
+    ) -> Result<(), Failure> {
+        let (drain, broker, name) = (self.drain.clone(), Arc::clone(broker), protocol.name);
+        let connect = Arc::clone(&protocol.connect);
+        let driver = DriverSettings { drain_patience: self.patience };
+        self.serve(name, settings, &[], move |io: Accepted, peer: Peer| {
+            let meta = ConnectionMeta {
+                peer: format!("{} -> {}", peer.address, peer.local),
+                loopback: peer.address.ip().to_canonical().is_loopback(),
+                protocol: name,
+            };
+            let connection = connect(NameSource::new(entropy()), clock.now());
+            drive(io, connection, Arc::clone(&broker), meta, clock, drain.clone(), driver)
+        })
+    }
+
+    fn serve<F, S>(
+        &mut self,
+        name: &'static str,
+        settings: &ListenerSettings,
+        alpn: &[&str],
+        serve: S,
+    ) -> Result<(), Failure>
+    where
+        S: Fn(Accepted, Peer) -> F + Clone + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let tls = match &settings.tls {
+            None => None,
+            Some(files) => {
+                let files =
+                    TlsFiles { cert: files.cert.clone(), key: files.key.clone(), client_ca: files.client_ca.clone() };
+                Some(server_config(&files, alpn).map_err(Failure::new)?)
+            }
+        };
+        let listener = Listener::bind(settings.address, tls).map_err(Failure::new)?;
+        let address = listener.address().map_err(Failure::new)?;
+        let (drain, patience) = (self.drain.clone(), self.patience);
+        let start: Start = Box::new(move |tasks| {
+            tasks.spawn(listener.run(CONNECTIONS_MAX, drain, patience, serve));
+        });
+        self.starts.push((name, address, start));
+        Ok(())
+    }
+
+    fn start(self) -> Listeners {
+        let mut listeners = Listeners { tasks: JoinSet::new(), bound: Vec::new() };
+        for (name, address, start) in self.starts {
+            start(&mut listeners.tasks);
+            listeners.bound.push((name, address));
+        }
+        listeners
+    }
+}
+
+/// A seed for a connection's names.
+fn entropy() -> u64 {
+    // Without entropy from the system names only have to differ from each other.
+    getrandom::u64().unwrap_or_else(|_| {
+        static FALLBACK: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+        FALLBACK.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+    })
+}

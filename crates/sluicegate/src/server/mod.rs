@@ -1,0 +1,201 @@
+//! The composition root: makes the parts, joins them, and takes them down in order.
+//!
+//! ```text
+//! storage -> broker -> services -> gateway, subscriptions -> listeners -> ready
+//! ```
+//!
+//! Down the other way: not ready, nothing new accepted, what is in flight ends, subscriptions stop, the log is synced.
+
+mod feed;
+mod gateway_service;
+mod listeners;
+mod pages;
+mod protocols;
+mod pump;
+mod reload;
+mod sender;
+mod services;
+pub(crate) mod settings;
+
+use crate::commands::{Failure, complain};
+use admin::State;
+use bridge::Subscriptions;
+use broker::Broker;
+use config::Settings;
+use engine::{Engine, Ticket};
+use gateway::Gateway;
+use listeners::Listeners;
+use model::MessageArena;
+use net::http::{PoolSettings, UpstreamPool};
+use net::{Clock, Shutdown};
+use parking_lot::Mutex;
+use protocol::Formats;
+use pump::Announcements;
+use sender::Sender;
+use services::Services;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+use storage::Storage;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// How often idle upstream connections are looked through.
+const SWEEP_PERIOD: Duration = Duration::from_secs(10);
+
+/// What is running.
+struct Server {
+    settings: Settings,
+    config_file: Option<PathBuf>,
+    engine: Arc<dyn Engine>,
+    broker: Arc<Broker>,
+    gateway: Arc<Gateway>,
+    clock: Clock,
+    subscriptions: Subscriptions,
+    state: Arc<State>,
+    pool: Arc<UpstreamPool>,
+}
+
+/// Runs the server until it is told to stop and has stopped.
+pub(crate) fn run(settings: Settings, config_file: Option<PathBuf>, started: Instant) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::new)?;
+    let result = runtime.block_on(serve(settings, config_file, started));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+async fn serve(settings: Settings, config_file: Option<PathBuf>, started: Instant) -> Result<(), Failure> {
+    let mut signals = Signals::listen()?;
+    let announcements = Arc::new(Announcements::default());
+    let mut server = Server::open(settings, config_file, &announcements)?;
+    let (shutdown, drain) = Shutdown::new();
+    let pump = tokio::spawn(pump::pump(announcements, Arc::clone(&server.broker), server.clock));
+    server.ensure_queues(&server.settings).await?;
+    server.load_gateway()?;
+    let listeners = Listeners::bind(&server, &drain)?;
+    server.subscriptions.apply(&server.settings.subscriptions).await;
+    server.state.ready.store(true, Ordering::Release);
+    complain(&format!(
+        "sluicegate {} ready in {} ms: {}, data in {}",
+        env!("CARGO_PKG_VERSION"),
+        started.elapsed().as_millis(),
+        listeners.describe(),
+        server.settings.storage.path.display()
+    ));
+    server.attend(&mut signals).await;
+
+    server.state.ready.store(false, Ordering::Release);
+    shutdown.begin();
+    server.subscriptions.stop().await;
+    let ended = listeners.join().await;
+    if ended > 0 {
+        tracing::warn!(connections = ended, "had to be ended: they did not finish in time");
+    }
+    pump.abort();
+    let engine = Arc::clone(&server.engine);
+    tokio::task::spawn_blocking(move || engine.close()).await.map_err(Failure::new)?.map_err(Failure::new)?;
+    complain("sluicegate has stopped; everything is on disk");
+    Ok(())
+}
+
+impl Server {
+    fn open(
+        settings: Settings,
+        config_file: Option<PathBuf>,
+        announcements: &Arc<Announcements>,
+    ) -> Result<Self, Failure> {
+        let clock = Clock::start();
+        let options =
+            storage::Options { resident_bytes_max: settings.limits.memory_max, ..storage::Options::default() };
+        let storage = Storage::open(&settings.storage.path, options, Arc::clone(announcements) as _)
+            .map_err(|error| Failure::new(format!("{}: {error}", settings.storage.path.display())))?;
+        let engine: Arc<dyn Engine> = Arc::new(storage);
+        let timer: Arc<dyn broker::Wake> = Arc::clone(announcements) as _;
+        let broker = Broker::open(
+            Arc::clone(&engine),
+            formats(),
+            &settings.broker.definitions,
+            broker::Settings { timer: Some(timer) },
+            clock.now(),
+        )
+        .map_err(Failure::new)?;
+        let pool = Arc::new(UpstreamPool::new(PoolSettings::default()));
+        let services = Arc::new(Services {
+            broker: Arc::clone(&broker),
+            engine: Arc::clone(&engine),
+            formats: Arc::new(formats()),
+            sender: Sender::new(Arc::clone(&pool)),
+            clock,
+            message_bytes_max: settings.limits.message_size_max,
+            arena: Mutex::new(MessageArena::new()),
+        });
+        let gateway = Arc::new(Gateway::new(plugins::registry(), Arc::clone(&services) as _));
+        let state = Arc::new(State {
+            broker: Arc::clone(&broker),
+            engine: Arc::clone(&engine),
+            gateway: Arc::clone(&gateway),
+            ready: AtomicBool::new(false),
+            started_at: SystemTime::now(),
+            version: env!("CARGO_PKG_VERSION"),
+        });
+        let subscriptions = Subscriptions::new(Arc::clone(&services) as _, services);
+        Ok(Self { settings, config_file, engine, broker, gateway, clock, subscriptions, state, pool })
+    }
+
+    /// Declares the queues that services and subscriptions name, and waits until that is durable.
+    async fn ensure_queues(&self, settings: &Settings) -> Result<(), Failure> {
+        let mut last = Ticket::NONE;
+        for (vhost, queue) in reload::named_queues(settings) {
+            let ticket = self
+                .broker
+                .ensure_queue(vhost, queue, self.clock.now())
+                .map_err(|refusal| Failure::new(format!("queue `{queue}`: {refusal}")))?;
+            last = last.max(ticket);
+        }
+        services::durable(&self.broker, last).await;
+        Ok(())
+    }
+
+    fn load_gateway(&self) -> Result<(), Failure> {
+        self.gateway.load(&self.settings.entities).map_err(|errors| {
+            let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            Failure::new(lines.join("\n"))
+        })
+    }
+
+    /// Reloads on SIGHUP; returns on SIGTERM or Ctrl-C.
+    async fn attend(&mut self, signals: &mut Signals) {
+        let mut sweep = tokio::time::interval(SWEEP_PERIOD);
+        loop {
+            tokio::select! {
+                _ = signals.terminate.recv() => return,
+                _ = signals.interrupt.recv() => return,
+                _ = signals.hang_up.recv() => self.reload().await,
+                _ = sweep.tick() => self.pool.sweep(),
+            }
+        }
+    }
+}
+
+/// The formats of every protocol that has one.
+fn formats() -> Formats {
+    Formats::new(vec![Box::new(amqp::Amqp091Format)])
+}
+
+/// The signals the server answers to.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        let listen = |kind| signal(kind).map_err(|error| Failure::new(format!("signals: {error}")));
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hang_up: listen(SignalKind::hangup())?,
+        })
+    }
+}

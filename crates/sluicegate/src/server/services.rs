@@ -1,0 +1,152 @@
+//! The services that plugins and the bridge use, made of the broker.
+//!
+//! Invariants: a publish resolves only when its ticket is durable, so a 202 is a promise. A feed is a broker link like
+//! that of any client: nothing is special about a subscription.
+
+use super::feed::BrokerFeed;
+use super::sender::Sender;
+use broker::{Broker, ConnectionMeta};
+use bytes::Bytes;
+use engine::{Engine, Ticket};
+use http::{Request, Response};
+use model::{Envelope, MessageArena, Origin, Principal, Properties};
+use net::{Bell, Clock};
+use parking_lot::Mutex;
+use plugin::{BoxFuture, Feed, Publish, PublishError, Published, PushServices, SendError, Services as PluginServices};
+use protocol::{Formats, Refusal, RefusalKind};
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What plugins and the bridge may use.
+pub(crate) struct Services {
+    pub(crate) broker: Arc<Broker>,
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) formats: Arc<Formats>,
+    pub(crate) sender: Sender,
+    pub(crate) clock: Clock,
+    pub(crate) message_bytes_max: usize,
+    pub(crate) arena: Mutex<MessageArena>,
+}
+
+impl Services {
+    /// Routes and appends; what is left is to wait for the ticket.
+    fn append(&self, publish: &Publish) -> Result<(Published, Ticket), PublishError> {
+        if publish.body.len() > self.message_bytes_max {
+            return Err(PublishError::TooLarge { bytes_max: self.message_bytes_max as u64 });
+        }
+        let now = self.clock.now();
+        let format = self.formats.of(Origin::Amqp091).ok_or_else(|| unavailable("no format for messages"))?;
+        let mut header = Vec::with_capacity(256);
+        format.encode(&publish.properties, &mut header);
+        let (exchange, key) = (publish.exchange.as_bytes(), publish.routing_key.as_bytes());
+        if exchange.len() > model::limits::NAME_BYTES_MAX || key.len() > model::limits::NAME_BYTES_MAX {
+            return Err(PublishError::NotFound("names are at most 255 bytes".to_owned()));
+        }
+        let mut draft = self.arena.lock().draft(exchange, key, &header, publish.body.len());
+        draft.push(&publish.body);
+        let message = draft.finish(envelope(&publish.properties, now.wall));
+        let published = self.broker.publish(&publish.principal, message, now).map_err(refused)?;
+        if !published.routed && publish.mandatory {
+            return Err(PublishError::NotRouted);
+        }
+        Ok((Published { n_queues: u32::from(published.routed) }, published.ticket))
+    }
+}
+
+fn envelope(properties: &Properties, received_at: model::Wall) -> Envelope {
+    Envelope {
+        origin: Origin::Amqp091,
+        persistent: properties.is_persistent(),
+        priority: properties.priority.unwrap_or(0),
+        ttl_ms: properties.expiration.as_deref().and_then(|text| text.parse().ok()),
+        received_at,
+        has_headers: properties.headers.is_some(),
+    }
+}
+
+fn unavailable(why: &str) -> PublishError {
+    PublishError::Unavailable(why.to_owned())
+}
+
+fn refused(refusal: Refusal) -> PublishError {
+    match refusal.kind {
+        RefusalKind::NotFound => PublishError::NotFound(refusal.text),
+        RefusalKind::AccessRefused
+        | RefusalKind::LoginRefused
+        | RefusalKind::NotAllowed
+        | RefusalKind::ResourceLocked => PublishError::AccessRefused(refusal.text),
+        RefusalKind::ResourceError => PublishError::Busy,
+        RefusalKind::PreconditionFailed
+        | RefusalKind::CommandInvalid
+        | RefusalKind::NotImplemented
+        | RefusalKind::InternalError => PublishError::Unavailable(refusal.text),
+    }
+}
+
+impl PluginServices for Services {
+    fn publish(&self, publish: Publish) -> BoxFuture<Result<Published, PublishError>> {
+        let appended = self.append(&publish);
+        let broker = Arc::clone(&self.broker);
+        Box::pin(async move {
+            let (published, ticket) = appended?;
+            durable(&broker, ticket).await;
+            Ok(published)
+        })
+    }
+}
+
+/// Waits until a ticket is durable.
+pub(crate) async fn durable(broker: &Arc<Broker>, ticket: Ticket) {
+    if ticket <= broker.durable() {
+        return;
+    }
+    let bell = Arc::new(Bell::new());
+    while ticket > broker.durable() {
+        let wake: Arc<dyn broker::Wake> = Arc::clone(&bell) as _;
+        broker.when_durable(ticket, wake);
+        poll_fn(|cx| bell.poll_rung(cx)).await;
+    }
+}
+
+impl PushServices for Services {
+    fn subscribe(&self, principal: &Principal, queue: &str, prefetch: u16) -> Result<Box<dyn Feed>, String> {
+        let meta = ConnectionMeta { peer: "subscription".to_owned(), loopback: true, protocol: "push" };
+        let feed = BrokerFeed::open(&self.broker, &self.formats, self.clock, meta, principal, queue, prefetch)?;
+        Ok(Box::new(feed))
+    }
+
+    fn send(
+        &self,
+        request: Request<Bytes>,
+        timeout: Duration,
+        body_bytes_max: usize,
+    ) -> BoxFuture<Result<Response<Bytes>, SendError>> {
+        self.sender.send(request, timeout, body_bytes_max)
+    }
+
+    fn remember(&self, key: &str, value: &[u8]) {
+        if let Err(error) = self.engine.put_meta(&meta_key(key), value) {
+            tracing::warn!(key, %error, "cannot remember");
+        }
+    }
+
+    fn recall(&self, key: &str) -> Option<Vec<u8>> {
+        self.engine.get_meta(&meta_key(key))
+    }
+
+    fn forget(&self, key: &str) {
+        if let Err(error) = self.engine.delete_meta(&meta_key(key)) {
+            tracing::warn!(key, %error, "cannot forget");
+        }
+    }
+
+    fn wall_ms(&self) -> u64 {
+        self.clock.now().wall.0
+    }
+}
+
+/// The bridge's keys apart from the broker's.
+fn meta_key(key: &str) -> Vec<u8> {
+    [b"bridge/", key.as_bytes()].concat()
+}
