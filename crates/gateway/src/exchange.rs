@@ -15,82 +15,21 @@
 //! request keeps the snapshot it began with.
 
 use crate::chain::{Chain, Link};
+use crate::decision::{BodyFailure, Decision, Plan, Transferred, UpstreamFailure};
 use crate::error;
 use crate::forward;
 use crate::gateway::Counters;
-use crate::snapshot::{CompiledRoute, Snapshot, Target, Upstream, needs_https};
+use crate::snapshot::{CompiledRoute, Snapshot, Target, needs_https};
 use crate::uri;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HeaderValue, LOCATION};
 use http::uri::{PathAndQuery, Uri};
-use http::{Response, StatusCode, request, response};
+use http::{Response, StatusCode, response};
 use model::{Mono, Now};
-use plugin::{Context, ErrorReply, Flow, LogRecord, Pending, Reply, Source, Then, Timing};
+use plugin::{Context, ErrorReply, Flow, LogRecord, Reply, Source, Then, Timing};
 
 use std::fmt;
 use std::sync::Arc;
-
-/// What to do next with a request.
-pub enum Decision {
-    /// Send this response. The body of an answer to HEAD is not sent.
-    Respond(Response<Bytes>),
-    /// Send [`Exchange::plan`] to the upstream.
-    Proxy,
-    /// Collect the request's body, then call [`Exchange::body`] or [`Exchange::body_failed`].
-    Body {
-        /// The most bytes to take; a larger body is [`BodyFailure::TooLarge`].
-        bytes_max: usize,
-    },
-    /// Await, then call [`Exchange::resume`].
-    Wait(Pending),
-}
-
-/// The request for the upstream.
-#[derive(Debug)]
-pub struct Plan<'a> {
-    /// Method, target in origin form, and headers; `Host` is set, hop-by-hop headers and `Transfer-Encoding` are gone.
-    /// Whoever sends it may change what only concerns its own connection.
-    pub request: &'a mut request::Parts,
-    /// The body, if a plugin collected it; else the client's is streamed.
-    pub body: Option<&'a Bytes>,
-    /// Where to send it.
-    pub upstream: Arc<Upstream>,
-}
-
-/// Why a body could not be collected.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum BodyFailure {
-    /// More bytes than allowed: 413.
-    TooLarge,
-    /// The framing was broken: 400.
-    Malformed,
-    /// The client was too slow: 408.
-    Timeout,
-}
-
-/// Why the upstream did not answer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum UpstreamFailure {
-    /// Its name has no address: 503.
-    Resolve,
-    /// Refused, reset or TLS failed: 502.
-    Connect,
-    /// An answer that is not HTTP, or none: 502.
-    BadResponse,
-    /// No pooled or new connection may be used now: 503.
-    Unavailable,
-    /// Connecting, writing or waiting took too long: 504.
-    Timeout,
-}
-
-/// What went over the client's connection for a request, heads included.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Transferred {
-    /// Bytes from the client.
-    pub bytes_in: u64,
-    /// Bytes to the client.
-    pub bytes_out: u64,
-}
 
 /// Status logged for a client that left before its response began.
 pub(crate) const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -456,16 +395,5 @@ impl Drop for Exchange {
 impl fmt::Debug for Exchange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Exchange({} {}, route {:?})", self.cx.request.method, self.cx.request.uri, self.route_idx)
-    }
-}
-
-impl fmt::Debug for Decision {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Respond(response) => write!(f, "Respond({})", response.status()),
-            Self::Proxy => f.write_str("Proxy"),
-            Self::Body { bytes_max } => write!(f, "Body({bytes_max})"),
-            Self::Wait(_) => f.write_str("Wait"),
-        }
     }
 }

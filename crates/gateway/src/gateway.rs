@@ -1,8 +1,9 @@
 //! The gateway: the current snapshot, the counters, and the start of every request.
 
+use crate::decision::Decision;
 use crate::entity::Entities;
 use crate::error;
-use crate::exchange::{CLIENT_CLOSED_REQUEST, Decision, Exchange};
+use crate::exchange::{CLIENT_CLOSED_REQUEST, Exchange};
 use crate::forward;
 use crate::router::{Ask, split_port};
 use crate::snapshot::{BuildError, Snapshot};

@@ -14,6 +14,7 @@
 //! matched and sent in one normal form. It does no IO; upstreams are named, not connected to.
 
 mod chain;
+mod decision;
 pub mod entity;
 mod error;
 mod exchange;
@@ -24,7 +25,8 @@ mod snapshot;
 pub mod stats;
 pub mod uri;
 
-pub use exchange::{BodyFailure, Decision, Exchange, Plan, Transferred, UpstreamFailure};
+pub use decision::{BodyFailure, Decision, Plan, Transferred, UpstreamFailure};
+pub use exchange::Exchange;
 pub use forward::PRODUCT;
 pub use gateway::Gateway;
 pub use snapshot::{BuildError, RouteView, Snapshot, Upstream};
