@@ -1,7 +1,7 @@
 //! Counters of requests, by route.
 //!
 //! Every request is counted once, with or without the plugin `prometheus`; the plugin only marks which of Kong's metric
-//! families a route appears in ([`RouteStats::export`]), so both views read the same counters. Counters live as long as
+//! families a route appears in ([`Counts::export`]), so both views read the same counters. Counters live as long as
 //! their route, over reloads. One short lock per request, never held across anything.
 
 use crate::entity::RouteId;
