@@ -21,6 +21,9 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicU8, AtomicU64};
 use std::time::Duration;
 
+/// When a head that has expired and could not be taken is looked at again.
+const OVERDUE: Duration = Duration::from_millis(10);
+
 /// The broker. One per process; shared by every connection.
 pub struct Broker {
     pub(crate) engine: Arc<dyn Engine>,
@@ -187,6 +190,9 @@ impl Broker {
             getter.wake();
         }
         self.dispatch(&queue, now);
+        if queue.may_expire.load(SeqCst) && self.expire_heads(&queue, now) {
+            self.watch_head(&queue, now);
+        }
     }
 
     /// The engine says: publishers must stop, or may go on.
@@ -214,8 +220,9 @@ impl Broker {
             let Some(id) = self.timers.lock().pop(now.mono) else {
                 return;
             };
-            if let Some(queue) = self.queue(id) {
-                self.expire_heads(&queue, now);
+            if let Some(queue) = self.queue(id)
+                && self.expire_heads(&queue, now)
+            {
                 self.dispatch(&queue, now);
                 self.watch(&queue, now);
             }
@@ -266,7 +273,11 @@ impl Broker {
     /// Sets the next look at the head of a queue.
     pub(crate) fn watch_head(&self, queue: &Queue, now: Now) {
         if let Some(Wall(at)) = self.engine.stats(queue.id).head_expires_at {
-            let left = Duration::from_millis(at.saturating_sub(now.wall.0));
+            let left = match at.saturating_sub(now.wall.0) {
+                // It waits for its sync or its body; the engine says when it is readable, this is for the rest.
+                0 => OVERDUE,
+                ms => Duration::from_millis(ms),
+            };
             self.schedule(queue.id, now.mono.after(left));
         }
     }

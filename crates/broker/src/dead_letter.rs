@@ -36,18 +36,19 @@ impl Reason {
 }
 
 impl Broker {
-    /// Takes the expired entries from a queue's head and dead-letters or drops them.
-    pub(crate) fn expire_heads(&self, queue: &Arc<Queue>, now: Now) {
+    /// Takes the expired entries from a queue's head and dead-letters or drops them. False if the engine cannot take
+    /// that in for now; then the queue is looked at again later.
+    pub(crate) fn expire_heads(&self, queue: &Arc<Queue>, now: Now) -> bool {
         loop {
             let mut expired = Vec::new();
             self.engine.expire(queue.id, EXPIRE_BATCH, now, &mut expired);
             if expired.is_empty() {
-                return;
+                return true;
             }
             let dead = expired.into_iter().map(|d| (d.seq, d.message)).collect();
             if !self.dead_letter(queue, dead, Reason::Expired, now) {
                 self.schedule(queue.id, now.mono.after(RETRY));
-                return;
+                return false;
             }
         }
     }

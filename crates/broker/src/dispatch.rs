@@ -63,7 +63,9 @@ impl Broker {
                 }
             }
             if done.head_expired {
-                self.expire_heads(queue, now);
+                if !self.expire_heads(queue, now) {
+                    break;
+                }
             } else if !done.more {
                 break;
             }

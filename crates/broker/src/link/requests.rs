@@ -302,7 +302,9 @@ impl Link {
                 return Ok(Some(self.got(channel, &queue, delivery, no_ack, now)));
             }
             if left.head_expired {
-                self.broker.expire_heads(&queue, now);
+                if !self.broker.expire_heads(&queue, now) {
+                    return Ok(Some(Event::GetEmpty(channel)));
+                }
                 self.broker.handle_timeout(now);
             } else if left.pending && !waits {
                 // Look once more after asking to be woken, or the wake could be missed.

@@ -2,6 +2,8 @@
 
 // Each test file is a crate of its own and uses a part of this.
 #![allow(dead_code)]
+// A test that cannot set up its world has failed.
+#![allow(clippy::unwrap_used)]
 
 pub(crate) mod engine;
 

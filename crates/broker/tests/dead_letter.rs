@@ -1,0 +1,293 @@
+//! Time to live, expiry of queues, dead letters.
+
+mod support;
+
+use model::{Table, Value};
+use protocol::Settlement;
+use support::{Draft, World, properties, table};
+
+fn ttl(ms: u64) -> Draft {
+    Draft { ttl_ms: Some(ms), ..Draft::default() }
+}
+
+fn deaths(client: &support::Client) -> Vec<Table> {
+    let message = client.bodies.last().unwrap();
+    let headers = properties(message).headers.unwrap();
+    match headers.get("x-death") {
+        Some(Value::Array(deaths)) => deaths
+            .iter()
+            .map(|death| match death {
+                Value::Table(table) => table.clone(),
+                other => panic!("{other:?}"),
+            })
+            .collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_rejected_message_goes_to_the_dead_letter_exchange() {
+    let world = World::new();
+    let mut client = world.client();
+    client.declare("dead");
+    client.declare_with(
+        "q",
+        true,
+        &[("x-dead-letter-exchange", Value::text("")), ("x-dead-letter-routing-key", Value::text("dead"))],
+    );
+    client.bind("amq.direct", "q", "k");
+    client.publish_with("amq.direct", "k", "a", &ttl(60_000), |_| {});
+    client.consume("q", 1);
+    assert_eq!(client.events(), "1:a");
+    client.settle(1, Settlement::Reject);
+    assert_eq!(client.get("dead"), "got a 0");
+    let message = client.bodies.last().unwrap();
+    assert_eq!((message.exchange(), message.routing_key()), (&b""[..], &b"dead"[..]));
+    assert_eq!(message.envelope.ttl_ms, None);
+    let all = properties(message);
+    assert_eq!(all.expiration, None);
+    let headers = all.headers.unwrap();
+    for (name, value) in [
+        ("x-first-death-reason", "rejected"),
+        ("x-first-death-queue", "q"),
+        ("x-first-death-exchange", "amq.direct"),
+        ("x-last-death-reason", "rejected"),
+    ] {
+        assert_eq!(headers.get(name), Some(&Value::text(value)), "{name}");
+    }
+    assert_eq!(
+        deaths(&client),
+        [table(&[
+            ("original-expiration", Value::text("60000")),
+            ("count", Value::I64(1)),
+            ("reason", Value::text("rejected")),
+            ("queue", Value::text("q")),
+            ("time", Value::Timestamp(1_000_000_000)),
+            ("exchange", Value::text("amq.direct")),
+            ("routing-keys", Value::Array(vec![Value::text("k")])),
+        ])]
+    );
+    assert_eq!(client.declare_as("q", |d| d.passive = true), "q 0 1");
+    assert_eq!(world.broker.totals().dead_lettered_rejected, 1);
+}
+
+#[test]
+fn a_message_got_and_rejected_is_dead_lettered_too() {
+    let world = World::new();
+    let mut client = world.client();
+    client.exchange("dlx", "fanout");
+    client.declare("dead");
+    client.bind("dlx", "dead", "");
+    client.declare_with("q", true, &[("x-dead-letter-exchange", Value::text("dlx"))]);
+    client.publish("", "q", "a");
+    assert_eq!(client.get("q"), "got a 0");
+    client.settle(1, Settlement::Reject);
+    assert_eq!(client.get("dead"), "got a 0");
+    assert_eq!(client.bodies.last().unwrap().routing_key(), b"q", "the key stays");
+}
+
+#[test]
+fn without_a_dead_letter_exchange_a_rejected_message_is_dropped() {
+    let world = World::new();
+    let mut client = world.client();
+    client.declare("plain");
+    client.declare_with("gone", true, &[("x-dead-letter-exchange", Value::text("none"))]);
+    for queue in ["plain", "gone"] {
+        client.publish("", queue, "a");
+        client.get(queue);
+        client.settle(1, Settlement::Reject);
+        assert_eq!(client.get(queue), "empty");
+    }
+}
+
+#[test]
+fn a_retry_loop_counts_its_deaths() {
+    let mut world = World::new();
+    let mut client = world.client();
+    client.declare_with(
+        "work",
+        true,
+        &[("x-dead-letter-exchange", Value::text("")), ("x-dead-letter-routing-key", Value::text("wait"))],
+    );
+    client.declare_with(
+        "wait",
+        true,
+        &[
+            ("x-dead-letter-exchange", Value::text("")),
+            ("x-dead-letter-routing-key", Value::text("work")),
+            ("x-message-ttl", Value::I32(100)),
+        ],
+    );
+    client.publish("", "work", "job");
+    client.consume("work", 1);
+    for round in 1..=3 {
+        assert_eq!(client.events(), "1:job", "round {round}");
+        client.settle(1, Settlement::Reject);
+        assert_eq!(client.events(), "");
+        world.advance(100);
+        client.now = world.now;
+    }
+    assert_eq!(client.events(), "1:job");
+    let deaths: Vec<_> = deaths(&client)
+        .iter()
+        .map(|d| {
+            let text = |n: &str| d.get(n).unwrap().as_str().unwrap().to_owned();
+            (text("queue"), text("reason"), d.get("count").unwrap().as_integer().unwrap())
+        })
+        .collect();
+    assert_eq!(deaths, [("wait".to_owned(), "expired".to_owned(), 3), ("work".to_owned(), "rejected".to_owned(), 3)]);
+}
+
+#[test]
+fn messages_expire_at_the_head_and_automatic_cycles_end() {
+    let mut world = World::new();
+    let mut client = world.client();
+    client.declare_with(
+        "q",
+        true,
+        &[
+            ("x-dead-letter-exchange", Value::text("")),
+            ("x-dead-letter-routing-key", Value::text("q")),
+            ("x-message-ttl", Value::I32(50)),
+        ],
+    );
+    client.publish("", "q", "a");
+    client.events();
+    world.advance(50);
+    client.now = world.now;
+    assert_eq!(client.get("q"), "empty", "it would come back to where it expired");
+    assert_eq!(world.broker.poll_timeout(), None);
+}
+
+#[test]
+fn the_shorter_time_to_live_counts_and_expiry_is_in_order() {
+    let mut world = World::new();
+    let mut client = world.client();
+    client.declare_with("q", true, &[("x-message-ttl", Value::I32(100))]);
+    client.publish_with("", "q", "long", &ttl(1_000), |_| {});
+    client.publish_with("", "q", "short", &ttl(10), |_| {});
+    client.events();
+    world.advance(50);
+    client.now = world.now;
+    assert_eq!(client.declare_as("q", |d| d.passive = true), "q 2 0", "it expires behind the head");
+    assert_eq!(client.get("q"), "got long 1");
+    assert_eq!(client.get("q"), "empty");
+}
+
+#[test]
+fn a_time_to_live_of_zero_leaves_nothing_behind() {
+    let world = World::new();
+    let mut client = world.client();
+    client.declare("q");
+    client.consume("q", 1);
+    client.publish("", "q", "a");
+    client.publish_with("", "q", "now or never", &ttl(0), |_| {});
+    client.events();
+    assert_eq!(client.declare_as("q", |d| d.passive = true), "q 0 1");
+}
+
+#[test]
+fn unused_queues_expire() {
+    let mut world = World::new();
+    let mut client = world.client();
+    client.declare_with("q", true, &[("x-expires", Value::I32(100))]);
+    world.advance(60);
+    client.now = world.now;
+    client.get("q");
+    world.advance(60);
+    assert_eq!(world.broker.queue_count(), 1, "a get is a use");
+    client.now = world.now;
+    client.consume("q", 1);
+    world.advance(1_000);
+    assert_eq!(world.broker.queue_count(), 1, "a consumer uses it");
+    client.now = world.now;
+    client.cancel(1);
+    world.advance(99);
+    assert_eq!(world.broker.queue_count(), 1);
+    world.advance(1);
+    assert_eq!(world.broker.queue_count(), 0);
+}
+
+#[test]
+fn dead_letters_wait_for_the_disk_and_wake_their_consumer() {
+    let world = World::slow();
+    let mut client = world.client();
+    client.declare("dead");
+    client.declare_with(
+        "q",
+        true,
+        &[("x-dead-letter-exchange", Value::text("")), ("x-dead-letter-routing-key", Value::text("dead"))],
+    );
+    world.sync();
+    client.publish_safely("", "q", "a");
+    client.events();
+    world.sync();
+    client.consume("dead", 2);
+    client.consume("q", 1);
+    assert_eq!(client.events(), "ack 1-1,1:a");
+    client.settle(1, Settlement::Reject);
+    assert_eq!(client.events(), "");
+    world.sync();
+    assert_eq!(client.events(), "2:a");
+}
+
+/// A stack in which a few hundred nested dispatches would not fit.
+fn on_a_small_stack(test: fn()) {
+    let thread = std::thread::Builder::new().stack_size(256 * 1024);
+    thread.spawn(test).unwrap().join().unwrap();
+}
+
+#[test]
+fn a_long_chain_of_dead_letters_does_not_nest() {
+    on_a_small_stack(|| {
+        let mut world = World::new();
+        let mut client = world.client();
+        for i in 0..400 {
+            let next = format!("q{}", i + 1);
+            client.declare_with(
+                &format!("q{i}"),
+                false,
+                &[
+                    ("x-dead-letter-exchange", Value::text("")),
+                    ("x-dead-letter-routing-key", Value::text(&next)),
+                    ("x-message-ttl", Value::I32(0)),
+                ],
+            );
+            client.consume_as(&format!("q{i}"), i, |c| c.no_ack = true);
+        }
+        client.declare("q400");
+        client.publish("", "q0", "a");
+        client.events();
+        world.advance(10);
+        client.now = world.now;
+        assert_eq!(client.get("q400"), "got a 0");
+    });
+}
+
+#[test]
+fn an_expired_head_waits_while_the_engine_is_full() {
+    let mut world = World::new();
+    let mut client = world.client();
+    client.declare("dead");
+    client.declare_with(
+        "q",
+        true,
+        &[
+            ("x-dead-letter-exchange", Value::text("")),
+            ("x-dead-letter-routing-key", Value::text("dead")),
+            ("x-message-ttl", Value::I32(50)),
+        ],
+    );
+    client.publish("", "q", "a");
+    client.events();
+    world.engine.set_pressure(engine::Pressure::Disk);
+    world.advance(50);
+    client.now = world.now;
+    client.consume("q", 1);
+    assert_eq!(client.events(), "");
+    assert_eq!(client.get("q"), "empty");
+    world.engine.set_pressure(engine::Pressure::None);
+    world.advance(1_000);
+    client.now = world.now;
+    assert_eq!(client.get("dead"), "got a 0");
+}
