@@ -117,3 +117,58 @@ async fn alpn_chooses_between_http2_and_http1() {
     stream.read_to_string(&mut received).await.unwrap();
     assert!(received.starts_with("HTTP/1.1 200 OK\r\n") && received.contains("x-target: /y\r\n"), "{received}");
 }
+
+#[tokio::test]
+async fn idle_connections_end_and_stalled_bodies_fail() {
+    let settings = ServerSettings { keep_alive_timeout_ms: 50, body_idle_timeout_ms: 50, ..ServerSettings::default() };
+    let server = start(Collect, settings);
+    let io = TokioIo::new(TcpStream::connect(server.address).await.unwrap());
+    let (mut sender, connection) = http2::handshake::<_, _, Stalled>(TokioExecutor::new(), io).await.unwrap();
+    let ended = tokio::spawn(connection);
+    let response = sender.send_request(Request::post("http://a/").body(Stalled).unwrap()).await.unwrap();
+    assert_eq!(response.status(), 408);
+    ended.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn body_without_a_length_is_bounded_too() {
+    let server = start(Collect, ServerSettings { body_bytes_max: 4, ..ServerSettings::default() });
+    let mut sender = client(TcpStream::connect(server.address).await.unwrap()).await;
+    let response = sender.send_request(post("http://a/", b"abcde")).await.unwrap();
+    assert_eq!(response.status(), 413);
+    let io = TokioIo::new(TcpStream::connect(server.address).await.unwrap());
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    tokio::spawn(connection);
+    let unannounced = post("http://a/", b"abcde").map(|body| Unannounced(body.boxed_unsync()));
+    assert_eq!(sender.send_request(unannounced).await.unwrap().status(), 413);
+}
+
+/// A body that does not tell its length.
+struct Unannounced(http_body_util::combinators::UnsyncBoxBody<Bytes, std::convert::Infallible>);
+
+impl http_body::Body for Unannounced {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+        std::pin::Pin::new(&mut self.0).poll_frame(cx)
+    }
+}
+
+/// A body that never comes.
+struct Stalled;
+
+impl http_body::Body for Stalled {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+        std::task::Poll::Pending
+    }
+}

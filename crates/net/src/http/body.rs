@@ -1,7 +1,7 @@
 //! One body type for requests and responses, in both roles, so that a proxied body passes through without a box.
 
 use super::client::{UpstreamBody, UpstreamErrorKind};
-use super::server::ClientBody;
+use super::server::{ClientBody, Http2Body};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -21,7 +21,7 @@ pub enum Body {
     /// From the client of an HTTP/1 connection.
     Client(ClientBody),
     /// From the client of an HTTP/2 connection.
-    Http2(hyper::body::Incoming),
+    Http2(Http2Body),
     /// From an upstream.
     Upstream(UpstreamBody),
     /// From anywhere else.
@@ -83,7 +83,7 @@ impl HttpBody for Body {
             }
             Self::Client(client) => client.poll_frame(cx),
             Self::Upstream(upstream) => upstream.poll_frame(cx),
-            Self::Http2(incoming) => Pin::new(incoming).poll_frame(cx).map_err(BodyFault::Http2),
+            Self::Http2(stream) => stream.poll_frame(cx),
             Self::Boxed(boxed) => Pin::new(boxed).poll_frame(cx),
             Self::Taken => Poll::Ready(Some(Err(BodyFault::Taken))),
         }
@@ -95,7 +95,7 @@ impl HttpBody for Body {
             Self::Full(bytes) => bytes.is_empty(),
             Self::Client(_) | Self::Taken => false,
             Self::Upstream(upstream) => upstream.is_ended(),
-            Self::Http2(incoming) => incoming.is_end_stream(),
+            Self::Http2(stream) => stream.is_ended(),
             Self::Boxed(boxed) => boxed.is_end_stream(),
         }
     }
@@ -106,7 +106,7 @@ impl HttpBody for Body {
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Client(client) => exact_or_unknown(client.length()),
             Self::Upstream(upstream) => exact_or_unknown(upstream.remaining()),
-            Self::Http2(incoming) => incoming.size_hint(),
+            Self::Http2(stream) => stream.size_hint(),
             Self::Boxed(boxed) => boxed.size_hint(),
             Self::Taken => SizeHint::new(),
         }

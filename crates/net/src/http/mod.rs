@@ -31,6 +31,6 @@ pub use client::{
     PoolSettings, Retry, Timeouts, TlsTrust, UpstreamBody, UpstreamError, UpstreamErrorKind, UpstreamPool,
     UpstreamTarget, UpstreamTls, UpstreamTlsError,
 };
-pub use server::{ClientBody, ServerSettings, serve_connection};
+pub use server::{ClientBody, Http2Body, ServerSettings, serve_connection};
 pub use service::{HttpService, Refusal};
 pub use tls::{TlsFiles, TlsFilesError, server_config};

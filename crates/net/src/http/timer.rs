@@ -22,6 +22,16 @@ impl LazyTimer {
         self.deadline = Instant::now().checked_add(after);
     }
 
+    /// Wait for nothing.
+    pub(crate) fn clear(&mut self) {
+        self.deadline = None;
+    }
+
+    /// Whether there is a deadline.
+    pub(crate) fn is_set(&self) -> bool {
+        self.deadline.is_some()
+    }
+
     /// Whether the deadline has passed; if not, the task is woken when it does.
     pub(crate) fn poll_expired(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(deadline) = self.deadline else {

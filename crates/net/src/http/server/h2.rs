@@ -2,10 +2,11 @@
 //!
 //! A request comes out as HTTP/1's does: target in origin form, the authority as Host.
 
-use super::{Accepted, ServerSettings};
+use super::ServerSettings;
+use super::http2_body::Http2Body;
 use crate::http::body::Body;
 use crate::http::service::{HttpService, Refusal};
-use crate::{Drain, Peer};
+use crate::{Accepted, Drain, Peer};
 use bytes::{Buf, BytesMut};
 use http::uri::{PathAndQuery, Uri};
 use http::{HeaderValue, Request, Response, header};
@@ -16,7 +17,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -47,9 +49,16 @@ pub(super) async fn serve<S: HttpService>(
         .max_send_buf_size(SEND_BUFFER_BYTES_MAX)
         .keep_alive_interval(interval)
         .keep_alive_timeout(interval);
+    let streams = Arc::new(Streams::default());
+    let counted = Arc::clone(&streams);
     let handler = service_fn(move |request: Request<hyper::body::Incoming>| {
         let (service, peer) = (Arc::clone(&service), Arc::clone(&peer));
-        async move { Ok::<_, Infallible>(answer(request, &*service, &peer, settings).await) }
+        let place = Streams::begin(&counted);
+        async move {
+            let response = answer(request, &*service, &peer, settings).await;
+            drop(place);
+            Ok::<_, Infallible>(response)
+        }
     });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(Rewound { read, io }), handler));
     let served = tokio::select! {
@@ -58,9 +67,49 @@ pub(super) async fn serve<S: HttpService>(
             connection.as_mut().graceful_shutdown();
             connection.await
         }
+        () = streams.idle_for(Duration::from_millis(settings.keep_alive_timeout_ms)) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
     };
     if let Err(error) = served {
         tracing::debug!(peer = %address, %error, "HTTP/2 connection ended");
+    }
+}
+
+/// Requests of a connection, to tell when it is idle. A response that still streams is not waited for by this
+/// count; a graceful end lets it finish.
+#[derive(Debug, Default)]
+struct Streams {
+    n_begun: AtomicU64,
+    n_ended: AtomicU64,
+}
+
+/// One request under way, until dropped.
+struct Place(Arc<Streams>);
+
+impl Streams {
+    fn begin(streams: &Arc<Self>) -> Place {
+        streams.n_begun.fetch_add(1, Ordering::Relaxed);
+        Place(Arc::clone(streams))
+    }
+
+    /// Returns when no request was under way or begun for this long, at most twice as long.
+    async fn idle_for(&self, patience: Duration) {
+        loop {
+            let n_begun = self.n_begun.load(Ordering::Relaxed);
+            tokio::time::sleep(patience).await;
+            let n_ended = self.n_ended.load(Ordering::Relaxed);
+            if n_begun == n_ended && n_begun == self.n_begun.load(Ordering::Relaxed) {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.n_ended.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -78,7 +127,18 @@ async fn answer<S: HttpService>(
     if length > settings.body_bytes_max {
         return refused(Refusal::Body(http1::BodyError::TooLarge), service, peer);
     }
-    let mut response = service.call(request.map(Body::Http2), peer).await;
+    let (head, incoming) = request.into_parts();
+    // A request that ended with its head has no body to stream.
+    let (body, body_refusal) = if http_body::Body::is_end_stream(&incoming) {
+        (Body::Empty, None)
+    } else {
+        let (body, refusal) = Http2Body::new(incoming, settings);
+        (Body::Http2(body), Some(refusal))
+    };
+    let mut response = service.call(Request::from_parts(head, body), peer).await;
+    if let Some(refusal) = body_refusal.as_deref().and_then(OnceLock::get) {
+        return refused(*refusal, service, peer);
+    }
     strip_hop_by_hop(response.headers_mut());
     response
 }

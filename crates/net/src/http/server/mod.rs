@@ -5,9 +5,11 @@
 mod client_body;
 mod h1;
 mod h2;
+mod http2_body;
 mod respond;
 
 pub use client_body::ClientBody;
+pub use http2_body::Http2Body;
 
 use super::inbox::Inbox;
 use super::service::HttpService;
