@@ -137,16 +137,20 @@ impl From<FrameError<'_>> for Violation {
     }
 }
 
-/// `type 1, first 16 octets = <<0,10,…>>`
+/// `type 1, first 16 octets = <<0,10,…>>`, or `<<"text">>` if it is text.
 fn snippet(kind: u8, payload: &[u8]) -> String {
     let (shown, amount) = match payload.split_at_checked(16) {
         Some((first, rest)) if !rest.is_empty() => (first, "first 16"),
         _ => (payload, "all"),
     };
     let mut text = format!("type {kind}, {amount} octets = <<");
-    for (i, byte) in shown.iter().enumerate() {
-        let comma = if i == 0 { "" } else { "," };
-        let _ = write!(text, "{comma}{byte}");
+    if !shown.is_empty() && shown.iter().all(|b| matches!(b, b' '..=b'~')) {
+        let _ = write!(text, "\"{}\"", shown.escape_ascii());
+    } else {
+        for (i, byte) in shown.iter().enumerate() {
+            let comma = if i == 0 { "" } else { "," };
+            let _ = write!(text, "{comma}{byte}");
+        }
     }
     text.push_str(">>");
     text

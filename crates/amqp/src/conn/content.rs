@@ -8,7 +8,7 @@ use crate::wire::MethodId;
 use crate::wire::frame::{BODY, Frame, HEADER};
 use crate::wire::properties::{self, Scan};
 use crate::wire::reader::{Malformed, Reader};
-use crate::wire::table::{self, RawField};
+use crate::wire::table;
 use bytes::Bytes;
 use model::limits::{AMQP_ANNOUNCED_BYTES_MAX, TTL_MS_MAX};
 use model::{ChannelId, Envelope, Message, MessageArena, MessageDraft, Origin, Wall};
@@ -245,7 +245,7 @@ fn ttl_ms(expiration: &[u8]) -> Result<u64, Violation> {
         match number.trim_start_matches('+').parse::<u64>() {
             Ok(ttl_ms) if ttl_ms <= TTL_MS_MAX => return Ok(ttl_ms),
             Err(_) if number.starts_with('-') => format!("{{value_negative,{number}}}"),
-            _ => format!("{{value_too_big,{number}}}"),
+            _ => format!("{{value_too_large,{number}}}"),
         }
     };
     Err(Violation::new(
@@ -259,16 +259,16 @@ fn ttl_ms(expiration: &[u8]) -> Result<u64, Violation> {
 fn extra_keys(scan: &Scan<'_>) -> Result<Vec<Bytes>, Violation> {
     let mut keys = Vec::new();
     for field in [scan.cc, scan.bcc].into_iter().flatten() {
-        let RawField { name, letter, content, .. } = field;
-        if letter != b'A' {
-            let name = String::from_utf8_lossy(name);
+        if field.letter != b'A' {
+            let name = String::from_utf8_lossy(field.name);
+            let kind = table::type_name(field.letter);
             return Err(Violation::new(
                 Code::PreconditionFailed,
                 MethodId::BASIC_PUBLISH,
-                format!("invalid message: header '{name}' is not an array"),
+                format!("invalid message: {{unacceptable_type_in_header,\"{name}\",{kind}}}"),
             ));
         }
-        keys.extend(table::texts(content).map(Bytes::copy_from_slice));
+        keys.extend(table::texts(field.content).map(Bytes::copy_from_slice));
     }
     Ok(keys)
 }

@@ -202,7 +202,7 @@ impl Connection {
         if open >= usize::from(max) {
             return Err(Violation::new(
                 Code::NotAllowed,
-                method,
+                MethodId::NONE,
                 format!("number of channels opened ({open}) has reached the negotiated channel_max ({max})"),
             ));
         }

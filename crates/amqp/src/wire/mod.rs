@@ -6,6 +6,9 @@ pub(crate) mod method;
 pub(crate) mod properties;
 pub(crate) mod reader;
 pub(crate) mod table;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
 
 /// Class and method numbers of a method (§1.2), as error replies carry them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

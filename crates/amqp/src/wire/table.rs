@@ -59,6 +59,13 @@ fn value(reader: &mut Reader<'_>, levels: usize) -> Result<Value, Malformed> {
     })
 }
 
+/// The name of a field type as RabbitMQ prints it.
+pub(crate) fn type_name(letter: u8) -> &'static str {
+    let empty = [letter, 0, 0, 0, 0, 0, 0, 0, 0];
+    let value = value(&mut Reader::new(&empty), TABLE_DEPTH_MAX);
+    value.map_or("unknown", |value| value.type_name())
+}
+
 /// A field of a table that was only looked over.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RawField<'a> {

@@ -80,7 +80,7 @@ C> 0 connection.open vhost="/"
             S< 1 channel.open-ok
             B< OpenChannel(ChannelId(65535))
             S< 65535 channel.open-ok
-            S< 0 connection.close code=530 text="NOT_ALLOWED - number of channels opened (2) has reached the negotiated channel_max (2)" class=20 method=10
+            S< 0 connection.close code=530 text="NOT_ALLOWED - number of channels opened (2) has reached the negotiated channel_max (2)"
             = Closing NOT_ALLOWED - number of channels opened (2) has reached the negotiated channel_max (2)
         "#]],
     );

@@ -94,7 +94,7 @@ fn more_keys() {
             C> 1 basic.publish routing-key="a"
             C> 1 header size=0 headers={CC="b"}
             B< 1 Publish "" "a" 0 bytes persistent headers keys=["b", "c", "d"]
-            S< 1 channel.close code=406 text="PRECONDITION_FAILED - invalid message: header \'CC\' is not an array" class=60 method=40
+            S< 1 channel.close code=406 text="PRECONDITION_FAILED - invalid message: {unacceptable_type_in_header,\"CC\",longstr}" class=60 method=40
             B< CloseChannel(ChannelId(1))
             C> 1 channel.close-ok
         "#]],
@@ -143,8 +143,8 @@ fn expirations_that_are_none() {
         ("", "no_integer"),
         ("12a", "{leftover_string,\"a\"}"),
         ("-1", "{value_negative,-1}"),
-        ("4294967296", "{value_too_big,4294967296}"),
-        ("99999999999999999999999", "{value_too_big,99999999999999999999999}"),
+        ("4294967296", "{value_too_large,4294967296}"),
+        ("99999999999999999999999", "{value_too_large,99999999999999999999999}"),
     ] {
         let script = format!(
             "{}\nC> 1 basic.publish routing-key=\"q\"\nC> 1 header size=0 expiration=\"{expiration}\"",

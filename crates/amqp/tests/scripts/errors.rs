@@ -165,16 +165,16 @@ fn frames_that_are_none() {
         OPEN,
         &expect![[r#"
             C> frame 9 0 "what is this, I wonder?"
-            S< 0 connection.close code=501 text="FRAME_ERROR - type 9, first 16 octets = <<119,104,97,116,32,105,115,32,116,104,105,115,44,32,73,32>>: unknown_frame"
-            = Closing FRAME_ERROR - type 9, first 16 octets = <<119,104,97,116,32,105,115,32,116,104,105,115,44,32,73,32>>: unknown_frame
+            S< 0 connection.close code=501 text="FRAME_ERROR - type 9, first 16 octets = <<\"what is this, I \">>: unknown_frame"
+            = Closing FRAME_ERROR - type 9, first 16 octets = <<"what is this, I ">>: unknown_frame
         "#]],
     );
     check_after(
         OPEN,
         &expect![[r#"
             C> frame 8 0 "a heartbeat with a payload"
-            S< 0 connection.close code=501 text="FRAME_ERROR - type 8, first 16 octets = <<97,32,104,101,97,114,116,98,101,97,116,32,119,105,116,104>>: unknown_frame"
-            = Closing FRAME_ERROR - type 8, first 16 octets = <<97,32,104,101,97,114,116,98,101,97,116,32,119,105,116,104>>: unknown_frame
+            S< 0 connection.close code=501 text="FRAME_ERROR - type 8, first 16 octets = <<\"a heartbeat with\">>: unknown_frame"
+            = Closing FRAME_ERROR - type 8, first 16 octets = <<"a heartbeat with">>: unknown_frame
         "#]],
     );
 }

@@ -9,4 +9,3 @@ mod errors;
 mod handshake;
 mod script;
 mod settling;
-mod speed;

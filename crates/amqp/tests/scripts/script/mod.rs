@@ -56,6 +56,10 @@ impl Runner {
         self.settle_down();
     }
 
+    pub(crate) fn connection_is_open(&self) -> bool {
+        self.connection.status() == Status::Open
+    }
+
     pub(crate) fn event(&mut self, event: Event) {
         self.connection.handle_event(event, self.now, &mut self.out);
         self.settle_down();
