@@ -160,7 +160,7 @@ impl Connection {
             };
             if let Some(mut publish) = channel.content.frame(id, frame, &mut lent)? {
                 publish.confirm = channel.next_publish();
-                self.ask_without_reply(id, Request::Publish(publish));
+                self.ask_without_reply(id, MethodId::BASIC_PUBLISH, Request::Publish(publish));
             }
             return Ok(());
         }
@@ -169,13 +169,20 @@ impl Connection {
         }
         let (method, arguments) =
             method::split(frame.payload).map_err(|why| Violation::malformed(MethodId::NONE, why))?;
-        match decode(method, arguments)? {
-            ChannelMethod::Publish { exchange, routing_key, mandatory, immediate: false } => {
-                channel.content.start(exchange, routing_key, mandatory);
-                Ok(())
-            }
-            other => self.on_channel_method(id, method, other),
+        if method != MethodId::BASIC_PUBLISH {
+            let what = decode(method, arguments)?;
+            return self.on_channel_method(id, method, what);
         }
+        let mut arguments = arguments;
+        let publish = method::publish(&mut arguments)
+            .and_then(|publish| arguments.finish().map(|()| publish))
+            .map_err(|why| Violation::malformed(method, why))?;
+        if publish.immediate {
+            let what = ChannelMethod::Publish(publish);
+            return self.on_channel_method(id, method, what);
+        }
+        channel.content.start(publish.exchange, publish.routing_key, publish.mandatory);
+        Ok(())
     }
 
     /// A channel that is not there can only be opened.

@@ -8,8 +8,7 @@
 //!
 //! Frames are parsed ahead of the broker: what they ask becomes a [`Step`], and steps are done strictly in order. A
 //! step that needs no broker waits behind those that do; since `poll_request` cannot write, the connection then asks
-//! to be woken at once (`poll_timeout`). Before a request that is replied to, the publishes and settles handed out so
-//! far end a batch, so that a refused publish is heard of before the next request is asked.
+//! to be woken at once (`poll_timeout`). A publish or settle that is refused must be so before the next request is polled.
 
 mod channel;
 mod content;
@@ -79,8 +78,8 @@ pub struct Connection {
     steps: VecDeque<Step>,
     /// The request that was handed out and not yet replied to.
     awaiting: Option<Reply>,
-    /// Publishes or settles were handed out since the last pause.
-    batch_open: bool,
+    /// The method of the last publish or settle that was handed out, should it be refused.
+    last_unanswered: MethodId,
     /// There is a step to do that the driver cannot know of.
     wake: bool,
     /// Input cannot be told into frames any more.
@@ -113,7 +112,7 @@ impl Connection {
             deadline: Some(now.mono.after(handshake)),
             steps: VecDeque::new(),
             awaiting: None,
-            batch_open: false,
+            last_unanswered: MethodId::NONE,
             wake: false,
             desynced: false,
             channels: Channels::default(),
@@ -139,8 +138,8 @@ impl Connection {
     }
 
     /// Queues a publish or settle.
-    fn ask_without_reply(&mut self, channel: ChannelId, request: Request) {
-        self.ask(channel, MethodId::BASIC_PUBLISH, Then::NoReply, request);
+    fn ask_without_reply(&mut self, channel: ChannelId, method: MethodId, request: Request) {
+        self.ask(channel, method, Then::NoReply, request);
     }
 
     /// Queues the end of a channel or of the connection, and stops listening to it.
@@ -264,7 +263,6 @@ impl protocol::Connection for Connection {
     fn handle_input(&mut self, input: &[u8], now: Now, out: &mut Outgoing) -> usize {
         let before = out.len();
         self.wake = false;
-        self.batch_open = false;
         self.heartbeat.note_received(now.mono);
         let used = self.take_in(input, now, out);
         self.run_steps(now.mono, out);
@@ -279,7 +277,6 @@ impl protocol::Connection for Connection {
             return None;
         }
         let Some(Step::Ask(_, reply)) = self.steps.front() else {
-            self.batch_open = false;
             self.wake = !self.steps.is_empty();
             if self.steps.is_empty() && self.steps.capacity() > STEPS_KEPT {
                 self.steps.shrink_to(STEPS_KEPT);
@@ -288,10 +285,7 @@ impl protocol::Connection for Connection {
         };
         let reply = *reply;
         if reply.then == Then::NoReply {
-            self.batch_open = true;
-        } else if self.batch_open {
-            self.wake = true;
-            return None;
+            self.last_unanswered = reply.method;
         } else {
             self.awaiting = Some(reply);
         }
@@ -315,7 +309,6 @@ impl protocol::Connection for Connection {
 
     fn handle_timeout(&mut self, now: Now, out: &mut Outgoing) {
         self.wake = false;
-        self.batch_open = false;
         let before = out.len();
         self.run_steps(now.mono, out);
         if self.deadline.is_some_and(|deadline| now.mono >= deadline) {

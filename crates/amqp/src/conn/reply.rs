@@ -203,7 +203,7 @@ impl Connection {
             self.on_login_refused(refusal, now, out);
             return;
         }
-        let method = answered.map_or(MethodId::BASIC_PUBLISH, |reply| reply.method);
+        let method = answered.map_or(self.last_unanswered, |reply| reply.method);
         let violation = Violation::new(refusal.kind.into(), method, refusal.text);
         if violation.code.is_hard() || id == ChannelId::CONNECTION {
             if matches!(self.phase, super::Phase::Closing | super::Phase::Closed) {

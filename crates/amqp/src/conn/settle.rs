@@ -29,7 +29,7 @@ impl Connection {
             let receipt = channel.unsettled.take(tag).ok_or_else(unknown)?;
             match self.last_settle(id, settlement) {
                 Some(settle) => settle.receipts.push(receipt),
-                None => self.ask_settle(id, settlement, vec![receipt]),
+                None => self.ask_settle(id, method, settlement, vec![receipt]),
             }
             return Ok(());
         }
@@ -42,7 +42,7 @@ impl Connection {
         match self.last_settle(id, settlement) {
             _ if receipts.is_empty() => {}
             Some(settle) => settle.receipts.append(&mut receipts),
-            None => self.ask_settle(id, settlement, receipts),
+            None => self.ask_settle(id, method, settlement, receipts),
         }
         Ok(())
     }
@@ -57,8 +57,14 @@ impl Connection {
         }
     }
 
-    fn ask_settle(&mut self, channel: ChannelId, settlement: Settlement, receipts: Vec<protocol::Receipt>) {
+    fn ask_settle(
+        &mut self,
+        channel: ChannelId,
+        method: MethodId,
+        settlement: Settlement,
+        receipts: Vec<protocol::Receipt>,
+    ) {
         let settle = Settle { channel, settlement, receipts };
-        self.ask_without_reply(channel, Request::Settle(settle));
+        self.ask_without_reply(channel, method, Request::Settle(settle));
     }
 }

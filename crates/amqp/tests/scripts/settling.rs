@@ -1,7 +1,10 @@
 //! Acks, nacks, rejects and recovery.
 
-use crate::script::{channel, check_after};
+use crate::script::{Runner, channel, check_after, text};
 use expect_test::expect;
+use model::Now;
+use model::limits::UNSETTLED_PER_CHANNEL_MAX;
+use protocol::{Connection as _, Event, Outgoing};
 
 fn five_deliveries() -> String {
     let mut script = channel();
@@ -132,4 +135,29 @@ fn nothing_is_kept_of_deliveries_without_ack() {
             B< CloseChannel(ChannelId(1))
         "#]],
     );
+}
+
+#[test]
+fn a_client_that_settles_nothing_loses_its_channel() {
+    let mut runner = Runner::new();
+    for line in five_deliveries().lines().filter_map(|l| l.strip_prefix("C> ")) {
+        runner.input(&text::encode(line));
+    }
+    let Event::Deliver { channel, consumer, receipt, message, .. } = runner.broker.event("deliver 1 0 \"\" \"k\" \"\"")
+    else {
+        panic!("a delivery")
+    };
+    for n in 1..=UNSETTLED_PER_CHANNEL_MAX {
+        let event = Event::Deliver { channel, consumer, receipt, message: message.clone(), redelivered: false };
+        runner.connection.handle_event(event, Now::default(), &mut runner.out);
+        if n % 10_000 == 0 {
+            runner.out = Outgoing::new();
+        }
+    }
+    let event = runner.broker.event("deliver 1 0 \"\" \"k\" \"\"");
+    runner.transcript.clear();
+    runner.event(event);
+    let close = "S< 1 channel.close code=406 text=\"PRECONDITION_FAILED - more than 1000000 unsettled deliveries\"";
+    assert!(runner.transcript.contains(&close.to_owned()), "{:#?}", runner.transcript);
+    assert!(runner.transcript.contains(&"B< CloseChannel(ChannelId(1))".to_owned()));
 }
