@@ -29,6 +29,8 @@ struct Slot {
 #[derive(Default)]
 struct Scratch {
     slots: Vec<Slot>,
+    /// Consumers that got no credit for the batch.
+    passed: Vec<Arc<Consumer>>,
     handed: Vec<(usize, Option<Delivery>)>,
 }
 
@@ -78,9 +80,11 @@ impl Broker {
 
     fn dispatch_batch(&self, queue: &Arc<Queue>, scratch: &mut Scratch, now: Now) -> Done {
         let mut state = queue.state.lock();
-        let total = plan(&mut state, &mut scratch.slots);
+        let total = plan(&mut state, &mut scratch.slots, &mut scratch.passed);
         if total == 0 {
-            return Done { more: false, head_expired: false };
+            // Credit that came back while this looked is used at once: nobody else will look for it.
+            let more = rest(&mut state, &mut scratch.passed);
+            return Done { more, head_expired: false };
         }
         let credit = Credit { messages: total as usize, bytes: OUTBOX_BYTES_MAX / 2 };
         let (slots, handed) = (&mut scratch.slots, &mut scratch.handed);
@@ -118,7 +122,8 @@ impl Broker {
         let all_served = turn == 0 && served > 0;
         let turns = if all_served { slots.len() } else { turn };
         state.ring.rotate_left(turns);
-        Done { more: left.ready && served > 0, head_expired: left.head_expired }
+        let more = rest(&mut state, &mut scratch.passed) || served > 0;
+        Done { more: left.ready && more, head_expired: left.head_expired }
     }
 
     /// Offers the queues of a connection's starved consumers again, as far as they have credit.
@@ -140,8 +145,8 @@ impl Broker {
     }
 }
 
-/// Takes credit from the consumers whose turn it is; those without any leave the ring.
-fn plan(state: &mut QueueState, slots: &mut Vec<Slot>) -> u32 {
+/// Takes credit from the consumers whose turn it is; those without any leave the ring and are passed over.
+fn plan(state: &mut QueueState, slots: &mut Vec<Slot>, passed: &mut Vec<Arc<Consumer>>) -> u32 {
     let ring = &mut state.ring;
     let share = match u32::try_from(ring.len()) {
         Ok(n) if ring.len() <= BATCH_CONSUMERS => BATCH_MESSAGES / n.max(1),
@@ -158,9 +163,22 @@ fn plan(state: &mut QueueState, slots: &mut Vec<Slot>) -> u32 {
             slots.push(Slot { consumer: consumer.clone(), granted, used: 0 });
             continue;
         }
-        let Some(consumer) = ring.remove(slots.len()) else {
-            break;
-        };
+        passed.extend(ring.remove(slots.len()));
+    }
+    total
+}
+
+/// Where the consumers go that were passed over, now that unused credit is back: who has some again was only short of
+/// what others of its channel had reserved for this batch and stays in the ring; the others starve.
+/// Returns whether any stays.
+fn rest(state: &mut QueueState, passed: &mut Vec<Arc<Consumer>>) -> bool {
+    let mut any = false;
+    for consumer in passed.drain(..) {
+        if consumer.has_credit() {
+            state.ring.push_back(consumer);
+            any = true;
+            continue;
+        }
         let mailbox = consumer.mailbox.clone();
         mailbox.starve(consumer.clone());
         if consumer.has_credit() {
@@ -168,5 +186,5 @@ fn plan(state: &mut QueueState, slots: &mut Vec<Slot>) -> u32 {
             mailbox.wake();
         }
     }
-    total
+    any
 }

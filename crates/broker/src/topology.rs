@@ -211,6 +211,9 @@ impl Broker {
             _ => asked.clone(),
         };
         let what = Resource::Queue(asker.vhost, &name);
+        if name.is_empty() {
+            return Err(Refusal::new(RefusalKind::NotFound, "no previously declared queue"));
+        }
         if request.passive {
             asker.check_any(what)?;
             let registry = self.registry.read();

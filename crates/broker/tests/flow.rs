@@ -1,5 +1,8 @@
 //! Messages through the broker: publish, confirm, deliver, credit, settle, requeue.
 
+// A test that cannot go on has failed.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod support;
 
 use engine::Pressure;
@@ -136,6 +139,25 @@ fn a_global_prefetch_is_shared_by_the_channel() {
     assert_eq!(client.events(), "2:1");
     client.qos(0, true);
     assert_eq!(client.events(), "2:2");
+}
+
+#[test]
+fn consumers_that_share_a_limit_all_go_on() {
+    let world = World::new();
+    let mut client = world.client();
+    client.declare("q");
+    client.qos(2, true);
+    client.consume("q", 1);
+    client.consume("q", 2);
+    for _ in 0..10 {
+        client.publish("", "q", "m");
+    }
+    let mut seen = 0;
+    for _ in 0..10 {
+        seen += client.events().matches(":m").count();
+        client.ack(client.receipts.len());
+    }
+    assert_eq!(seen, 10);
 }
 
 #[test]

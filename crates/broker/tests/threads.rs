@@ -1,9 +1,13 @@
 //! Many connections at once: nothing is lost, doubled or left lying, whatever the threads do.
 
+// A test that cannot go on has failed.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod support;
 
 use model::ChannelId;
 use protocol::{Event, Request, Settle, Settlement};
+use sluicegate_broker::Wake;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -13,7 +17,7 @@ use support::{CH, World, at};
 /// A wake that a thread can wait for.
 struct Doorbell(Mutex<Sender<()>>);
 
-impl sluicegate_broker::Wake for Doorbell {
+impl Wake for Doorbell {
     fn wake(&self) {
         let _ = self.0.lock().map(|sender| sender.send(()));
     }

@@ -1,5 +1,8 @@
 //! Declaring, binding, deleting and routing, with every refusal in RabbitMQ's words.
 
+// A test that cannot go on has failed.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod support;
 
 use bytes::Bytes;

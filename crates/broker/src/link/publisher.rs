@@ -7,8 +7,9 @@ use super::Link;
 use crate::publish::{Touched, touch};
 use crate::route::RouteCache;
 use crate::waiters::Waiter;
+use bytes::Bytes;
 use engine::{Batch, EngineError, Ticket};
-use model::{ChannelId, Now, PublishSeq};
+use model::{ChannelId, Message, Now, PublishSeq};
 use protocol::{Confirmed, Publish, Refusal, RefusalKind, Returned};
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::SeqCst;
@@ -70,23 +71,12 @@ impl Link {
             self.check_user_id(&claimed)?;
         }
         self.counted.published += 1;
-        let is_cached = extra_keys.is_empty() && self.publish_cached(&message);
-        let mut is_routed = is_cached;
-        if !is_cached {
-            let access = self.access()?;
-            let mut queues = Vec::new();
-            let cacheable = self.broker.route_publish(&access, &message, &extra_keys, &mut queues)?;
-            is_routed = !queues.is_empty();
-            if cacheable && is_routed {
-                self.publisher.routes.put(&message, queues);
-                self.publish_cached(&message);
-            } else {
-                let targets: Vec<_> = queues.iter().map(|q| q.id).collect();
-                touch(&mut self.publisher.touched, &queues, &message);
-                self.publisher.batch.push(message.clone(), &targets);
-            }
-        }
-        if !is_routed {
+        let unrouted = if extra_keys.is_empty() { self.publish_cached(message) } else { Some(message) };
+        let unrouted = match unrouted {
+            Some(message) => self.publish_routed(message, &extra_keys)?,
+            None => None,
+        };
+        if let Some(message) = unrouted {
             self.counted.unroutable += 1;
             if mandatory {
                 self.counted.returned += 1;
@@ -102,20 +92,38 @@ impl Link {
         Ok(())
     }
 
-    /// Adds a message whose route is known to the batch.
-    fn publish_cached(&mut self, message: &model::Message) -> bool {
+    /// Finds the route of a message and adds it to the batch; gives it back if it leads nowhere.
+    fn publish_routed(&mut self, message: Message, extra_keys: &[Bytes]) -> Result<Option<Message>, Refusal> {
+        let access = self.access()?;
+        let mut queues = Vec::new();
+        let cacheable = self.broker.route_publish(&access, &message, extra_keys, &mut queues)?;
+        if queues.is_empty() {
+            return Ok(Some(message));
+        }
+        if cacheable {
+            self.publisher.routes.put(&message, queues);
+            return Ok(self.publish_cached(message));
+        }
+        let targets: Vec<_> = queues.iter().map(|q| q.id).collect();
+        touch(&mut self.publisher.touched, &queues, &message);
+        self.publisher.batch.push(message, &targets);
+        Ok(None)
+    }
+
+    /// Adds a message whose route is known to the batch; gives back any other.
+    fn publish_cached(&mut self, message: Message) -> Option<Message> {
         let publisher = &mut self.publisher;
-        let Some(route) = publisher.routes.get(message) else {
-            return false;
+        let Some(route) = publisher.routes.get(&message) else {
+            return Some(message);
         };
         let noted = &mut route.touched[usize::from(message.envelope.persistent)];
         let current = publisher.batch_number + 1;
         if *noted != current || message.envelope.ttl_ms.is_some() {
             *noted = current;
-            touch(&mut publisher.touched, &route.queues, message);
+            touch(&mut publisher.touched, &route.queues, &message);
         }
-        publisher.batch.push(message.clone(), &route.targets);
-        true
+        publisher.batch.push(message, &route.targets);
+        None
     }
 
     fn check_user_id(&mut self, claimed: &[u8]) -> Result<(), Refusal> {

@@ -309,7 +309,10 @@ impl Link {
             } else if left.pending && !waits {
                 // Look once more after asking to be woken, or the wake could be missed.
                 waits = true;
-                queue.state.lock().getters.push(self.mailbox.clone());
+                let getters = &mut queue.state.lock().getters;
+                if !getters.iter().any(|getter| getter.id == self.mailbox.id) {
+                    getters.push(self.mailbox.clone());
+                }
             } else if left.pending {
                 return Ok(None);
             } else {
