@@ -281,10 +281,15 @@ impl<'n, 'w> MapReader<'n, 'w> {
         self.get(check, key, |check, node, place| check.secret(node, place))
     }
 
+    /// Whether a key that nobody asked for so far is nearly this one.
+    pub(crate) fn is_misspelt(&self, key: &str) -> bool {
+        let near = |(entry, used): (&Entry, &Cell<bool>)| !used.get() && nearest(&entry.key, [key]).is_some();
+        self.entries.iter().zip(&self.used).any(near)
+    }
+
     /// Reports a setting that must be there and is not; unless it is there misspelt, which is reported as that.
     pub(crate) fn missing(&self, check: &mut Check<'_>, key: &'static str, example: &str) {
-        let misspelt = |(entry, used): (&Entry, &Cell<bool>)| !used.get() && nearest(&entry.key, [key]).is_some();
-        if self.entries.iter().zip(&self.used).any(misspelt) {
+        if self.is_misspelt(key) {
             return;
         }
         let problem = Problem::new(self.at(), format!("{} needs `{key}`", self.what));

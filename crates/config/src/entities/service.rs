@@ -98,10 +98,10 @@ impl<'n> Reader<'n, '_> {
                 check.report(problem.help("remove it; `host` is the name of the queue"));
             }
         }
-        let queue = map.required(check, "host", "orders", short_name);
         let vhost = map.get(check, "vhost", short_name).unwrap_or_else(|| DEFAULT_VHOST.to_owned());
         let user = map.get(check, "user", short_name).unwrap_or_else(|| DEFAULT_USER.to_owned());
-        let queue = queue?;
+        // After `vhost`, which is not `host` misspelt.
+        let queue = map.required(check, "host", "orders", short_name)?;
         self.queue_uses.push(QueueUse {
             vhost: vhost.clone(),
             user: user.clone(),
@@ -239,6 +239,9 @@ fn endpoint(
     };
     let port = map.get(check, "port", |check, node, place| check.int(node, place, 0, 65_535));
     let path = map.get(check, "path", path);
+    if map.entry("host").is_none() && (map.is_misspelt("url") || map.is_misspelt("host")) {
+        return None;
+    }
     if map.entry("host").is_none() {
         let problem = Problem::new(map.at(), format!("{} needs `url` or `host`", map.what));
         check.report(problem.expected("`url: http://127.0.0.1:9000`, or `protocol: queue` and `host: <queue>`"));

@@ -284,6 +284,11 @@ fn services() {
           9 | - { name: g, host: x, tls_verify: true, vhost: / }
             |                                         ^^^^^
 
+        sluicegate.yaml:10:5: service `h` needs `host`
+          10 | - { name: h, protocol: queue, url: "http://x", user: nobody, vhost: lost }
+             |     ^^^^
+             = expected: `host: orders`
+
         sluicegate.yaml:10:31: `url` in service `h` has no meaning with `protocol: queue`
           10 | - { name: h, protocol: queue, url: "http://x", user: nobody, vhost: lost }
              |                               ^^^
@@ -300,7 +305,12 @@ fn services() {
              |                                           ^^
              = help: quote it: "17"
 
-        16 errors in the configuration
+        sluicegate.yaml:12:14: unknown key `ulr` in service `j`
+          12 | - { name: j, ulr: "http://x" }
+             |              ^^^
+             = help: did you mean `url`?
+
+        18 errors in the configuration
     "#]]
     .assert_eq(&report(
         r#"_format_version: "3.0"
@@ -314,6 +324,7 @@ services:
 - { name: g, host: x, tls_verify: true, vhost: / }
 - { name: h, protocol: queue, url: "http://x", user: nobody, vhost: lost }
 - { name: i, protocol: htpp, host: x, id: 17 }
+- { name: j, ulr: "http://x" }
 "#,
     ));
 }
