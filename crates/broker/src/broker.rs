@@ -260,13 +260,14 @@ impl Broker {
         if !state.consumers.is_empty() || state.deleted {
             return;
         }
-        let at = state.used_at.after(Duration::from_millis(expires_ms));
+        let used_at = state.used_at;
+        let at = used_at.after(Duration::from_millis(expires_ms));
         drop(state);
         if at > now.mono {
             self.schedule(queue.id, at);
         } else {
             // Nobody waits for this; a failing engine stops the process by itself.
-            let _ = self.delete_queue_if(queue, now, |state| state.consumers.is_empty());
+            let _ = self.delete_queue_if(queue, |state| state.consumers.is_empty() && state.used_at == used_at);
         }
     }
 

@@ -243,12 +243,31 @@ impl Broker {
         if count >= QUEUES_MAX {
             return Err(refuse::too_many("queues", QUEUES_MAX));
         }
+        let (queue, ticket) = self.create_queue(asker, vhost, &name, request, arguments)?;
+        registry.queues.insert(queue.id, queue.clone());
+        self.topology_changed();
+        drop(registry);
+        self.counters.queues_created.add(1);
+        self.watch(&queue, asker.now);
+        Ok((queue, if durable { ticket } else { Ticket::NONE }))
+    }
+
+    /// Makes a queue that is not there, and its record if it is durable.
+    fn create_queue(
+        &self,
+        asker: Asker<'_>,
+        vhost: &mut Vhost,
+        name: &str,
+        request: &QueueDeclaration,
+        arguments: QueueArguments,
+    ) -> Result<(Arc<Queue>, Ticket), Refusal> {
+        let durable = request.durable && !request.exclusive;
         let spec = queue_spec(durable, &arguments);
         let (id, mut ticket) = self.engine.create_queue(spec).map_err(stored)?;
         if durable {
             let record =
                 QueueRecord { id: id.0, auto_delete: request.auto_delete, arguments: request.arguments.clone() };
-            let key = Key::queue(asker.vhost, &name);
+            let key = Key::queue(asker.vhost, name);
             match self.engine.put_meta(key.bytes(), &record.value()) {
                 Ok(recorded) => ticket = ticket.max(recorded),
                 Err(error) => {
@@ -272,12 +291,7 @@ impl Broker {
             state: Mutex::new(QueueState { used_at: asker.now.mono, ..QueueState::default() }),
         });
         vhost.queues.insert(queue.name.clone(), queue.clone());
-        registry.queues.insert(id, queue.clone());
-        self.topology_changed();
-        drop(registry);
-        self.counters.queues_created.add(1);
-        self.watch(&queue, asker.now);
-        Ok((queue, if durable { ticket } else { Ticket::NONE }))
+        Ok((queue, ticket))
     }
 
     /// Deletes a queue by name; a missing one is fine. Returns how many messages went with it.
@@ -298,7 +312,7 @@ impl Broker {
         if if_empty && ready > 0 {
             return Err(refuse::not_empty(what));
         }
-        let deleted = self.delete_queue_if(&queue, asker.now, |state| !if_unused || state.consumers.is_empty());
+        let deleted = self.delete_queue_if(&queue, |state| !if_unused || state.consumers.is_empty());
         match deleted.map_err(stored)? {
             Some(ticket) => Ok((ready, if queue.durable { ticket } else { Ticket::NONE })),
             None => Err(refuse::in_use(what)),
@@ -309,10 +323,8 @@ impl Broker {
     pub(crate) fn delete_queue_if(
         &self,
         queue: &Arc<Queue>,
-        now: Now,
         wanted: impl FnOnce(&QueueState) -> bool,
     ) -> Result<Option<Ticket>, EngineError> {
-        let _ = now;
         let mut registry = self.registry.write();
         let (consumers, getters) = {
             let mut state = queue.state.lock();

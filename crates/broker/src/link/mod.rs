@@ -198,7 +198,7 @@ impl Link {
         }
         for queue in std::mem::take(&mut self.owned) {
             // The engine can only have failed for good, and then the process stops.
-            let _ = self.broker.delete_queue_if(&queue, now, |_| true);
+            let _ = self.broker.delete_queue_if(&queue, |_| true);
         }
         self.mailbox.clear();
         self.broker.mailboxes.lock().remove(&self.mailbox.id);

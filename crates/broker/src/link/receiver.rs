@@ -293,7 +293,7 @@ impl Link {
         };
         if last && queue.auto_delete {
             // The engine can only have failed for good, and then the process stops.
-            let _ = self.broker.delete_queue_if(queue, now, |state| state.consumers.is_empty());
+            let _ = self.broker.delete_queue_if(queue, |state| state.consumers.is_empty());
             return;
         }
         self.broker.dispatch(queue, now);
