@@ -69,13 +69,6 @@ impl Channel {
         self.last_tag
     }
 
-    /// The number of the next publish, in confirm mode.
-    pub(super) fn next_publish(&mut self) -> Option<PublishSeq> {
-        let last = self.confirms.as_mut()?;
-        *last = PublishSeq(last.0 + 1);
-        Some(*last)
-    }
-
     pub(super) fn consumer(&self, id: ConsumerId) -> Option<&Consumer> {
         let at = self.consumers.binary_search_by_key(&id, |c| c.id).ok()?;
         Some(&self.consumers[at])

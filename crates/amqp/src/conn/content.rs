@@ -3,6 +3,7 @@
 //! The names wait in a small buffer of the channel until the header tells how large the message is; then all of it is
 //! written once, into the connection's arena.
 
+use super::step::{Reply, Step, Then};
 use crate::error::{Code, Violation};
 use crate::wire::MethodId;
 use crate::wire::frame::{BODY, Frame, HEADER};
@@ -11,8 +12,9 @@ use crate::wire::reader::{Malformed, Reader};
 use crate::wire::table;
 use bytes::Bytes;
 use model::limits::{AMQP_ANNOUNCED_BYTES_MAX, TTL_MS_MAX};
-use model::{ChannelId, Envelope, Message, MessageArena, MessageDraft, Origin, Wall};
-use protocol::Publish;
+use model::{ChannelId, Envelope, Message, MessageArena, MessageDraft, Origin, PublishSeq, Wall};
+use protocol::{Publish, Request};
+use std::collections::VecDeque;
 
 /// The content a channel is receiving.
 #[derive(Debug, Default)]
@@ -54,6 +56,8 @@ pub(super) struct Lent<'a> {
     pub(super) announced: &'a mut usize,
     pub(super) message_bytes_max: usize,
     pub(super) now: Wall,
+    /// Where the publish goes.
+    pub(super) steps: &'a mut VecDeque<Step>,
 }
 
 impl Content {
@@ -89,13 +93,14 @@ impl Content {
         })
     }
 
-    /// Takes in a header or body frame; returns the message if that completed it.
+    /// Takes in a header or body frame; what that completes is asked of the broker, by the next number of `confirms`.
     pub(super) fn frame(
         &mut self,
         channel: ChannelId,
+        confirms: &mut Option<PublishSeq>,
         frame: &Frame<'_>,
         lent: &mut Lent<'_>,
-    ) -> Result<Option<Publish>, Violation> {
+    ) -> Result<(), Violation> {
         match (frame.kind, &self.part) {
             (_, Part::Method) => Err(Violation::new(
                 Code::UnexpectedFrame,
@@ -104,11 +109,13 @@ impl Content {
             )),
             (HEADER, Part::Header) => {
                 self.header(frame.payload, lent)?;
-                Ok(self.complete(channel, lent))
+                self.complete(channel, confirms, lent);
+                Ok(())
             }
             (BODY, Part::Body(_) | Part::PlainBody(..)) => {
                 self.body(frame.payload)?;
-                Ok(self.complete(channel, lent))
+                self.complete(channel, confirms, lent);
+                Ok(())
             }
             _ => Err(self.method_instead()),
         }
@@ -188,34 +195,32 @@ impl Content {
         }
     }
 
-    fn complete(&mut self, channel: ChannelId, lent: &mut Lent<'_>) -> Option<Publish> {
-        let missing = match &self.part {
-            Part::PlainBody(draft, ..) => draft.missing(),
-            Part::Body(pending) => pending.draft.missing(),
-            Part::Method | Part::Header => return None,
+    /// Asks the broker to route the message once no byte is missing.
+    fn complete(&mut self, channel: ChannelId, confirms: &mut Option<PublishSeq>, lent: &mut Lent<'_>) {
+        let (missing, body_len) = match &self.part {
+            Part::PlainBody(draft, _, body_len) => (draft.missing(), *body_len),
+            Part::Body(pending) => (pending.draft.missing(), pending.body_len),
+            Part::Method | Part::Header => return,
         };
         if missing > 0 {
-            return None;
+            return;
         }
-        let publish = |message: Message, extra_keys, user_id| Publish {
-            channel,
-            message,
-            extra_keys,
-            mandatory: self.mandatory,
-            confirm: None,
-            user_id,
+        *lent.announced -= body_len;
+        let confirm = confirms.as_mut().map(|last| {
+            *last = PublishSeq(last.0 + 1);
+            *last
+        });
+        let mandatory = self.mandatory;
+        // Built where it stays: a request is large, and moving it about is most of what a small publish costs.
+        let mut ask = |message: Message, extra_keys, user_id| {
+            let publish = Publish { channel, message, extra_keys, mandatory, confirm, user_id };
+            let reply = Reply { channel, method: MethodId::BASIC_PUBLISH, then: Then::NoReply };
+            lent.steps.push_back(Step::Ask(Request::Publish(publish), reply));
         };
         match std::mem::take(&mut self.part) {
-            Part::PlainBody(draft, envelope, body_len) => {
-                *lent.announced -= body_len;
-                Some(publish(draft.finish(envelope), Vec::new(), None))
-            }
-            Part::Body(pending) => {
-                *lent.announced -= pending.body_len;
-                let message = pending.draft.finish(pending.envelope);
-                Some(publish(message, pending.extra_keys, pending.user_id))
-            }
-            Part::Method | Part::Header => None,
+            Part::PlainBody(draft, envelope, _) => ask(draft.finish(envelope), Vec::new(), None),
+            Part::Body(p) => ask(p.draft.finish(p.envelope), p.extra_keys, p.user_id),
+            Part::Method | Part::Header => {}
         }
     }
 }

@@ -157,12 +157,9 @@ impl Connection {
                 announced: &mut self.announced,
                 message_bytes_max: self.settings.message_bytes_max,
                 now: now.wall,
+                steps: &mut self.steps,
             };
-            if let Some(mut publish) = channel.content.frame(id, frame, &mut lent)? {
-                publish.confirm = channel.next_publish();
-                self.ask_without_reply(id, MethodId::BASIC_PUBLISH, Request::Publish(publish));
-            }
-            return Ok(());
+            return channel.content.frame(id, &mut channel.confirms, frame, &mut lent);
         }
         if !channel.content.is_idle() {
             return Err(channel.content.method_instead());
@@ -178,8 +175,7 @@ impl Connection {
             .and_then(|publish| arguments.finish().map(|()| publish))
             .map_err(|why| Violation::malformed(method, why))?;
         if publish.immediate {
-            let what = ChannelMethod::Publish(publish);
-            return self.on_channel_method(id, method, what);
+            return Err(Violation::new(Code::NotImplemented, method, "immediate=true"));
         }
         channel.content.start(publish.exchange, publish.routing_key, publish.mandatory);
         Ok(())

@@ -223,7 +223,6 @@ impl Connection {
             ChannelMethod::Recover { .. } | ChannelMethod::RecoverAsync { .. } => {
                 Err(not_implemented(method, "requeue=false"))
             }
-            ChannelMethod::Publish(_) => Err(not_implemented(method, "immediate=true")),
             _ => Ok(()),
         }
     }

@@ -156,24 +156,16 @@ impl Connection {
 
     /// Does the steps at the front that need no broker.
     fn run_steps(&mut self, now: Mono, out: &mut Outgoing) {
-        while self.awaiting.is_none() {
+        while self.awaiting.is_none() && !matches!(self.steps.front(), None | Some(Step::Ask(..))) {
             match self.steps.pop_front() {
                 Some(Step::Tell(channel, tell)) => self.tell(channel, &tell, out),
-                Some(Step::FailChannel(channel, violation)) => {
-                    self.close_channel(channel, &violation, out);
-                }
-                Some(Step::FailConnection(violation)) => {
-                    self.close_connection(&violation, now, out);
-                }
+                Some(Step::FailChannel(channel, violation)) => self.close_channel(channel, &violation, out),
+                Some(Step::FailConnection(violation)) => self.close_connection(&violation, now, out),
                 Some(Step::ConnectionCloseOk) => {
                     encode::bare(out, 0, MethodId(10, 51));
                     self.end();
                 }
-                Some(ask @ Step::Ask(..)) => {
-                    self.steps.push_front(ask);
-                    return;
-                }
-                None => return,
+                Some(Step::Ask(..)) | None => {}
             }
         }
     }

@@ -75,7 +75,8 @@ pub(crate) enum ChannelMethod<'a> {
         tag: &'a str,
         nowait: bool,
     },
-    Publish(Publish<'a>),
+    /// See [`publish`].
+    Publish,
     Get {
         queue: &'a str,
         no_ack: bool,
@@ -290,7 +291,10 @@ pub(crate) fn publish<'a>(r: &mut Reader<'a>) -> Result<Publish<'a>, Malformed> 
 
 fn basic<'a>(method: u16, r: &mut Reader<'a>) -> Result<Option<ChannelMethod<'a>>, Malformed> {
     Ok(Some(match method {
-        40 => ChannelMethod::Publish(publish(r)?),
+        40 => {
+            publish(r)?;
+            ChannelMethod::Publish
+        }
         80 => ChannelMethod::Ack { tag: r.u64()?, multiple: bit(r.u8()?, 0) },
         90 => ChannelMethod::Reject { tag: r.u64()?, requeue: bit(r.u8()?, 0) },
         120 => {
