@@ -12,13 +12,22 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 from harness.broker import Broker  # noqa: E402
-from harness.server import Server  # noqa: E402
+from harness.server import Server, binary  # noqa: E402
 
 ORACLE = os.environ.get("SLUICEGATE_ORACLE")
 
 
 def pytest_report_header():
     return f"under test: {ORACLE or os.environ.get('SLUICEGATE_BIN', 'nothing: set SLUICEGATE_BIN')}"
+
+
+def pytest_sessionstart(session):
+    """One clear line instead of an error a test."""
+    if not ORACLE and not session.config.option.collectonly:
+        try:
+            binary()
+        except RuntimeError as missing:
+            pytest.exit(str(missing), returncode=2)
 
 
 def pytest_collection_modifyitems(config, items):
@@ -51,12 +60,15 @@ def broker(shared_server):
         address = urllib.parse.urlsplit(ORACLE)
         handle = Broker(address.hostname, address.port)
     else:
+        if not shared_server.alive():
+            # The test that killed it has failed for that; the others shall say what they have to say.
+            shared_server.start()
         handle = Broker("127.0.0.1", shared_server.ports["amqp"])
     yield handle
     handle.close()
     if shared_server is not None:
-        assert shared_server.alive(), f"the server died:\n{shared_server.stderr()[-4000:]}"
         shared_server.check_no_panic()
+        assert shared_server.alive(), f"the server died:\n{shared_server.stderr()[-4000:]}"
 
 
 @pytest.fixture
