@@ -81,7 +81,7 @@ impl Core {
                     }
                     bytes += entry.size as usize;
                     remainder.delivered += 1;
-                    if let Some(delivery) = self.take(&mut queue) {
+                    if let Some((delivery, entry)) = self.take(&mut queue) {
                         let holder = assign(delivery);
                         hold(&mut queue, entry, holder);
                     }
@@ -95,18 +95,25 @@ impl Core {
         let Some(cell) = self.queue(id) else { return };
         let mut queue = cell.lock();
         for _ in 0..max {
-            let Head::Expired(entry) = self.head(&mut queue, now) else {
+            let Head::Expired(_) = self.head(&mut queue, now) else {
                 break;
             };
-            expired.extend(self.take(&mut queue));
-            hold(&mut queue, entry, HolderId::BROKER);
+            if let Some((delivery, entry)) = self.take(&mut queue) {
+                expired.push(delivery);
+                hold(&mut queue, entry, HolderId::BROKER);
+            }
         }
     }
 
     /// Takes the head, whose message is in memory, out of the lanes.
-    fn take(&self, queue: &mut Queue) -> Option<Delivery> {
-        let entry = queue.pop()?;
+    fn take(&self, queue: &mut Queue) -> Option<(Delivery, Entry)> {
+        let mut entry = queue.pop()?;
         let message = queue.message(entry.slot)?.clone();
+        if entry.lsn != 0 && self.resident.load(Relaxed) > self.options.resident_bytes_max {
+            // Memory is short, and the message can be read again should it come back.
+            self.resident.fetch_sub(queue.forget(entry.slot), Relaxed);
+            entry.slot = NO_SLOT;
+        }
         if entry.is_durable() && entry.seq > queue.delivered {
             if queue.delivered == queue.delivered_logged {
                 self.delivered.lock().push(queue.id);
@@ -114,14 +121,15 @@ impl Core {
             }
             queue.delivered = entry.seq;
         }
-        Some(Delivery {
+        let delivery = Delivery {
             queue: queue.id,
             seq: Seq(entry.seq),
             message,
             redelivered: entry.redelivered,
             attempts: u32::from(entry.attempts),
             enqueued_at: Mono(entry.mono),
-        })
+        };
+        Some((delivery, entry))
     }
 
     /// Tells the log which entries were handed out, at most every so often.

@@ -1,0 +1,130 @@
+//! The port's suite on the operating system's disk and on the simulated one.
+
+mod common;
+
+use common::{Recorder, Scratch};
+use engine::suite::Rig;
+use engine::{Engine, Ticket};
+use model::QueueId;
+use sluicegate_storage::sim::{Dice, SimDisk};
+use sluicegate_storage::{Options, Storage};
+use std::sync::Arc;
+
+struct RealRig {
+    dir: Scratch,
+    events: Arc<Recorder>,
+    storage: Option<Storage>,
+}
+
+impl RealRig {
+    fn open(&mut self) {
+        self.events = Arc::new(Recorder::default());
+        let opened = Storage::open(self.dir.path(), Options::default(), self.events.clone());
+        self.storage = Some(opened.expect("a directory of our own opens"));
+    }
+}
+
+impl Rig for RealRig {
+    fn engine(&self) -> &dyn Engine {
+        self.storage.as_ref().expect("open")
+    }
+
+    fn wait_durable(&mut self, ticket: Ticket) {
+        if self.engine().durable() < ticket {
+            self.events.wait_durable(ticket);
+        }
+    }
+
+    fn wait_readable(&mut self, queue: QueueId) {
+        self.events.wait_readable(queue);
+    }
+
+    fn restart(&mut self) {
+        let _ = self.engine().close();
+        self.crash();
+    }
+
+    fn crash(&mut self) {
+        self.storage = None;
+        self.open();
+    }
+}
+
+struct SimRig {
+    disk: SimDisk,
+    dice: Dice,
+    options: Options,
+    events: Arc<Recorder>,
+    storage: Storage,
+}
+
+impl SimRig {
+    fn new(seed: u64, options: Options) -> Self {
+        let disk = SimDisk::new();
+        let events = Arc::new(Recorder::default());
+        let opened = Storage::open_by_hand(Arc::new(disk.clone()), options, events.clone());
+        Self { storage: opened.expect("an empty disk opens"), dice: Dice::new(seed), disk, options, events }
+    }
+
+    fn open(&mut self) {
+        let disk = Arc::new(self.disk.clone());
+        let opened = Storage::open_by_hand(disk, self.options, self.events.clone());
+        self.storage = opened.expect("what was written opens");
+    }
+}
+
+impl Rig for SimRig {
+    fn engine(&self) -> &dyn Engine {
+        &self.storage
+    }
+
+    fn wait_durable(&mut self, ticket: Ticket) {
+        self.storage.sync_step(false);
+        self.storage.keep_step();
+        assert!(self.storage.durable() >= ticket);
+    }
+
+    fn wait_readable(&mut self, queue: QueueId) {
+        self.storage.sync_step(false);
+        self.storage.keep_step();
+        while self.storage.read_step() {}
+        assert!(self.events.take_readable(queue), "nobody said readable");
+    }
+
+    fn restart(&mut self) {
+        let _ = self.storage.close();
+        self.disk.kill();
+        self.open();
+    }
+
+    fn crash(&mut self) {
+        self.disk.crash(&mut self.dice);
+        self.open();
+    }
+}
+
+#[test]
+fn the_suite_passes_on_a_real_disk() {
+    let ran = engine::suite::run(|name| {
+        let mut rig = RealRig { dir: Scratch::new(name), events: Arc::new(Recorder::default()), storage: None };
+        rig.open();
+        Box::new(rig)
+    });
+    assert!(ran >= 25);
+}
+
+#[test]
+fn the_suite_passes_on_a_simulated_disk() {
+    let options = Options { first_file_bytes: 4096, file_bytes: 8192, ..Options::default() };
+    for seed in 0..20 {
+        engine::suite::run(|_| Box::new(SimRig::new(seed, options)));
+    }
+}
+
+#[test]
+fn the_suite_passes_with_hardly_any_memory() {
+    let options = Options { resident_bytes_max: 600, first_file_bytes: 4096, file_bytes: 8192, ..Options::default() };
+    for seed in 0..20 {
+        engine::suite::run(|_| Box::new(SimRig::new(seed, options)));
+    }
+}
