@@ -155,6 +155,12 @@ impl SimDisk {
         self.state.lock().read_only = read_only;
     }
 
+    /// The names there are, in order.
+    #[must_use]
+    pub fn files(&self) -> Vec<String> {
+        self.state.lock().names.keys().cloned().collect()
+    }
+
     /// The content of a file.
     #[must_use]
     pub fn content(&self, name: &str) -> Option<Vec<u8>> {

@@ -60,11 +60,14 @@ pub(crate) struct Model {
     pub(crate) batches: Vec<u64>,
     /// Tickets given, with their step: what is durable makes everything logged before durable too.
     pub(crate) tickets: Vec<(Step, u64)>,
-    pub(crate) metas: BTreeMap<Vec<u8>, Vec<(u64, Option<Vec<u8>>)>>,
+    pub(crate) metas: BTreeMap<Vec<u8>, History>,
     /// Which message each seq meant, for ever.
     pub(crate) seen: BTreeMap<(QueueId, Seq), Tag>,
     pub(crate) ids: BTreeSet<QueueId>,
 }
+
+/// The values a key had, each with its ticket; `None` is no value.
+type History = Vec<(u64, Option<Vec<u8>>)>;
 
 /// What a queue held after a restart, in order.
 pub(crate) type Recovered = BTreeMap<QueueId, Vec<(Tag, Seq)>>;

@@ -63,7 +63,7 @@ struct Run {
 pub fn run_seed(seed: u64, operations: u64, canary: Option<Canary>) -> Result<Outcome, Found> {
     let mut dice = Dice::new(seed);
     let options = Options {
-        resident_bytes_max: 8 * 1024 << dice.below(4),
+        resident_bytes_max: 8192 << dice.below(4),
         first_file_bytes: 4096 << dice.below(2),
         file_bytes: 8192 << dice.below(3),
         canary,

@@ -1,0 +1,301 @@
+//! Data directories that are not as they should be, disks that fail, and the format that must open for ever.
+
+mod common;
+
+use common::{Recorder, Scratch, at, message};
+use engine::{Batch, Credit, Engine, EngineError, Outcome, Pressure, QueueSpec, Ticket};
+use model::{HolderId, QueueId};
+use sluicegate_storage::sim::{Dice, Fault, SimDisk};
+use sluicegate_storage::{OpenError, Options, Storage};
+use std::sync::Arc;
+
+const DURABLE: QueueSpec = QueueSpec { durable: true, priority_max: 0, ttl_ms: None };
+
+fn small() -> Options {
+    Options { first_file_bytes: 4096, file_bytes: 16384, ..Options::default() }
+}
+
+fn open(disk: &SimDisk) -> Result<Storage, OpenError> {
+    Storage::open_by_hand(Arc::new(disk.clone()), small(), Arc::new(Recorder::default()))
+}
+
+fn append(storage: &Storage, queue: QueueId, bodies: &[&str]) -> Result<Ticket, EngineError> {
+    let mut batch = Batch::new();
+    for body in bodies {
+        batch.push(message(true, body.as_bytes().to_vec()), &[queue]);
+    }
+    storage.append(&mut batch, at(0))
+}
+
+/// Everything in a queue.
+fn read_all(storage: &Storage, queue: QueueId) -> Vec<String> {
+    let mut all = Vec::new();
+    let credit = Credit { messages: usize::MAX, bytes: usize::MAX };
+    loop {
+        let rest = storage.deliver(queue, credit, at(0), &mut |delivery| {
+            all.push(String::from_utf8_lossy(delivery.message.body()).into_owned());
+            HolderId(1)
+        });
+        if !rest.pending {
+            return all;
+        }
+        storage.sync_step(true);
+        while storage.read_step() {}
+    }
+}
+
+/// A disk with three synced batches, and the name and content of their file.
+fn written() -> (SimDisk, QueueId, String, Vec<u8>) {
+    let disk = SimDisk::new();
+    let storage = open(&disk).expect("an empty disk opens");
+    let (queue, _) = storage.create_queue(DURABLE).expect("a queue");
+    for body in ["one", "two", "three"] {
+        append(&storage, queue, &[body]).expect("taken");
+        storage.sync_step(false);
+    }
+    drop(storage);
+    disk.kill();
+    let name = "wal-000000000001.log".to_owned();
+    let content = disk.content(&name).expect("the first file");
+    (disk, queue, name, content)
+}
+
+fn position(content: &[u8], wanted: &[u8]) -> usize {
+    content.windows(wanted.len()).position(|w| w == wanted).expect("it is there")
+}
+
+#[test]
+fn a_directory_in_use_is_refused_with_a_hint() {
+    let dir = Scratch::new("locked");
+    let first = Storage::open(dir.path(), Options::default(), Arc::new(Recorder::default()));
+    let second = Storage::open(dir.path(), Options::default(), Arc::new(Recorder::default()));
+    let error = second.err().expect("locked");
+    assert_eq!(error, OpenError::Locked);
+    assert!(error.to_string().contains("another process is using it"), "{error}");
+    drop(first);
+    assert!(Storage::open(dir.path(), Options::default(), Arc::new(Recorder::default())).is_ok());
+}
+
+#[test]
+fn a_newer_format_is_refused() {
+    let (disk, _, name, mut content) = written();
+    content[8] = 2;
+    disk.set_content(&name, &content);
+    let error = open(&disk).err().expect("newer");
+    assert_eq!(error, OpenError::Newer { file: name, found: 2, known: 1 });
+    assert!(error.to_string().contains("newer program"), "{error}");
+}
+
+#[test]
+fn a_full_and_a_read_only_disk_are_told_apart() {
+    let disk = SimDisk::new();
+    disk.limit(Some(100));
+    assert_eq!(open(&disk).err(), Some(OpenError::Full));
+    disk.kill();
+    disk.limit(None);
+    disk.set_read_only(true);
+    assert!(matches!(open(&disk).err(), Some(OpenError::ReadOnly(_))));
+    disk.kill();
+    disk.set_read_only(false);
+    assert!(open(&disk).is_ok());
+}
+
+#[test]
+fn damage_before_the_tail_is_refused_and_nothing_is_touched() {
+    let (disk, _, name, whole) = written();
+    let at = position(&whole, b"two");
+    let mut content = whole.clone();
+    content[at] ^= 1;
+    disk.set_content(&name, &content);
+    let names = disk.files();
+    match open(&disk).err() {
+        Some(OpenError::Damaged { file, offset, .. }) => {
+            assert_eq!(file, name);
+            assert!(usize::try_from(offset).is_ok_and(|o| o < at && at - o < 64));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!((disk.files(), disk.content(&name)), (names, Some(content)), "nothing was changed");
+}
+
+#[test]
+fn every_flipped_bit_is_refused_or_cut_at_the_tail() {
+    let (disk, queue, name, whole) = written();
+    let end = position(&whole, b"three") + 16;
+    let mut cut = 0;
+    for at in 0..end {
+        let mut content = whole.clone();
+        content[at] ^= 0x10;
+        let copy = SimDisk::new();
+        copy.set_content(&name, &content);
+        if let Ok(storage) = open(&copy) {
+            let left = read_all(&storage, queue);
+            let unchanged = left == ["one", "two", "three"];
+            assert!(unchanged || left == ["one", "two"], "byte {at}: {left:?}");
+            cut += usize::from(!unchanged);
+        }
+    }
+    drop(disk);
+    assert!(cut > 0 && cut < 80, "only the last record can be taken for a torn tail: {cut}");
+}
+
+#[test]
+fn a_damaged_file_that_is_not_the_last_is_refused() {
+    let disk = SimDisk::new();
+    let storage = open(&disk).expect("an empty disk opens");
+    let (queue, _) = storage.create_queue(DURABLE).expect("a queue");
+    let body = "x".repeat(3000);
+    for _ in 0..8 {
+        append(&storage, queue, &[&body]).expect("taken");
+        storage.sync_step(false);
+    }
+    drop(storage);
+    disk.kill();
+    let name = "wal-000000000001.log";
+    let mut content = disk.content(name).expect("the first file");
+    let at = position(&content, b"xxx");
+    content[at] ^= 1;
+    disk.set_content(name, &content);
+    assert!(matches!(open(&disk).err(), Some(OpenError::Damaged { .. })));
+}
+
+#[test]
+fn a_torn_tail_is_cut_and_never_comes_back() {
+    let (disk, queue, name, whole) = written();
+    let storage = open(&disk).expect("opens");
+    append(&storage, queue, &["torn", "lost"]).expect("taken");
+    append(&storage, queue, &["behind"]).expect("taken");
+    storage.write_step();
+    drop(storage);
+    let second = "wal-000000000002.log";
+    let mut content = disk.content(second).expect("the second file");
+    let at = position(&content, b"torn");
+    content[at] ^= 1;
+    disk.set_content(second, &content);
+    disk.kill();
+    let storage = open(&disk).expect("a torn tail opens");
+    assert_eq!(read_all(&storage, queue), ["one", "two", "three"]);
+    append(&storage, queue, &["next"]).expect("taken");
+    storage.close().expect("written");
+    drop(storage);
+    disk.kill();
+    let storage = open(&disk).expect("opens");
+    assert_eq!(read_all(&storage, queue), ["one", "two", "three", "next"]);
+    assert!(disk.content(&name).is_some_and(|c| c.len() < whole.len()), "sealed and cut");
+}
+
+#[test]
+fn a_failed_sync_is_final() {
+    for fault in [Fault::Sync, Fault::Write] {
+        let disk = SimDisk::new();
+        let events = Arc::new(Recorder::default());
+        let storage = Storage::open_by_hand(Arc::new(disk.clone()), small(), events.clone()).expect("opens");
+        let (queue, ticket) = storage.create_queue(DURABLE).expect("a queue");
+        storage.sync_step(false);
+        assert!(storage.durable() >= ticket);
+        let ticket = append(&storage, queue, &["x"]).expect("taken");
+        disk.inject(fault);
+        storage.sync_step(false);
+        assert!(events.failed().is_some_and(|why| why.contains("injected")));
+        storage.sync_step(true);
+        assert!(storage.durable() < ticket, "nothing becomes durable after a failure");
+        assert!(matches!(append(&storage, queue, &["y"]), Err(EngineError::Failed(_))));
+        assert!(matches!(storage.close(), Err(EngineError::Failed(_))));
+        drop(storage);
+        disk.crash(&mut Dice::new(1));
+        assert!(open(&disk).is_ok(), "a restart recovers");
+    }
+}
+
+#[test]
+fn a_full_disk_stops_publishers_until_there_is_space() {
+    let disk = SimDisk::new();
+    let events = Arc::new(Recorder::default());
+    let storage = Storage::open_by_hand(Arc::new(disk.clone()), small(), events.clone()).expect("opens");
+    let (queue, _) = storage.create_queue(DURABLE).expect("a queue");
+    let last = append(&storage, queue, &["x"]).expect("taken");
+    storage.sync_step(false);
+    assert!(storage.durable() >= last);
+    disk.limit(Some(disk.used()));
+    storage.keep_step();
+    assert_eq!(storage.pressure(), Pressure::Disk);
+    assert_eq!(append(&storage, queue, &["y"]), Err(EngineError::Pressed(Pressure::Disk)));
+    assert_eq!(read_all(&storage, queue), ["x"], "consumers go on");
+    assert_eq!(storage.release(queue, HolderId(1), at(0)), 1);
+    storage.sync_step(true);
+    disk.limit(None);
+    storage.keep_step();
+    assert_eq!(events.pressures(), [Pressure::Disk, Pressure::None]);
+    let ticket = append(&storage, queue, &["y"]).expect("taken again");
+    storage.sync_step(false);
+    assert!(storage.durable() >= ticket);
+    assert_eq!(read_all(&storage, queue), ["x", "y"]);
+}
+
+#[test]
+fn a_rotation_into_a_full_disk_waits_and_loses_nothing() {
+    let disk = SimDisk::new();
+    let storage = open(&disk).expect("opens");
+    let (queue, _) = storage.create_queue(DURABLE).expect("a queue");
+    let body = "z".repeat(1500);
+    storage.sync_step(false);
+    disk.limit(Some(disk.used()));
+    let mut last = Ticket::NONE;
+    for _ in 0..4 {
+        last = append(&storage, queue, &[&body]).expect("the engine does not know yet");
+    }
+    storage.sync_step(false);
+    assert!(storage.durable() < last, "not everything fits");
+    assert_eq!(storage.pressure(), Pressure::Disk);
+    disk.limit(None);
+    storage.sync_step(false);
+    assert!(storage.durable() >= last, "written once there is space");
+    storage.keep_step();
+    assert_eq!(storage.pressure(), Pressure::None);
+    assert_eq!(read_all(&storage, queue).len(), 4);
+}
+
+/// The file that version 1 of the format must open for ever.
+const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/v1/wal-000000000001.log");
+
+/// Writes one record of every kind but a seal.
+fn write_golden() -> Vec<u8> {
+    let disk = SimDisk::new();
+    let storage = open(&disk).expect("an empty disk opens");
+    let spec = QueueSpec { durable: true, priority_max: 9, ttl_ms: Some(86_400_000) };
+    let (queue, _) = storage.create_queue(spec).expect("a queue");
+    let (gone, _) = storage.create_queue(DURABLE).expect("a queue");
+    append(&storage, queue, &["golden one", "golden two", "golden three"]).expect("taken");
+    append(&storage, gone, &["never seen"]).expect("taken");
+    storage.put_meta(b"key", b"value").expect("kept");
+    storage.put_meta(b"old", b"value").expect("kept");
+    storage.delete_meta(b"old").expect("gone");
+    storage.delete_queue(gone).expect("gone");
+    storage.sync_step(false);
+    let mut first = Vec::new();
+    let one = Credit { messages: 1, bytes: usize::MAX };
+    storage.deliver(queue, one, at(0), &mut |delivery| {
+        first.push(delivery.seq);
+        HolderId(1)
+    });
+    storage.settle(queue, &first, Outcome::Ack, at(0));
+    storage.sync_step(true);
+    disk.content("wal-000000000001.log").expect("the first file")
+}
+
+#[test]
+fn the_golden_file_opens_for_ever() {
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(GOLDEN, write_golden()).expect("the fixture can be written");
+    }
+    let golden = std::fs::read(GOLDEN).expect("the fixture");
+    let disk = SimDisk::new();
+    disk.set_content("wal-000000000001.log", &golden);
+    let storage = open(&disk).expect("version 1 opens");
+    let queues = storage.queues();
+    let spec = QueueSpec { durable: true, priority_max: 9, ttl_ms: Some(86_400_000) };
+    assert_eq!(queues.iter().map(|(_, spec)| *spec).collect::<Vec<_>>(), [spec]);
+    assert_eq!(storage.metas(), [(b"key".to_vec(), b"value".to_vec())]);
+    assert_eq!(read_all(&storage, queues[0].0), ["golden two", "golden three"]);
+    assert!(golden == write_golden(), "what is written has changed: raise the format version");
+}

@@ -1,0 +1,134 @@
+//! Files and memory stay bounded, whatever goes through.
+
+mod common;
+
+use common::{Recorder, Scratch, at, message};
+use engine::{Batch, Credit, Engine, Outcome, QueueSpec, Ticket};
+use model::{HolderId, QueueId, Seq};
+use sluicegate_storage::sim::SimDisk;
+use sluicegate_storage::{Options, Storage};
+use std::sync::Arc;
+
+const DURABLE: QueueSpec = QueueSpec { durable: true, priority_max: 0, ttl_ms: None };
+const MIB: u64 = 1024 * 1024;
+
+fn publish(storage: &Storage, queue: QueueId, persistent: bool, count: usize, size: usize) -> Ticket {
+    let mut batch = Batch::new();
+    for _ in 0..count {
+        batch.push(message(persistent, vec![7; size]), &[queue]);
+    }
+    storage.append(&mut batch, at(0)).expect("taken")
+}
+
+fn ack_all(storage: &Storage, queue: QueueId, max: usize) -> usize {
+    let mut seqs: Vec<Seq> = Vec::new();
+    let credit = Credit { messages: max, bytes: usize::MAX };
+    storage.deliver(queue, credit, at(0), &mut |delivery| {
+        seqs.push(delivery.seq);
+        HolderId(1)
+    });
+    storage.settle(queue, &seqs, Outcome::Ack, at(0))
+}
+
+fn steps(storage: &Storage) {
+    storage.sync_step(true);
+    storage.keep_step();
+    storage.keep_step();
+    while storage.read_step() {}
+}
+
+#[test]
+fn two_gibibytes_pass_through_a_few_files_of_a_real_disk() {
+    let dir = Scratch::new("through");
+    let events = Arc::new(Recorder::default());
+    let storage = Storage::open(dir.path(), Options::default(), events.clone()).expect("opens");
+    let (queue, _) = storage.create_queue(DURABLE).expect("a queue");
+    let mut files = 0;
+    for _ in 0..2048 {
+        let ticket = publish(&storage, queue, true, 16, 64 * 1024);
+        events.wait_durable(ticket);
+        assert_eq!(ack_all(&storage, queue, usize::MAX), 16);
+        files = files.max(storage.metrics().files);
+    }
+    assert!(files <= 6, "{files} files");
+    storage.close().expect("closes");
+}
+
+#[test]
+fn a_backlog_in_the_oldest_file_does_not_hold_the_others_up() {
+    let disk = SimDisk::new();
+    let options = Options { first_file_bytes: 65536, file_bytes: 65536, ..Options::default() };
+    let open = || Storage::open_by_hand(Arc::new(disk.clone()), options, Arc::new(Recorder::default()));
+    let storage = open().expect("opens");
+    let (slow, _) = storage.create_queue(DURABLE).expect("a queue");
+    let (busy, _) = storage.create_queue(DURABLE).expect("a queue");
+    publish(&storage, slow, true, 100, 1000);
+    for _ in 0..2000 {
+        publish(&storage, busy, true, 10, 1000);
+        steps(&storage);
+        assert_eq!(ack_all(&storage, busy, usize::MAX), 10);
+        assert!(storage.metrics().files <= 10, "{} files", storage.metrics().files);
+    }
+    storage.close().expect("closes");
+    drop(storage);
+    disk.kill();
+    let storage = open().expect("opens");
+    assert_eq!((storage.stats(slow).ready, storage.stats(busy).ready), (100, 0));
+}
+
+#[test]
+fn a_message_here_and_there_does_not_keep_whole_files() {
+    let disk = SimDisk::new();
+    let options = Options { first_file_bytes: 65536, file_bytes: 65536, ..Options::default() };
+    let open = || Storage::open_by_hand(Arc::new(disk.clone()), options, Arc::new(Recorder::default()));
+    let storage = open().expect("opens");
+    let (kept, _) = storage.create_queue(DURABLE).expect("a queue");
+    let (busy, _) = storage.create_queue(DURABLE).expect("a queue");
+    for _ in 0..2000 {
+        publish(&storage, kept, true, 1, 100);
+        publish(&storage, busy, true, 20, 1000);
+        steps(&storage);
+        assert_eq!(ack_all(&storage, busy, usize::MAX), 20);
+    }
+    let metrics = storage.metrics();
+    let bound = 4 * metrics.live_bytes / options.file_bytes + 12;
+    assert!(metrics.files <= bound, "{} files for {} live bytes", metrics.files, metrics.live_bytes);
+    drop(storage);
+    disk.kill();
+    let storage = open().expect("opens");
+    assert_eq!(storage.stats(kept).ready, 2000);
+    assert!(disk.used() < 40_000_000 / 4);
+}
+
+#[test]
+fn a_backlog_stays_within_memory_and_comes_back_in_order() {
+    let disk = SimDisk::new();
+    let options =
+        Options { resident_bytes_max: 1024 * 1024, first_file_bytes: MIB, file_bytes: 4 * MIB, ..Options::default() };
+    let storage = Storage::open_by_hand(Arc::new(disk.clone()), options, Arc::new(Recorder::default())).expect("opens");
+    for (persistent, spec) in [(true, DURABLE), (false, QueueSpec { durable: false, ..DURABLE })] {
+        let (queue, _) = storage.create_queue(spec).expect("a queue");
+        for _ in 0..100 {
+            publish(&storage, queue, persistent, 100, 1000);
+            steps(&storage);
+            let resident = storage.metrics().resident_bytes;
+            assert!(resident <= 2 * MIB, "{resident} bytes in memory");
+        }
+        let (mut got, mut last) = (0, None);
+        while got < 10_000 {
+            let mut seqs = Vec::new();
+            let credit = Credit { messages: 500, bytes: usize::MAX };
+            storage.deliver(queue, credit, at(0), &mut |delivery| {
+                assert!(last < Some(delivery.seq), "out of order");
+                assert_eq!(delivery.message.bytes().len(), 1000);
+                last = Some(delivery.seq);
+                seqs.push(delivery.seq);
+                HolderId(1)
+            });
+            got += storage.settle(queue, &seqs, Outcome::Ack, at(0));
+            steps(&storage);
+        }
+        assert_eq!(storage.metrics().resident_bytes, 0);
+    }
+    assert!(storage.metrics().cold_reads > 0);
+}
