@@ -33,7 +33,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    fn from_code(code: u8) -> Option<Self> {
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
         Some(match code {
             1 => Self::Batch,
             2 => Self::Settle,
@@ -239,5 +239,45 @@ impl<'a> Reader<'a> {
         let taken = self.bytes.get(self.pos..self.pos.checked_add(n)?)?;
         self.pos += n;
         Some(taken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn varints_come_back() {
+        for value in (0..64).flat_map(|bit| [(1u64 << bit) - 1, 1 << bit]).chain([u64::MAX]) {
+            let mut out = Vec::new();
+            put_varint(&mut out, value);
+            let mut reader = Reader::new(&out);
+            assert_eq!(reader.varint(), Some(value));
+            assert!(reader.is_at_end());
+            assert_eq!(Reader::new(&out[..out.len() - 1]).varint(), None, "cut short");
+        }
+        assert_eq!(Reader::new(&[0xff; 11]).varint(), None, "too long");
+        for value in [0, 1, -1, i64::MAX, i64::MIN] {
+            assert_eq!(unzigzag(zigzag(value)), value);
+        }
+    }
+
+    #[test]
+    fn a_record_is_good_in_one_place_only() {
+        let head = encode_header(Kind::Batch, 100, 7, 4096, 4000);
+        let found = decode_header(&head, 4096).expect("its own place");
+        assert_eq!((found.kind, found.len, found.payload_crc, found.synced), (Kind::Batch, 100, 7, 4000));
+        assert!(decode_header(&head, 8192).is_none());
+        for at in 0..HEADER_BYTES {
+            let mut bad = head;
+            bad[at] ^= 1;
+            assert!(decode_header(&bad, 4096).is_none(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn what_is_far_behind_counts_as_unknown() {
+        let head = encode_header(Kind::Seal, 0, 0, 1 << 40, 0);
+        assert_eq!(decode_header(&head, 1 << 40).map(|h| h.synced), Some(0));
     }
 }

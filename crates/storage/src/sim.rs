@@ -7,6 +7,7 @@
 //! For tests and `tools/sim` only.
 
 use crate::disk::{Disk, DiskError, DiskFile};
+use crate::record::{FILE_HEADER_BYTES, FileHeader, Kind, encode_header, record_bytes};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::io::IoSlice;
@@ -91,6 +92,26 @@ struct State {
     micros: u64,
     locked: bool,
     read_only: bool,
+}
+
+/// A file of the log, number 1, that holds these payloads as records of these kinds with checksums that are right:
+/// what gets past them must still not be believed.
+#[must_use]
+pub fn log_file_of(records: &[(u8, &[u8])]) -> Vec<u8> {
+    let header = FileHeader { number: 1, base: 4096, generation: 1 };
+    let mut file = header.encode().to_vec();
+    let mut lsn = header.base;
+    for &(code, payload) in records {
+        let Some(kind) = Kind::from_code(code) else {
+            continue;
+        };
+        let crc = crc32c::crc32c(payload);
+        file.extend_from_slice(&encode_header(kind, payload.len(), crc, lsn, lsn));
+        file.extend_from_slice(payload);
+        lsn += record_bytes(payload.len()) as u64;
+        file.resize((lsn - header.base + FILE_HEADER_BYTES) as usize, 0);
+    }
+    file
 }
 
 /// See the module. Clones are the same disk.

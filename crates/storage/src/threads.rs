@@ -12,6 +12,17 @@ use std::thread::JoinHandle;
 
 type Job = fn(&Core);
 
+/// A thread that panics would leave everyone waiting: the process ends instead, and recovery runs.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
+}
+
 /// See the module.
 pub(crate) struct Threads {
     handles: Mutex<Vec<JoinHandle<()>>>,
@@ -30,7 +41,10 @@ impl Threads {
         let threads = Self { handles: Mutex::new(Vec::new()) };
         for (name, job) in jobs {
             let core_of_job = core.clone();
-            let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(move || job(&core_of_job));
+            let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+                let _end = AbortOnPanic;
+                job(&core_of_job);
+            });
             match spawned {
                 Ok(handle) => threads.handles.lock().push(handle),
                 Err(error) => {

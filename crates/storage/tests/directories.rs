@@ -5,7 +5,7 @@ mod common;
 use common::{Recorder, Scratch, at, message};
 use engine::{Batch, Credit, Engine, EngineError, Outcome, Pressure, QueueSpec, Ticket};
 use model::{HolderId, QueueId};
-use sluicegate_storage::sim::{Dice, Fault, SimDisk};
+use sluicegate_storage::sim::{Dice, Fault, SimDisk, log_file_of};
 use sluicegate_storage::{OpenError, Options, Storage};
 use std::sync::Arc;
 
@@ -253,6 +253,33 @@ fn a_rotation_into_a_full_disk_waits_and_loses_nothing() {
     storage.keep_step();
     assert_eq!(storage.pressure(), Pressure::None);
     assert_eq!(read_all(&storage, queue).len(), 4);
+}
+
+#[test]
+fn garbage_with_right_checksums_is_refused_or_harmless() {
+    let mut dice = Dice::new(7);
+    let mut opened = 0;
+    for _ in 0..20_000 {
+        let payloads: Vec<(u8, Vec<u8>)> = (0..1 + dice.below(6))
+            .map(|_| {
+                let small = dice.once_in(2);
+                let byte = |dice: &mut Dice| if small { dice.below(4) as u8 } else { dice.roll() as u8 };
+                let len = dice.below(24);
+                (1 + dice.below(9) as u8, (0..len).map(|_| byte(&mut dice)).collect())
+            })
+            .collect();
+        let records: Vec<(u8, &[u8])> = payloads.iter().map(|(kind, payload)| (*kind, &payload[..])).collect();
+        let disk = SimDisk::new();
+        disk.set_content("wal-000000000001.log", &log_file_of(&records));
+        if let Ok(storage) = open(&disk) {
+            opened += 1;
+            for (queue, _) in storage.queues() {
+                read_all(&storage, queue);
+            }
+            storage.keep_step();
+        }
+    }
+    assert!(opened > 100, "{opened} were harmless");
 }
 
 /// The file that version 1 of the format must open for ever.
