@@ -8,9 +8,11 @@ import urllib.parse
 import uuid
 
 import pytest
+from pika import spec
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
+from harness.amqp_raw import RawAmqp  # noqa: E402
 from harness.broker import Broker  # noqa: E402
 from harness.server import Server, binary  # noqa: E402
 
@@ -69,6 +71,19 @@ def broker(shared_server):
     if shared_server is not None:
         shared_server.check_no_panic()
         assert shared_server.alive(), f"the server died:\n{shared_server.stderr()[-4000:]}"
+        still_serves(shared_server)
+
+
+def still_serves(server):
+    """A whole handshake in 5 s. A server that hangs is killed, so that the next test gets one that does not."""
+    try:
+        with RawAmqp("127.0.0.1", server.ports["amqp"], timeout_s=5) as raw:
+            raw.handshake().open_channel(1)
+            raw.send_method(1, spec.Queue.Declare(queue="", exclusive=True))
+            raw.expect(spec.Queue.DeclareOk, 1)
+    except (OSError, AssertionError) as failure:
+        server.kill()
+        raise AssertionError(f"the server does not serve any more after this test: {failure!r}") from None
 
 
 @pytest.fixture
