@@ -306,15 +306,6 @@ def test_a_consumer_that_is_full_does_not_hold_up_the_others(channel, queue):
     assert sorted(slow.bodies + fast.bodies) == sorted(numbered(20))
 
 
-def test_a_consumer_with_higher_priority_is_served_first(channel, queue):
-    low = Collector(channel, queue)
-    high = Collector(channel, queue, arguments={"x-priority": 10})
-    publish(channel, queue, *numbered(5))
-    high.wait(5)
-    low.no_more()
-    assert (len(low.got), high.bodies) == (0, numbered(5))
-
-
 def test_an_exclusive_consumer_is_alone(broker, channel, name):
     channel.queue_declare(name, auto_delete=True)
     consumer = Collector(channel, name, exclusive=True)

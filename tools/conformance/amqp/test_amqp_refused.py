@@ -53,6 +53,11 @@ def test_transactions(broker):
         assert (close.class_id, close.method_id) == (90, 10)
 
 
+def test_consumer_priorities(channel, name):
+    channel.queue_declare(name, exclusive=True)
+    refused_by_name("x-priority", lambda: channel.basic_consume(name, print, arguments={"x-priority": 10}))
+
+
 def test_direct_reply_to(channel):
     refused_by_name("amq.rabbitmq.reply-to",
                     lambda: channel.basic_consume("amq.rabbitmq.reply-to", print, auto_ack=True))
@@ -61,4 +66,6 @@ def test_direct_reply_to(channel):
 def test_direct_reply_to_is_then_not_advertised(broker):
     """Refused and announced at once would be a lie in the handshake."""
     with RawAmqp(broker.host, broker.port) as raw:
-        assert not raw.greet().server_properties["capabilities"].get("direct_reply_to")
+        capabilities = raw.greet().server_properties["capabilities"]
+        assert not capabilities.get("direct_reply_to")
+        assert not capabilities.get("consumer_priorities")
