@@ -80,7 +80,7 @@ fn basic(headers: &HeaderMap) -> Option<(String, String)> {
 }
 
 fn is_local(headers: &HeaderMap) -> bool {
-    let text = |name| headers.get(name).map(|value: &axum::http::HeaderValue| value.to_str().unwrap_or("?"));
+    let text = |name| headers.get(name).map(|value: &header::HeaderValue| value.to_str().unwrap_or("?"));
     let host = text(header::HOST);
     if !host.is_some_and(is_local_authority) {
         return false;

@@ -206,7 +206,7 @@ fn non_negative(value: &Value) -> Result<u64, String> {
 
 fn millis(value: &Value) -> Result<u64, String> {
     match non_negative(value)? {
-        ms if ms > TTL_MS_MAX => Err(format!("{{value_too_big,{ms}}}")),
+        ms if ms > TTL_MS_MAX => Err(format!("{{value_too_large,{ms}}}")),
         ms => Ok(ms),
     }
 }

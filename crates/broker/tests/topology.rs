@@ -59,7 +59,7 @@ fn queue_arguments_are_checked_or_refused_by_name() {
     for (name, value, why) in [
         ("x-message-ttl", Value::text("1"), "{unacceptable_type,longstr}"),
         ("x-message-ttl", Value::I32(-1), "{value_negative,-1}"),
-        ("x-message-ttl", Value::I64(1 << 33), "{value_too_big,8589934592}"),
+        ("x-message-ttl", Value::I64(1 << 33), "{value_too_large,8589934592}"),
         ("x-expires", Value::I32(0), "{value_zero,0}"),
         ("x-max-priority", Value::I32(256), "{max_value_exceeded,256}"),
         ("x-dead-letter-exchange", Value::I32(1), "{unacceptable_type,signedint}"),

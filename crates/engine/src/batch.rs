@@ -36,10 +36,7 @@ impl Batch {
         let start = u32::try_from(self.targets.len()).expect("a batch is bounded by a read buffer");
         self.targets.extend_from_slice(targets);
         let end = u32::try_from(self.targets.len()).expect("a batch is bounded by a read buffer");
-        self.entries.push(Entry {
-            message,
-            targets: (start, end),
-        });
+        self.entries.push(Entry { message, targets: (start, end) });
     }
 
     /// Acknowledges an entry that was handed out, together with the publishes of this batch.
@@ -49,12 +46,7 @@ impl Batch {
 
     /// The messages in order, each with its targets.
     pub fn entries(&self) -> impl Iterator<Item = (&Message, &[QueueId])> {
-        self.entries.iter().map(|e| {
-            (
-                &e.message,
-                &self.targets[e.targets.0 as usize..e.targets.1 as usize],
-            )
-        })
+        self.entries.iter().map(|e| (&e.message, &self.targets[e.targets.0 as usize..e.targets.1 as usize]))
     }
 
     /// The entries it acknowledges.
@@ -78,10 +70,7 @@ impl Batch {
     /// Takes the messages out, each with its targets, and leaves the batch empty with its memory.
     pub fn drain(&mut self, mut each: impl FnMut(Message, &[QueueId])) {
         for entry in self.entries.drain(..) {
-            each(
-                entry.message,
-                &self.targets[entry.targets.0 as usize..entry.targets.1 as usize],
-            );
+            each(entry.message, &self.targets[entry.targets.0 as usize..entry.targets.1 as usize]);
         }
         self.targets.clear();
         self.acks.clear();

@@ -34,7 +34,5 @@ pub struct EngineMetrics {
 
 impl EngineMetrics {
     /// Upper bounds of [`EngineMetrics::sync_buckets`], in microseconds.
-    pub const SYNC_BUCKETS_US: [u64; 11] = [
-        50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 50_000, 100_000, 1_000_000,
-    ];
+    pub const SYNC_BUCKETS_US: [u64; 11] = [50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 50_000, 100_000, 1_000_000];
 }

@@ -37,13 +37,7 @@ impl MessageArena {
     /// every protocol, so longer ones are a caller's bug.
     ///
     /// `body_len` is the caller's to bound before it gets here. Memory is taken as the body arrives, not before.
-    pub fn draft(
-        &mut self,
-        exchange: &[u8],
-        routing_key: &[u8],
-        header: &[u8],
-        body_len: usize,
-    ) -> MessageDraft {
+    pub fn draft(&mut self, exchange: &[u8], routing_key: &[u8], header: &[u8], body_len: usize) -> MessageDraft {
         let exchange_len = u8::try_from(exchange.len()).expect("a short string");
         let key_len = u8::try_from(routing_key.len()).expect("a short string");
         let header_len = u32::try_from(header.len()).expect("a header within the frame limit");
@@ -61,13 +55,7 @@ impl MessageArena {
         buffer.put_slice(exchange);
         buffer.put_slice(routing_key);
         buffer.put_slice(header);
-        MessageDraft {
-            buffer,
-            exchange_len,
-            key_len,
-            header_len,
-            body_len,
-        }
+        MessageDraft { buffer, exchange_len, key_len, header_len, body_len }
     }
 }
 
@@ -82,8 +70,7 @@ impl MessageDraft {
     /// Body bytes still to come.
     #[must_use]
     pub fn missing(&self) -> usize {
-        let head =
-            usize::from(self.exchange_len) + usize::from(self.key_len) + self.header_len as usize;
+        let head = usize::from(self.exchange_len) + usize::from(self.key_len) + self.header_len as usize;
         self.body_len - (self.buffer.len() - head)
     }
 
@@ -91,14 +78,8 @@ impl MessageDraft {
     #[must_use]
     pub fn finish(self, envelope: Envelope) -> Message {
         assert_eq!(self.missing(), 0, "finished before its body was complete");
-        Message::from_parts(
-            envelope,
-            self.exchange_len,
-            self.key_len,
-            self.header_len,
-            self.buffer.freeze(),
-        )
-        .expect("the lengths are those of the parts just written")
+        Message::from_parts(envelope, self.exchange_len, self.key_len, self.header_len, self.buffer.freeze())
+            .expect("the lengths are those of the parts just written")
     }
 }
 
@@ -143,9 +124,6 @@ mod tests {
         let mut arena = MessageArena::new();
         let first = arena.draft(b"", b"q", b"", 0).finish(envelope());
         let second = arena.draft(b"", b"q", b"", 0).finish(envelope());
-        assert_eq!(
-            first.bytes().as_ptr() as usize + 1,
-            second.bytes().as_ptr() as usize
-        );
+        assert_eq!(first.bytes().as_ptr() as usize + 1, second.bytes().as_ptr() as usize);
     }
 }

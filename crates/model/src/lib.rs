@@ -15,9 +15,7 @@ pub mod time;
 pub mod value;
 
 pub use arena::{MessageArena, MessageDraft};
-pub use ids::{
-    ChannelId, ConnectionId, ConsumerId, DeliveryTag, HolderId, PublishSeq, QueueId, Seq,
-};
+pub use ids::{ChannelId, ConnectionId, ConsumerId, DeliveryTag, HolderId, PublishSeq, QueueId, Seq};
 pub use message::{Envelope, Message, Origin};
 pub use name_source::NameSource;
 pub use principal::{Principal, Secret};

@@ -70,15 +70,8 @@ impl Message {
         header_len: u32,
         bytes: Bytes,
     ) -> Option<Self> {
-        let head =
-            usize::from(exchange_len) + usize::from(key_len) + usize::try_from(header_len).ok()?;
-        (head <= bytes.len()).then_some(Self {
-            envelope,
-            exchange_len,
-            key_len,
-            header_len,
-            bytes,
-        })
+        let head = usize::from(exchange_len) + usize::from(key_len) + usize::try_from(header_len).ok()?;
+        (head <= bytes.len()).then_some(Self { envelope, exchange_len, key_len, header_len, bytes })
     }
 
     /// The exchange it was published to.

@@ -26,10 +26,7 @@ impl Mono {
     /// This instant plus `duration`; saturates.
     #[must_use]
     pub fn after(self, duration: Duration) -> Self {
-        Self(
-            self.0
-                .saturating_add(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)),
-        )
+        Self(self.0.saturating_add(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)))
     }
 
     /// The time from `earlier` to this instant; zero if `earlier` is later.

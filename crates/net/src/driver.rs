@@ -32,6 +32,9 @@ const OUTGOING_BYTES_MAX: usize = 1024 * 1024;
 /// Slices of one vectored write.
 const SLICES: usize = 64;
 
+/// What a client is told when the server stops, in RabbitMQ's words.
+const SHUTDOWN: &str = "broker forced connection closure with reason 'shutdown'";
+
 /// How the driver treats a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct DriverSettings {
@@ -296,7 +299,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
             Err(_) => return Ended::OutOfPatience,
         }
         self.deaf = false;
-        self.connection.shut_down("shutdown", self.clock.now(), &mut self.outgoing);
+        self.connection.shut_down(SHUTDOWN, self.clock.now(), &mut self.outgoing);
         match tokio::time::timeout_at(deadline, poll_fn(|cx| self.poll(cx))).await {
             Ok(ended) => ended,
             Err(_) => Ended::OutOfPatience,

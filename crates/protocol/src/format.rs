@@ -42,9 +42,7 @@ pub struct Formats {
 
 impl fmt::Debug for Formats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list()
-            .entries(self.formats.iter().map(|f| f.origin()))
-            .finish()
+        f.debug_list().entries(self.formats.iter().map(|f| f.origin())).finish()
     }
 }
 
@@ -58,10 +56,7 @@ impl Formats {
     /// The format of an origin.
     #[must_use]
     pub fn of(&self, origin: Origin) -> Option<&dyn Format> {
-        self.formats
-            .iter()
-            .find(|f| f.origin() == origin)
-            .map(AsRef::as_ref)
+        self.formats.iter().find(|f| f.origin() == origin).map(AsRef::as_ref)
     }
 
     /// The properties of a message.
@@ -69,8 +64,6 @@ impl Formats {
     /// # Errors
     /// [`Malformed`], also if the origin is unknown to this process.
     pub fn properties(&self, message: &Message) -> Result<Properties, Malformed> {
-        self.of(message.envelope.origin)
-            .ok_or(Malformed)?
-            .decode(message.header())
+        self.of(message.envelope.origin).ok_or(Malformed)?.decode(message.header())
     }
 }

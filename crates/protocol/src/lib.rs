@@ -6,7 +6,7 @@
 //! 1. [`Connection::handle_input`] with the bytes read; it parses what is whole and keeps requests.
 //! 2. [`Connection::poll_request`] until it is empty. A [`Request`] other than a publish or a settle gets exactly one
 //!    reply through [`Connection::handle_event`] before the next request is polled; a publish or settle gets one only
-//!    if it is refused. A reply may have to wait until something is durable; then polling waits too.
+//!    if it is refused, and then before the next request is polled too. A reply may have to wait until something is durable; then polling waits too.
 //! 3. Events that nobody asked for (deliveries, confirms, cancels) go to [`Connection::handle_event`] as they come.
 //! 4. What is in [`Outgoing`] is written to the socket.
 //!
@@ -24,8 +24,8 @@ pub use format::{Format, Formats, Malformed};
 pub use outgoing::Outgoing;
 pub use refusal::{Refusal, RefusalKind};
 pub use request::{
-    BindingRequest, ConsumeRequest, Destination, ExchangeDeclaration, Login, Publish,
-    QueueDeclaration, Receipt, Request, Settle, Settlement,
+    BindingRequest, ConsumeRequest, Destination, ExchangeDeclaration, Login, Publish, QueueDeclaration, Receipt,
+    Request, Settle, Settlement,
 };
 
 use model::{Mono, Now};

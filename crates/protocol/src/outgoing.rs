@@ -115,11 +115,7 @@ mod tests {
         while !out.is_empty() {
             let mut slices = [IoSlice::new(&[]); 3];
             let n = out.slices(&mut slices);
-            let flat: Vec<u8> = slices[..n]
-                .iter()
-                .flat_map(|s| s.iter().copied())
-                .take(step)
-                .collect();
+            let flat: Vec<u8> = slices[..n].iter().flat_map(|s| s.iter().copied()).take(step).collect();
             assert!(!flat.is_empty());
             written.extend_from_slice(&flat);
             out.advance(flat.len());

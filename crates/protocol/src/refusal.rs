@@ -43,10 +43,7 @@ impl Refusal {
     /// A refusal of that kind.
     #[must_use]
     pub fn new(kind: RefusalKind, text: impl Into<String>) -> Self {
-        Self {
-            kind,
-            text: text.into(),
-        }
+        Self { kind, text: text.into() }
     }
 }
 

@@ -218,6 +218,6 @@ pub struct Settle {
     pub channel: ChannelId,
     /// How.
     pub settlement: Settlement,
-    /// Which, oldest first.
+    /// Which, in the order the client settled them.
     pub receipts: Vec<Receipt>,
 }

@@ -7,7 +7,8 @@ pub(crate) fn run(path: &Path, json: bool) -> Result<(), Failure> {
     match crate::server::settings::load(Some(path)) {
         Ok(loaded) => {
             if json {
-                say(&serde_json::json!({ "ok": true, "errors": [] }).to_string());
+                let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+                say(&serde_json::json!({ "ok": true, "errors": [], "warnings": warnings }).to_string());
             } else {
                 for warning in &loaded.warnings {
                     complain(&format!("warning: {warning}"));

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-/// The gateway as a service of a listener.
+/// The gateway behind the HTTP listeners.
 pub(crate) struct GatewayService {
     gateway: Arc<Gateway>,
     pool: Arc<UpstreamPool>,
@@ -106,16 +106,24 @@ impl GatewayService {
     }
 }
 
-impl HttpService for GatewayService {
-    async fn call(&self, request: Request<Body>, peer: &Peer) -> Response<Body> {
+/// The gateway as one client connection sees it.
+pub(crate) struct ClientConnection {
+    service: Arc<GatewayService>,
+    connection: Arc<Connection>,
+    requests: AtomicU64,
+}
+
+impl HttpService for ClientConnection {
+    async fn call(&self, request: Request<Body>, _: &Peer) -> Response<Body> {
+        let service = &*self.service;
         let (head, body) = request.into_parts();
         let bytes_in = request_bytes(&head);
-        let connection = self.connection(peer);
-        let (mut exchange, decision) = self.gateway.begin(&connection, 1, head, self.clock.now());
-        let response = self.carry_out(&mut exchange, decision, body).await;
+        let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
+        let (mut exchange, decision) = service.gateway.begin(&self.connection, number, head, service.clock.now());
+        let response = service.carry_out(&mut exchange, decision, body).await;
         let (head, body) = response.into_parts();
         let transferred = Transferred { bytes_in, bytes_out: response_bytes(&head) };
-        let clock = self.clock;
+        let clock = service.clock;
         match body {
             Body::Empty | Body::Full(_) => {
                 let body_bytes = body.size_hint().exact().unwrap_or_default();
@@ -131,15 +139,17 @@ impl HttpService for GatewayService {
     }
 
     fn refuse(&self, refusal: &Refusal, _: &Peer) -> Response<Body> {
-        self.gateway.reject(refusal.status(), &HeaderMap::new()).map(full)
+        self.service.gateway.reject(refusal.status(), &HeaderMap::new()).map(full)
     }
 }
 
 impl GatewayService {
-    fn connection(&self, peer: &Peer) -> Arc<Connection> {
+    /// The service of one client connection.
+    pub(crate) fn connection(self: &Arc<Self>, peer: &Peer) -> ClientConnection {
         let scheme = if peer.tls { Scheme::Https } else { Scheme::Http };
         let serial = self.connections.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Connection::new(peer.address, peer.local, scheme, peer.sni.as_deref(), serial))
+        let connection = Connection::new(peer.address, peer.local, scheme, peer.sni.as_deref(), serial);
+        ClientConnection { service: Arc::clone(self), connection: Arc::new(connection), requests: AtomicU64::new(0) }
     }
 }
 

@@ -32,11 +32,10 @@ impl Listeners {
         let mut binder = Binder { drain: drain.clone(), patience, starts: Vec::new() };
         let gateway =
             Arc::new(GatewayService::new(Arc::clone(&server.gateway), Arc::clone(&server.pool), server.clock));
-        for listener in &listen.http {
-            binder.http("http", listener, &["h2", "http/1.1"], Arc::clone(&gateway))?;
-        }
-        for listener in &listen.https {
-            binder.http("https", listener, &["h2", "http/1.1"], Arc::clone(&gateway))?;
+        let listeners = listen.http.iter().map(|l| ("http", l)).chain(listen.https.iter().map(|l| ("https", l)));
+        for (name, listener) in listeners {
+            let gateway = Arc::clone(&gateway);
+            binder.http(name, listener, &["h2", "http/1.1"], move |peer| Arc::new(gateway.connection(peer)))?;
         }
         let settings = ProtocolSettings { message_bytes_max: server.settings.limits.message_size_max };
         for protocol in protocols::registry(&settings) {
@@ -46,11 +45,13 @@ impl Listeners {
         }
         for listener in &listen.admin {
             let router = admin::admin(Arc::clone(&server.state), access(listener));
-            binder.http("admin", listener, &["http/1.1"], Arc::new(Pages(router)))?;
+            let pages = Arc::new(Pages(router));
+            binder.http("admin", listener, &["http/1.1"], move |_| Arc::clone(&pages))?;
         }
         for listener in &listen.management {
             let router = admin::management(Arc::clone(&server.state), access(listener));
-            binder.http("management", listener, &["http/1.1"], Arc::new(Pages(router)))?;
+            let pages = Arc::new(Pages(router));
+            binder.http("management", listener, &["http/1.1"], move |_| Arc::clone(&pages))?;
         }
         Ok(binder.start())
     }
@@ -94,11 +95,12 @@ impl Binder {
         name: &'static str,
         settings: &ListenerSettings,
         alpn: &[&str],
-        service: Arc<S>,
+        service: impl Fn(&Peer) -> Arc<S> + Clone + Send + 'static,
     ) -> Result<(), Failure> {
         let drain = self.drain.clone();
         self.serve(name, settings, alpn, move |io, peer| {
-            serve_connection(io, peer, Arc::clone(&service), ServerSettings::default(), drain.clone())
+            let service = service(&peer);
+            serve_connection(io, peer, service, ServerSettings::default(), drain.clone())
         })
     }
 

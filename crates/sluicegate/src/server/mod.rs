@@ -145,7 +145,7 @@ impl Server {
     /// Declares the queues that services and subscriptions name, and waits until that is durable.
     async fn ensure_queues(&self, settings: &Settings) -> Result<(), Failure> {
         let mut last = Ticket::NONE;
-        for (vhost, queue) in reload::named_queues(settings) {
+        for (vhost, queue) in settings.named_queues() {
             let ticket = self
                 .broker
                 .ensure_queue(vhost, queue, self.clock.now())

@@ -3,8 +3,7 @@
 use super::Server;
 use super::settings::load;
 use crate::commands::complain;
-use config::Settings;
-use gateway::entity::Backend;
+use config::{Log, Settings, Telemetry};
 
 impl Server {
     /// Reads the configuration again. Whatever is wrong is said on stderr, and the old one stays in force.
@@ -41,27 +40,18 @@ impl Server {
         for what in &changes.restart_required {
             complain(&format!("`{what}` has changed: that takes effect at the next start"));
         }
+        if changes.log_level {
+            crate::logging::set_level(settings.telemetry.log.level);
+        }
         // What needs a restart keeps its old value, so that the next reload says so again.
+        let log = Log { format: self.settings.telemetry.log.format, ..settings.telemetry.log };
         self.settings = Settings {
             listen: self.settings.listen.clone(),
             storage: self.settings.storage.clone(),
             limits: self.settings.limits.clone(),
-            telemetry: self.settings.telemetry.clone(),
+            telemetry: Telemetry { log },
             ..settings
         };
         complain("configuration reloaded");
     }
-}
-
-/// The queues that services and subscriptions name, each with its vhost.
-pub(super) fn named_queues(settings: &Settings) -> impl Iterator<Item = (&str, &str)> {
-    let services = settings.entities.services.iter().filter_map(|service| match &service.backend {
-        Backend::Queue(queue) => Some((queue.vhost.as_str(), queue.queue.as_str())),
-        Backend::Http(_) => None,
-    });
-    let subscriptions = settings.subscriptions.iter().flat_map(|subscription| {
-        let queues = std::iter::once(&subscription.queue).chain(&subscription.dead_letter);
-        queues.map(|queue| (subscription.vhost.as_str(), queue.as_str()))
-    });
-    services.chain(subscriptions)
 }

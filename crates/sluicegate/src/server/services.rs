@@ -88,10 +88,13 @@ impl PluginServices for Services {
     fn publish(&self, publish: Publish) -> BoxFuture<Result<Published, PublishError>> {
         let appended = self.append(&publish);
         let broker = Arc::clone(&self.broker);
+        let timeout = Duration::from_millis(publish.timeout_ms.into());
         Box::pin(async move {
             let (published, ticket) = appended?;
-            durable(&broker, ticket).await;
-            Ok(published)
+            match tokio::time::timeout(timeout, durable(&broker, ticket)).await {
+                Ok(()) => Ok(published),
+                Err(_) => Err(PublishError::Timeout),
+            }
         })
     }
 }

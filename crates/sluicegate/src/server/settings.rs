@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// Every mistake.
 pub(crate) fn load(path: Option<&Path>) -> Result<Loaded, Errors> {
     let cwd = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
-    config::load(path, std::env::vars(), &cwd, &plugins::registry())
+    config::load(path, config::environment(), &cwd, &plugins::registry())
 }
 
 /// The file to use: the one named, else `./sluicegate.yaml` if there is one.
