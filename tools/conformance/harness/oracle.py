@@ -66,6 +66,7 @@ def rabbitmq():
 
 
 def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that RabbitMQ is stopped with us
     here = pathlib.Path(__file__).resolve().parent.parent
     arguments = sys.argv[1:] or [str(here / "amqp"), str(here / "celery_app")]
     with rabbitmq() as address:
