@@ -77,7 +77,8 @@ impl Core {
             }
             for &(base, number, _) in &dead {
                 if !keeper.retiring.iter().any(|&(b, _)| b == base) {
-                    let after = self.say_again(base, number);
+                    // What replaces a value or a deletion in it need not be said again, but must be durable too.
+                    let after = self.say_again(base, number).max(self.log.lock().next);
                     keeper.retiring.push((base, after));
                     self.signals.write.lazy();
                 }
@@ -89,8 +90,9 @@ impl Core {
     /// The base of the oldest file; base, number and capacity of those in which nothing lives.
     fn dead_files(&self, durable: u64) -> (Option<u64>, Vec<(u64, u64, u64)>) {
         let log = self.log.lock();
-        let current = log.files.keys().next_back().copied();
-        let is_dead = |f: &&LogFile| Some(f.base) != current && f.live == 0 && f.dead_at <= durable && f.end <= durable;
+        // The newest file that is on the disk stays: it knows the generation and how far LSNs have been used.
+        let newest = log.files.values().rfind(|f| f.handle.is_some()).map(|f| f.base);
+        let is_dead = |f: &&LogFile| Some(f.base) < newest && f.live == 0 && f.dead_at <= durable && f.end <= durable;
         let dead = log.files.values().filter(is_dead);
         let dead = dead.map(|f| (f.base, f.number, f.capacity)).collect();
         (log.files.keys().next().copied(), dead)
@@ -130,10 +132,7 @@ impl Core {
             let mut record = self.record();
             record.buf.extend_from_slice(&key);
             let mut log = self.log.lock();
-            if held.contains_key(&key) {
-                // The value that replaces the deletion may not be durable yet.
-                after = after.max(log.next);
-            } else {
+            if !held.contains_key(&key) {
                 let (_, end) = log.push(Kind::DeleteMeta, record, self.durable_lsn());
                 after = after.max(end);
                 let number = log.current().number;
@@ -148,8 +147,8 @@ impl Core {
         let queue = self.queue(id);
         let queue = queue.as_ref().map(|cell| cell.lock());
         let Some(queue) = queue.filter(|queue| !queue.deleted) else {
-            // Its deletion is in the log already, which may not be durable yet.
-            return self.log.lock().next;
+            // Its deletion is in the log already.
+            return 0;
         };
         let mut ranges = Vec::new();
         for seq in queue.live_seqs() {

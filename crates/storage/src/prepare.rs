@@ -18,6 +18,8 @@ pub(crate) const SPARE_SUFFIX: &str = ".spare";
 #[derive(Default)]
 pub(crate) struct Prepared {
     next: Option<Next>,
+    /// Number of the last file that was handed to the writer: it and those before must not be made again.
+    opened: u64,
     /// Names of files of the usual size that held nothing any more. At most one is kept.
     spares: Vec<String>,
 }
@@ -34,6 +36,7 @@ impl Core {
         let mut prepared = self.prepared.lock();
         self.make_next(&mut prepared, number, base)?;
         let next = prepared.next.take().expect("just made");
+        prepared.opened = number;
         if capacity > self.options.file_bytes {
             if let Err(error) = next.file.preallocate(capacity) {
                 prepared.next = Some(next);
@@ -57,8 +60,8 @@ impl Core {
             }
         };
         let mut prepared = self.prepared.lock();
-        // The writer may have gone on meanwhile: then it has taken care of itself.
-        if self.log.lock().current().number > number {
+        if number <= prepared.opened {
+            // The writer has gone on meanwhile.
             return Ok(());
         }
         self.make_next(&mut prepared, number, base)

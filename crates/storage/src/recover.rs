@@ -249,10 +249,10 @@ fn start(
         disk.remove(name)?;
     }
     let mut files = BTreeMap::new();
+    let mut unused = Vec::new();
     for file in found {
         if file.end == file.header.base {
-            // Unused, so no record can be lost with it. Its name may come back after a crash; it is still unused.
-            disk.remove(&file.name)?;
+            unused.push(file.name);
             continue;
         }
         let end = seal(&file)?;
@@ -265,6 +265,14 @@ fn start(
     }
     let header = FileHeader { number, base, generation };
     let handle = first_file(&**disk, options, header)?;
+    // Only now: the highest generation and LSN may be in one of these, and must not be forgotten before they are in
+    // the new file; and for good, for a file without a seal may not precede one with records.
+    for name in &unused {
+        disk.remove(name)?;
+    }
+    if !unused.is_empty() {
+        disk.sync_dir()?;
+    }
     let mut current = LogFile::new(number, base, options.first_file_bytes);
     current.handle = Some(handle.clone());
     files.insert(base, current);

@@ -22,6 +22,15 @@ fn two_thousand_seeds_keep_every_promise() {
 }
 
 #[test]
+fn long_lives_keep_every_promise_too() {
+    for seed in 100_000..100_200 {
+        if let Err(found) = sim::run_seed(seed, 1500, None) {
+            panic!("{found:?}");
+        }
+    }
+}
+
+#[test]
 fn a_seed_always_does_the_same() {
     for seed in 0..20 {
         assert_eq!(sim::run_seed(seed, 500, None), sim::run_seed(seed, 500, None));
