@@ -15,7 +15,7 @@ use crate::source::Span;
 use crate::tree::{Node, Value};
 
 /// The kinds of listener; the order is the order in which they are read.
-pub(crate) const LISTENERS: [&str; 5] = ["http", "https", "amqp", "admin", "management"];
+pub(crate) const LISTENERS: [&str; 4] = ["http", "amqp", "admin", "management"];
 /// Addresses of one kind of listener.
 const LISTENERS_MAX: usize = 64;
 
@@ -36,7 +36,6 @@ pub(crate) fn listen(check: &mut Check<'_>, node: &Node) -> (Listen, Vec<Placed>
         let read = map.get(check, kind, |check, node, place| listeners(check, node, place, kind));
         let slot = match kind {
             "http" => &mut listen.http,
-            "https" => &mut listen.https,
             "amqp" => &mut listen.amqp,
             "admin" => &mut listen.admin,
             _ => &mut listen.management,
@@ -80,7 +79,7 @@ fn listeners(check: &mut Check<'_>, node: &Node, place: Place<'_>, kind: &'stati
 }
 
 fn listener(check: &mut Check<'_>, node: &Node, place: Place<'_>, kind: &str) -> Option<Listener> {
-    let listener = match &node.value {
+    match &node.value {
         Value::Map(_) => {
             let what = format!("a listener of `listen.{kind}`");
             let mut map = check.map(node, &what)?;
@@ -94,24 +93,10 @@ fn listener(check: &mut Check<'_>, node: &Node, place: Place<'_>, kind: &str) ->
             if wants_tls && tls.is_none() {
                 return None;
             }
-            Listener { address: address?, tls }
+            Some(Listener { address: address?, tls })
         }
-        _ => Listener { address: address(check, node, place)?, tls: None },
-    };
-    if kind == "https" && listener.tls.is_none() {
-        let problem = Problem::new(node.at, "a listener of `listen.https` needs `tls`");
-        check.report(
-            problem
-                .expected(format!("{{ address: {}, tls: {{ cert: server.pem, key: server.key }} }}", listener.address)),
-        );
-        return None;
+        _ => Some(Listener { address: address(check, node, place)?, tls: None }),
     }
-    if kind == "http" && listener.tls.is_some() {
-        let problem = Problem::new(node.at, "a listener of `listen.http` cannot have `tls`");
-        check.report(problem.help("move it to `listen.https`"));
-        return None;
-    }
-    Some(listener)
 }
 
 fn address(check: &mut Check<'_>, node: &Node, place: Place<'_>) -> Option<SocketAddr> {

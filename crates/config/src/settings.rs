@@ -53,10 +53,8 @@ impl Settings {
 /// The listeners by what they speak. Addresses do not collide (port 0 never does).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
-    /// HTTP for API traffic. Default `127.0.0.1:8000`.
+    /// HTTP for API traffic; `https` where `tls` is given. Default `127.0.0.1:8000`.
     pub http: Vec<Listener>,
-    /// HTTP over TLS for API traffic; each has `tls`. Default none.
-    pub https: Vec<Listener>,
     /// AMQP 0-9-1; `amqps` where `tls` is given. Default `127.0.0.1:5672`.
     pub amqp: Vec<Listener>,
     /// The Admin API and metrics. Default `127.0.0.1:8001`.
@@ -116,7 +114,6 @@ impl Default for Listen {
     fn default() -> Self {
         Listen {
             http: vec![Listener::loopback(8000)],
-            https: Vec::new(),
             amqp: vec![Listener::loopback(5672)],
             admin: vec![Listener::loopback(8001)],
             management: vec![Listener::loopback(15672)],

@@ -46,7 +46,7 @@ subscriptions:
         sluicegate.yaml:4:3: unknown key `ampq` in `listen`
           4 |   ampq: [127.0.0.1:5672]
             |   ^^^^
-            = expected: `http`, `https`, `amqp`, `admin` or `management`
+            = expected: `http`, `amqp`, `admin` or `management`
             = help: did you mean `amqp`?
 
         sluicegate.yaml:10:5: unknown key `pathes` in route `get-post`
@@ -245,10 +245,11 @@ fn listeners() {
             = expected: an IP address and a port, such as 127.0.0.1:8000, 0.0.0.0:8000 or [::1]:8000
             = help: for this machine only write 127.0.0.1:8000, for all interfaces 0.0.0.0:8000
 
-        sluicegate.yaml:3:11: a listener of `listen.https` needs `tls`
+        sluicegate.yaml:3:3: unknown key `https` in `listen`
           3 |   https: [127.0.0.1:8443]
-            |           ^^^^^^^^^^^^^^
-            = expected: { address: 127.0.0.1:8443, tls: { cert: server.pem, key: server.key } }
+            |   ^^^^^
+            = expected: `http`, `amqp`, `admin` or `management`
+            = help: did you mean `http`?
 
         sluicegate.yaml:5:43: `cert` in `tls`: /etc/sluicegate/nowhere.pem cannot be read: there is no such file
           5 |   - {address: 127.0.0.1:5671, tls: {cert: nowhere.pem, kee: x}, proxy_protocol: true}

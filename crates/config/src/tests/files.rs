@@ -46,7 +46,12 @@ fn paths_are_relative_to_the_file() {
     let tls = admin.tls.as_ref().unwrap();
     assert_eq!((&tls.cert, &tls.key), (&directory.0.join("etc/server.pem"), &directory.0.join("etc/server.key")));
     assert_eq!(loaded.settings.storage.path, directory.0.join("sluicegate-data"));
-    let missing = directory.load(b"listen: {https: [{address: 0.0.0.0:0, tls: {cert: no.pem, key: server.key}}]}");
+    let mixed = directory
+        .load(b"listen: {http: [127.0.0.1:0, {address: 0.0.0.0:8443, tls: {cert: server.pem, key: server.key}}]}")
+        .unwrap();
+    let tls: Vec<bool> = mixed.settings.listen.http.iter().map(|listener| listener.tls.is_some()).collect();
+    assert_eq!(tls, [false, true], "a plain listener and one of TLS stand side by side");
+    let missing = directory.load(b"listen: {http: [{address: 0.0.0.0:0, tls: {cert: no.pem, key: server.key}}]}");
     assert_eq!(missing.unwrap_err().count(), 1);
 }
 

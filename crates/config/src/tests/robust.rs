@@ -96,7 +96,6 @@ fn word() -> impl Strategy<Value = String> {
                 "_format_version",
                 "listen",
                 "http",
-                "https",
                 "amqp",
                 "admin",
                 "address",

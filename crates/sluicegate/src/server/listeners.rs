@@ -32,8 +32,8 @@ impl Listeners {
         let mut binder = Binder { drain: drain.clone(), patience, starts: Vec::new() };
         let gateway =
             Arc::new(GatewayService::new(Arc::clone(&server.gateway), Arc::clone(&server.pool), server.clock));
-        let listeners = listen.http.iter().map(|l| ("http", l)).chain(listen.https.iter().map(|l| ("https", l)));
-        for (name, listener) in listeners {
+        for listener in &listen.http {
+            let name = if listener.tls.is_some() { "https" } else { "http" };
             let gateway = Arc::clone(&gateway);
             binder.http(name, listener, &["h2", "http/1.1"], move |peer| Arc::new(gateway.connection(peer)))?;
         }
