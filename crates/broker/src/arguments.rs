@@ -150,10 +150,14 @@ pub(crate) fn same_argument(name: &str, received: &Table, current: &Table, what:
         (None, None) => true,
         _ => false,
     };
-    if same {
-        return Ok(());
+    match (&received, &current) {
+        _ if same => Ok(()),
+        // The types are told only when one of the two is not there.
+        (Some(received), Some(current)) => {
+            Err(refuse::inequivalent(name, what, format_args!("'{received}'"), format_args!("'{current}'")))
+        }
+        _ => Err(refuse::inequivalent(name, what, Given(received.as_ref()), Given(current.as_ref()))),
     }
-    Err(refuse::inequivalent(name, what, Given(received.as_ref()), Given(current.as_ref())))
 }
 
 /// Checks one field of something declared again.

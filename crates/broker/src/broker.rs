@@ -220,11 +220,12 @@ impl Broker {
             let Some(id) = self.timers.lock().pop(now.mono) else {
                 return;
             };
-            if let Some(queue) = self.queue(id)
-                && self.expire_heads(&queue, now)
-            {
+            // Consumers first: what they waited for does not expire.
+            if let Some(queue) = self.queue(id) {
                 self.dispatch(&queue, now);
-                self.watch(&queue, now);
+                if self.expire_heads(&queue, now) {
+                    self.watch(&queue, now);
+                }
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::mailbox::{Mailbox, Parcel};
 use crate::queue::{Consumer, Queue, QueueState};
 use engine::{Credit, Delivery};
 use model::limits::OUTBOX_BYTES_MAX;
-use model::{HolderId, Now};
+use model::{HolderId, Now, Wall};
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
@@ -82,6 +82,7 @@ impl Broker {
         let mut state = queue.state.lock();
         let total = plan(&mut state, &mut scratch.slots, &mut scratch.passed);
         if total == 0 {
+            state.waited_since = None;
             // Credit that came back while this looked is used at once: nobody else will look for it.
             let more = rest(&mut state, &mut scratch.passed);
             return Done { more, head_expired: false };
@@ -89,7 +90,8 @@ impl Broker {
         let credit = Credit { messages: total as usize, bytes: OUTBOX_BYTES_MAX / 2 };
         let (slots, handed) = (&mut scratch.slots, &mut scratch.handed);
         let mut turn = 0;
-        let left = self.engine.deliver(queue.id, credit, now, &mut |delivery| {
+        let then = Now { wall: state.waited_since.unwrap_or(now.wall).min(now.wall), ..now };
+        let left = self.engine.deliver(queue.id, credit, then, &mut |delivery| {
             let mut tried = 0;
             while slots[turn].used == slots[turn].granted {
                 turn = (turn + 1) % slots.len();
@@ -123,6 +125,8 @@ impl Broker {
         let turns = if all_served { slots.len() } else { turn };
         state.ring.rotate_left(turns);
         let more = rest(&mut state, &mut scratch.passed) || served > 0;
+        let waits = !left.ready && !left.head_expired && state.ring.iter().any(|c| c.has_credit());
+        state.waited_since = waits.then(|| state.waited_since.unwrap_or(Wall(now.wall.0.saturating_sub(1))));
         Done { more: left.ready && more, head_expired: left.head_expired }
     }
 

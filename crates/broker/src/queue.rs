@@ -7,7 +7,7 @@
 use crate::arguments::QueueArguments;
 use crate::mailbox::Mailbox;
 use model::limits::UNSETTLED_PER_CHANNEL_MAX;
-use model::{ChannelId, ConnectionId, ConsumerId, HolderId, Mono, QueueId, Table};
+use model::{ChannelId, ConnectionId, ConsumerId, HolderId, Mono, QueueId, Table, Wall};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::fmt;
@@ -41,6 +41,9 @@ pub(crate) struct QueueState {
     pub(crate) ring: VecDeque<Arc<Consumer>>,
     /// Connections whose `get` waits for the head to become readable.
     pub(crate) getters: Vec<Arc<Mailbox>>,
+    /// Just before a consumer with credit began to wait for entries; none once an entry had to wait for credit.
+    /// Whatever has come since was waited for and does not expire on its way, however long its sync takes.
+    pub(crate) waited_since: Option<Wall>,
     /// It is gone; nobody may join.
     pub(crate) deleted: bool,
     /// Last declared, got from or consumed.

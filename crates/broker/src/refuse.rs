@@ -84,12 +84,12 @@ pub(crate) fn internal_exchange(what: Resource<'_>) -> Refusal {
     Refusal::new(Kind::AccessRefused, format!("cannot publish to internal {what}"))
 }
 
-pub(crate) fn access(verb: &str, what: Resource<'_>, user: &str) -> Refusal {
-    Refusal::new(Kind::AccessRefused, format!("{verb} access to {what} refused for user '{user}'"))
+pub(crate) fn access(what: Resource<'_>, user: &str) -> Refusal {
+    Refusal::new(Kind::AccessRefused, format!("access to {what} refused for user '{user}'"))
 }
 
-pub(crate) fn topic_access(verb: &str, key: &str, exchange: Resource<'_>, user: &str) -> Refusal {
-    Refusal::new(Kind::AccessRefused, format!("{verb} access to topic '{key}' in {exchange} refused for user '{user}'"))
+pub(crate) fn topic_access(key: &str, exchange: Resource<'_>, user: &str) -> Refusal {
+    Refusal::new(Kind::AccessRefused, format!("access to topic '{key}' in {exchange} refused for user '{user}'"))
 }
 
 pub(crate) fn no_vhost(vhost: &str) -> Refusal {

@@ -60,16 +60,6 @@ pub(crate) enum Verb {
     Read,
 }
 
-impl Verb {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Configure => "configure",
-            Self::Write => "write",
-            Self::Read => "read",
-        }
-    }
-}
-
 /// A permission's regular expression, unanchored; the two common ones cost nothing.
 #[derive(Debug)]
 enum Pattern {
@@ -113,7 +103,7 @@ impl Access {
             Resource::Exchange(..) => Resource::Exchange(vhost, name),
             Resource::Queue(..) => what,
         };
-        Err(refuse::access(verb.word(), what, &self.user))
+        Err(refuse::access(what, &self.user))
     }
 
     /// Refuses if the user may do none of the three to the resource.
@@ -132,7 +122,7 @@ impl Access {
         if pattern.matches(key) {
             return Ok(());
         }
-        Err(refuse::topic_access(verb.word(), key, Resource::Exchange(&self.vhost, exchange), &self.user))
+        Err(refuse::topic_access(key, Resource::Exchange(&self.vhost, exchange), &self.user))
     }
 
     fn pattern(&self, verb: Verb) -> &Pattern {

@@ -75,6 +75,64 @@ fn a_rejected_message_goes_to_the_dead_letter_exchange() {
 }
 
 #[test]
+fn an_entry_that_was_waited_for_never_expires_on_its_way() {
+    for slow in [false, true] {
+        let mut world = if slow { World::slow() } else { World::new() };
+        let mut client = world.client();
+        client.declare("q");
+        client.declare_with("now", true, &[("x-message-ttl", Value::I32(0))]);
+        client.consume("q", 1);
+        client.consume("now", 2);
+        for persistent in [true, false] {
+            let lasting = Draft { persistent, ..Draft::default() };
+            client.publish_with("", "q", "a", &Draft { persistent, ..ttl(0) }, |_| {});
+            client.publish_with("", "q", "b", &Draft { persistent, ..ttl(3) }, |_| {});
+            client.publish_with("", "now", "c", &lasting, |_| {});
+            client.link.flush(client.now);
+            // The sync takes long, and the queues are looked at while it does.
+            world.advance(50);
+            client.now = world.now;
+            world.sync();
+            let events = client.events();
+            let mut events: Vec<&str> = events.split(',').collect();
+            events.sort_unstable();
+            assert_eq!(events, ["1:a", "1:b", "2:c"], "slow: {slow}, persistent: {persistent}");
+            assert_eq!(world.broker.totals().dead_lettered_expired, 0);
+        }
+    }
+}
+
+#[test]
+fn an_entry_that_nobody_waits_for_expires_at_once() {
+    let mut world = World::new();
+    let mut client = world.client();
+    client.declare("q");
+    client.qos(1, false);
+    client.consume("q", 1);
+    client.publish_with("", "q", "held", &ttl(0), |_| {});
+    assert_eq!(client.events(), "1:held");
+    client.publish_with("", "q", "no credit", &ttl(0), |_| {});
+    assert_eq!(client.events(), "");
+    world.advance(10);
+    client.now = world.now;
+    client.ack(1);
+    assert_eq!(client.events(), "", "there was no credit when it came");
+    client.cancel(1);
+    client.publish_with("", "q", "no consumer", &ttl(0), |_| {});
+    assert_eq!(client.events(), "");
+    assert_eq!(client.consume("q", 2), "Consuming");
+    assert_eq!(client.get("q"), "empty");
+    assert_eq!(client.events(), "");
+    // What comes back has had its chance.
+    client.publish_with("", "q", "back", &ttl(5), |_| {});
+    assert_eq!(client.events(), "2:back");
+    world.advance(10);
+    client.now = world.now;
+    client.settle(1, Settlement::Requeue);
+    assert_eq!(client.events(), "");
+}
+
+#[test]
 fn a_message_got_and_rejected_is_dead_lettered_too() {
     let world = World::new();
     let mut client = world.client();
@@ -245,6 +303,12 @@ fn a_long_chain_of_dead_letters_does_not_nest() {
     on_a_small_stack(|| {
         let mut world = World::new();
         let mut client = world.client();
+        // The consumers have no credit, or the first would get the message it waited for.
+        client.qos(1, true);
+        client.declare("held");
+        client.publish("", "held", "h");
+        client.consume("held", 400);
+        assert_eq!(client.events(), "400:h");
         for i in 0..400 {
             let next = format!("q{}", i + 1);
             client.declare_with(
@@ -256,7 +320,7 @@ fn a_long_chain_of_dead_letters_does_not_nest() {
                     ("x-message-ttl", Value::I32(0)),
                 ],
             );
-            client.consume_as(&format!("q{i}"), i, |c| c.no_ack = true);
+            client.consume(&format!("q{i}"), i);
         }
         client.declare("q400");
         client.publish("", "q0", "a");

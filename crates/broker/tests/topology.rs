@@ -37,6 +37,16 @@ fn queues_declared_again_must_be_alike() {
     assert_eq!(client.declare_as("q", |d| d.exclusive = true), locked("q"), "a queue of all is not exclusive");
     client.declare_with("t", true, &[("x-message-ttl", Value::I32(10))]);
     assert_eq!(client.declare_with("t", true, &[("x-message-ttl", Value::I64(10))]), "t 0 0");
+    assert_eq!(
+        client.declare_with("t", true, &[("x-message-ttl", Value::I32(20))]),
+        "PreconditionFailed: inequivalent arg 'x-message-ttl' for queue 't' in vhost '/': received '20' but current is \
+         '10'"
+    );
+    assert_eq!(
+        client.declare_with("t", true, &[]),
+        "PreconditionFailed: inequivalent arg 'x-message-ttl' for queue 't' in vhost '/': received none but current is \
+         the value '10' of type 'signedint'"
+    );
     assert_eq!(client.declare_as("none", |d| d.passive = true), "NotFound: no queue 'none' in vhost '/'");
     assert_eq!(client.declare("amq.mine"), "AccessRefused: queue name 'amq.mine' contains reserved prefix 'amq.*'");
     assert_eq!(client.declare(""), "amq.gen-1 0 0");
@@ -380,41 +390,41 @@ fn permissions_hold_on_every_operation() {
     admin.declare("theirs");
     admin.exchange("theirs", "fanout");
     let mut client = world.client_as("u", "pw");
-    let refused =
-        |verb: &str, what: &str| format!("AccessRefused: {verb} access to {what} in vhost '/' refused for user 'u'");
+    // RabbitMQ 3.10 does not say which of the three permissions was missing.
+    let refused = |what: &str| format!("AccessRefused: access to {what} in vhost '/' refused for user 'u'");
     assert_eq!(client.declare("mine"), "mine 0 0");
-    assert_eq!(client.declare("theirs"), refused("configure", "queue 'theirs'"));
-    assert_eq!(client.declare_as("theirs", |d| d.passive = true), refused("configure", "queue 'theirs'"));
-    assert_eq!(client.get("theirs"), refused("read", "queue 'theirs'"));
-    assert_eq!(client.consume("theirs", 1), refused("read", "queue 'theirs'"));
-    assert_eq!(client.delete("theirs", false, false), refused("configure", "queue 'theirs'"));
+    assert_eq!(client.declare("theirs"), refused("queue 'theirs'"));
+    assert_eq!(client.declare_as("theirs", |d| d.passive = true), refused("queue 'theirs'"));
+    assert_eq!(client.get("theirs"), refused("queue 'theirs'"));
+    assert_eq!(client.consume("theirs", 1), refused("queue 'theirs'"));
+    assert_eq!(client.delete("theirs", false, false), refused("queue 'theirs'"));
     let purge = Request::PurgeQueue { channel: CH, queue: "theirs".into() };
-    assert_eq!(client.ask(purge), refused("read", "queue 'theirs'"));
-    assert_eq!(client.publish("theirs", "", "a"), refused("write", "exchange 'theirs'"));
-    assert_eq!(client.publish("", "mine", "a"), refused("write", "exchange 'amq.default'"));
-    assert_eq!(client.bind("theirs", "mine", ""), refused("read", "exchange 'theirs'"));
-    assert_eq!(client.bind("amq.topic", "theirs", "u.x"), refused("write", "queue 'theirs'"));
-    assert_eq!(client.exchange("theirs", "fanout"), refused("configure", "exchange 'theirs'"));
-    assert_eq!(client.delete_exchange("theirs", false), refused("configure", "exchange 'theirs'"));
+    assert_eq!(client.ask(purge), refused("queue 'theirs'"));
+    assert_eq!(client.publish("theirs", "", "a"), refused("exchange 'theirs'"));
+    assert_eq!(client.publish("", "mine", "a"), refused("exchange 'amq.default'"));
+    assert_eq!(client.bind("theirs", "mine", ""), refused("exchange 'theirs'"));
+    assert_eq!(client.bind("amq.topic", "theirs", "u.x"), refused("queue 'theirs'"));
+    assert_eq!(client.exchange("theirs", "fanout"), refused("exchange 'theirs'"));
+    assert_eq!(client.delete_exchange("theirs", false), refused("exchange 'theirs'"));
     assert_eq!(
         client.declare_with("mine.2", true, &[("x-dead-letter-exchange", Value::text("theirs"))]),
-        refused("write", "exchange 'theirs'")
+        refused("exchange 'theirs'")
     );
     assert_eq!(
         client.exchange_as("mine.ae", "fanout", |e| {
             e.arguments = table(&[("alternate-exchange", Value::text("theirs"))]);
         }),
-        refused("write", "exchange 'theirs'")
+        refused("exchange 'theirs'")
     );
     assert_eq!(
         client.bind("amq.topic", "mine", "v.x"),
-        "AccessRefused: read access to topic 'v.x' in exchange 'amq.topic' in vhost '/' refused for user 'u'"
+        "AccessRefused: access to topic 'v.x' in exchange 'amq.topic' in vhost '/' refused for user 'u'"
     );
     assert_eq!(client.bind("amq.topic", "mine", "u.*"), "Bound");
     assert_eq!(client.publish("amq.topic", "u.x", "a"), "");
     assert_eq!(
         client.publish("amq.topic", "v.x", "a"),
-        "AccessRefused: write access to topic 'v.x' in exchange 'amq.topic' in vhost '/' refused for user 'u'"
+        "AccessRefused: access to topic 'v.x' in exchange 'amq.topic' in vhost '/' refused for user 'u'"
     );
     assert_eq!(client.get("mine"), "got a 0");
     client.settle(1, Settlement::Ack);

@@ -212,13 +212,16 @@ impl Link {
                 Settlement::Requeue => Outcome::Requeue,
                 Settlement::Ack | Settlement::Reject => Outcome::Ack,
             };
-            self.broker.engine.settle(first.queue, &seqs, outcome, now);
+            let queue = self.broker.queue(first.queue);
             if outcome == Outcome::Requeue {
                 self.counted.requeued += seqs.len() as u64;
+                if let Some(queue) = &queue {
+                    // What comes back has had its chance.
+                    queue.state.lock().waited_since = None;
+                }
             }
-            let Some(queue) = self.broker.queue(first.queue) else {
-                continue;
-            };
+            self.broker.engine.settle(first.queue, &seqs, outcome, now);
+            let Some(queue) = queue else { continue };
             if !dead.is_empty() {
                 self.broker.dead_letter(&queue, dead, Reason::Rejected, now);
                 self.broker.handle_timeout(now);
@@ -233,7 +236,8 @@ impl Link {
     fn release_queue(&mut self, channel: &Channel, queue: &Arc<Queue>, now: Now) {
         {
             // With the queue's lock nothing is handed out between the two.
-            let _state = queue.state.lock();
+            let mut state = queue.state.lock();
+            state.waited_since = None;
             let mine = |parcel: &Parcel| {
                 matches!(parcel, Parcel::Delivery { consumer, .. }
                     if consumer.channel.id == channel.id && consumer.queue.id == queue.id)
@@ -276,6 +280,7 @@ impl Link {
             state.ring.retain(|c| !Arc::ptr_eq(c, consumer));
             queue.consumer_count.store(state.consumers.len(), SeqCst);
             state.used_at = now.mono;
+            state.waited_since = None;
             let mut unseen = Vec::new();
             self.mailbox.retract(
                 &mut self.receiver.inbox,

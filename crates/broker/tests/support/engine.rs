@@ -191,12 +191,12 @@ impl Engine for MemoryEngine {
         };
         while let Some(first) = queue.ready.first_entry() {
             let (seq, entry) = (first.key().1, first.get());
-            if entry.expires_at.is_some_and(|at| at <= now.wall) {
-                left.head_expired = true;
-                break;
-            }
             if entry.ticket > durable {
                 left.pending = true;
+                break;
+            }
+            if entry.expires_at.is_some_and(|at| at <= now.wall) {
+                left.head_expired = true;
                 break;
             }
             if left.delivered == credit.messages || bytes >= credit.bytes {
@@ -225,11 +225,12 @@ impl Engine for MemoryEngine {
 
     fn expire(&self, id: QueueId, max: usize, now: Now, expired: &mut Vec<Delivery>) {
         let mut state = self.state();
+        let durable = state.durable;
         let Some(queue) = state.queues.get_mut(&id) else {
             return;
         };
         while let Some(first) = queue.ready.first_entry() {
-            let over = first.get().expires_at.is_some_and(|at| at <= now.wall);
+            let over = first.get().ticket <= durable && first.get().expires_at.is_some_and(|at| at <= now.wall);
             if !over || expired.len() == max {
                 break;
             }
