@@ -1,8 +1,8 @@
-//! Who may look: on loopback anybody on this machine but no web page of another site; elsewhere only administrators.
+//! Who may look: on loopback programs of this machine but no web page of another site; elsewhere only administrators.
 //!
 //! On loopback a browser is the danger: any site may make it send requests here, and a name that resolves to
 //! 127.0.0.1 may even read the answers. So `Host` must be an address or name of this machine, and `Origin`, if there is
-//! one, must be the host itself.
+//! one, must be the host itself. The management API asks who calls on loopback too, as RabbitMQ's does ([`log_in`]).
 
 use crate::{State, json};
 use axum::Router;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 /// Who may use a listener.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Access {
-    /// Anybody on this machine.
+    /// Anybody on this machine; the management API for users of the broker, `guest` as well.
     Loopback,
     /// Whoever TLS let in.
     ClientCertificate,
@@ -39,6 +39,18 @@ pub(crate) fn protect(router: Router, state: Arc<State>, access: Access) -> Rout
     }))
 }
 
+/// Puts the broker's users in front of every route where [`protect`] alone would let anybody in.
+pub(crate) fn log_in(router: Router<Arc<State>>, state: &Arc<State>, access: Access) -> Router<Arc<State>> {
+    if access != Access::Loopback {
+        return router;
+    }
+    let state = Arc::clone(state);
+    router.layer(from_fn(move |request: Request, next: Next| {
+        let known = is_user(&state, request.headers(), may_look);
+        async move { if known { next.run(request).await } else { unauthorized() } }
+    }))
+}
+
 fn refusal(state: &State, access: Access, headers: &HeaderMap) -> Option<Response> {
     match access {
         Access::ClientCertificate => None,
@@ -46,12 +58,8 @@ fn refusal(state: &State, access: Access, headers: &HeaderMap) -> Option<Respons
             StatusCode::FORBIDDEN,
             &serde_json::json!({ "message": "Host and Origin must be this machine's: ask for localhost or 127.0.0.1" }),
         )),
-        // Credentials are not asked for on loopback, but wrong ones are told so.
-        Access::Loopback if headers.contains_key(header::AUTHORIZATION) => {
-            (!is_user(state, headers, true)).then(unauthorized)
-        }
         Access::Loopback => None,
-        Access::Administrators => (!is_user(state, headers, false)).then(unauthorized),
+        Access::Administrators => (!is_user(state, headers, is_administrator)).then(unauthorized),
     }
 }
 
@@ -61,11 +69,20 @@ fn unauthorized() -> Response {
     (StatusCode::UNAUTHORIZED, challenge, axum::Json(body)).into_response()
 }
 
-/// Off loopback only administrators count, and `guest` is not one.
-fn is_user(state: &State, headers: &HeaderMap, loopback: bool) -> bool {
+/// Whether the credentials are those of a user whose name and tags will do.
+fn is_user(state: &State, headers: &HeaderMap, will_do: fn(&str, &[String]) -> bool) -> bool {
     let Some((user, password)) = basic(headers) else { return false };
-    let Some(tags) = state.broker.authenticate(&user, &password) else { return false };
-    loopback || (user != "guest" && tags.iter().any(|tag| tag == "administrator"))
+    state.broker.authenticate(&user, &password).is_some_and(|tags| will_do(&user, &tags))
+}
+
+/// Off loopback only administrators count, and `guest` is not one.
+fn is_administrator(user: &str, tags: &[String]) -> bool {
+    user != "guest" && tags.iter().any(|tag| tag == "administrator")
+}
+
+/// The tags that open RabbitMQ's management API.
+fn may_look(_: &str, tags: &[String]) -> bool {
+    tags.iter().any(|tag| matches!(tag.as_str(), "management" | "policymaker" | "monitoring" | "administrator"))
 }
 
 fn basic(headers: &HeaderMap) -> Option<(String, String)> {

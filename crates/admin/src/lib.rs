@@ -1,7 +1,7 @@
 //! What the program shows of itself: readiness, metrics, the management API, and one read-only page for people.
 //!
 //! Two routers, one for each listener: [`admin`] (`/status`, `/metrics`) and [`management`] (`/api/…` in RabbitMQ's
-//! shapes, and the page). Invariants: read-only; every request passes [`guard`] first; nothing here holds a lock of
+//! shapes for the broker's users, and the page). Invariants: read-only; every request passes [`guard`] first; nothing here holds a lock of
 //! the broker or the gateway longer than it takes to copy figures.
 
 mod guard;
@@ -52,7 +52,7 @@ pub fn admin(state: Arc<State>, access: Access) -> Router {
 pub fn management(state: Arc<State>, access: Access) -> Router {
     let router = Router::new()
         .merge(page::router())
-        .nest("/api", management::router())
+        .nest("/api", guard::log_in(management::router(), &state, access))
         .fallback(not_found)
         .with_state(Arc::clone(&state));
     guard::protect(router, state, access)

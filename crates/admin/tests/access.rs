@@ -1,0 +1,147 @@
+//! Who is let in by which listener, asked of the whole routers over a real broker.
+
+#![allow(clippy::unwrap_used)] // a test that cannot set up its world has failed
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, header};
+use base64::Engine as _;
+use broker::Broker;
+use engine::{Engine, EngineEvents, Pressure, Ticket};
+use gateway::Gateway;
+use model::definitions::{Definitions, PasswordDef, UserDef, VhostDef};
+use model::{Mono, Now, QueueId, Secret, Wall};
+use plugin::{BoxFuture, Publish, PublishError, Published, Services};
+use protocol::Formats;
+use sluicegate_admin::{Access, State, admin, management};
+use std::future::ready;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::SystemTime;
+use storage::sim::SimDisk;
+use storage::{Options, Storage};
+use tower_service::Service;
+
+/// Nobody listens to the engine here.
+struct Deaf;
+
+impl EngineEvents for Deaf {
+    fn durable(&self, _: Ticket) {}
+    fn readable(&self, _: QueueId) {}
+    fn pressure(&self, _: Pressure) {}
+    fn failed(&self, error: &str) {
+        panic!("{error}");
+    }
+}
+
+/// No route publishes here.
+struct NoServices;
+
+impl Services for NoServices {
+    fn publish(&self, _: Publish) -> BoxFuture<Result<Published, PublishError>> {
+        Box::pin(ready(Ok(Published { n_queues: 0 })))
+    }
+}
+
+fn user(name: &str, tag: &str) -> UserDef {
+    let password = PasswordDef::Plain(Secret::new(format!("{name}-pw")));
+    UserDef { name: name.to_owned(), password, tags: vec![tag.to_owned()] }
+}
+
+fn state() -> Arc<State> {
+    let definitions = Definitions {
+        vhosts: vec![VhostDef { name: "/".to_owned() }],
+        users: vec![
+            user("guest", "administrator"),
+            user("ann", "monitoring"),
+            user("app", ""),
+            user("root", "administrator"),
+        ],
+        ..Definitions::default()
+    };
+    let engine: Arc<dyn Engine> =
+        Arc::new(Storage::open_on(Arc::new(SimDisk::new()), Options::default(), Arc::new(Deaf)).unwrap());
+    let now = Now { mono: Mono(1), wall: Wall(1) };
+    let broker =
+        Broker::open(Arc::clone(&engine), Formats::new(Vec::new()), &definitions, broker::Settings::default(), now)
+            .unwrap();
+    Arc::new(State {
+        broker,
+        engine,
+        gateway: Arc::new(Gateway::new(plugins::registry(), Arc::new(NoServices))),
+        ready: AtomicBool::new(true),
+        started_at: SystemTime::now(),
+        version: "0",
+    })
+}
+
+/// What a GET with these credentials (`user:password`) answers, and whether it asks for others.
+fn get(router: &Router, target: &str, credentials: &str) -> (u16, bool) {
+    let mut request = Request::get(target).header(header::HOST, "127.0.0.1:15672");
+    if !credentials.is_empty() {
+        let encoded = base64::engine::general_purpose::STANDARD.encode(credentials);
+        request = request.header(header::AUTHORIZATION, format!("Basic {encoded}"));
+    }
+    let mut router = router.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let answer = runtime.block_on(async { router.call(request.body(Body::empty()).unwrap()).await.unwrap() });
+    (answer.status().as_u16(), answer.headers().contains_key(header::WWW_AUTHENTICATE))
+}
+
+const IN: (u16, bool) = (200, false);
+const OUT: (u16, bool) = (401, true);
+
+#[test]
+fn the_management_api_asks_who_calls_on_loopback_too() {
+    let router = management(state(), Access::Loopback);
+    for target in ["/api/overview", "/api/queues", "/api/queues/%2F", "/api/connections", "/api/routes"] {
+        for (credentials, answer) in [
+            ("guest:guest-pw", IN),
+            ("ann:ann-pw", IN),
+            ("root:root-pw", IN),
+            ("", OUT),
+            ("guest:wrong", OUT),
+            ("nobody:nobody-pw", OUT),
+            // Right, but without a tag of the management plugin.
+            ("app:app-pw", OUT),
+        ] {
+            assert_eq!(get(&router, target, credentials), answer, "{target} as {credentials:?}");
+        }
+    }
+}
+
+#[test]
+fn the_page_itself_and_the_admin_listener_ask_nobody_on_loopback() {
+    let state = state();
+    for (router, targets) in [
+        (management(Arc::clone(&state), Access::Loopback), ["/", "/page.css", "/page.js"]),
+        (admin(state, Access::Loopback), ["/status", "/status/ready", "/metrics"]),
+    ] {
+        for target in targets {
+            assert_eq!(get(&router, target, ""), IN, "{target}");
+            assert_eq!(get(&router, target, "guest:wrong"), IN, "{target}");
+        }
+    }
+}
+
+#[test]
+fn off_loopback_only_administrators_but_guest_get_in() {
+    let state = state();
+    for (router, targets) in [
+        (management(Arc::clone(&state), Access::Administrators), ["/", "/api/queues"]),
+        (admin(state, Access::Administrators), ["/status/ready", "/metrics"]),
+    ] {
+        for target in targets {
+            assert_eq!(get(&router, target, "root:root-pw"), IN, "{target}");
+            for credentials in ["", "guest:guest-pw", "ann:ann-pw", "app:app-pw", "root:wrong"] {
+                assert_eq!(get(&router, target, credentials), OUT, "{target} as {credentials:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn whoever_tls_let_in_is_in() {
+    let router = management(state(), Access::ClientCertificate);
+    assert_eq!((get(&router, "/", ""), get(&router, "/api/queues", "")), (IN, IN));
+}
