@@ -4,8 +4,8 @@
 
 /// Bytes of a frame, payload and its eight bytes around; what the server offers in `connection.tune`.
 pub const AMQP_FRAME_SIZE_MAX: u32 = 131_072;
-/// The smallest frame size a client may ask for.
-pub const AMQP_FRAME_SIZE_MIN: u32 = 8_192;
+/// The smallest frame size a client may ask for: the standard's, as RabbitMQ 3.10 has it.
+pub const AMQP_FRAME_SIZE_MIN: u32 = 4_096;
 /// Bytes of a frame before tuning is done.
 pub const AMQP_FRAME_SIZE_BEFORE_TUNE: u32 = 8_192;
 /// Channels of a connection, as the server offers them.
@@ -16,6 +16,8 @@ pub const AMQP_HEARTBEAT_SECONDS: u16 = 60;
 pub const AMQP_HANDSHAKE_TIMEOUT_MS: u64 = 10_000;
 /// Milliseconds a client has to answer `connection.close` before its socket is closed.
 pub const AMQP_CLOSE_TIMEOUT_MS: u64 = 10_000;
+/// The same for a client that is not expected to answer: its input is unreadable or its connection was never open.
+pub const AMQP_HANG_UP_TIMEOUT_MS: u64 = 1_000;
 /// Milliseconds a failed login is left without an answer if the client does not understand one.
 pub const AMQP_LOGIN_REFUSED_DELAY_MS: u64 = 3_000;
 /// Bytes of bodies a client has announced and not yet sent, on all channels of a connection together.

@@ -55,6 +55,7 @@ impl Connection {
                     ("version", s.version.clone()),
                     ("cluster_name", s.cluster_name.clone()),
                     ("platform", "Rust".into()),
+                    ("copyright", "Copyright (c) the Sluicegate authors. Licensed under the Apache License 2.0".into()),
                     ("information", "AMQP 0-9-1 as RabbitMQ speaks it".into()),
                 ],
                 CAPABILITIES,

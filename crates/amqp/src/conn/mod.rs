@@ -30,7 +30,7 @@ use crate::wire::encode;
 use channel::{Channels, State};
 use handshake::Client;
 use heartbeat::Heartbeat;
-use model::limits::{AMQP_CLOSE_TIMEOUT_MS, AMQP_FRAME_SIZE_BEFORE_TUNE};
+use model::limits::{AMQP_CLOSE_TIMEOUT_MS, AMQP_FRAME_SIZE_BEFORE_TUNE, AMQP_HANG_UP_TIMEOUT_MS};
 use model::{ChannelId, MessageArena, Mono, NameSource, Now};
 use protocol::{ConnectionInfo, Event, Outgoing, Request, Status};
 use std::borrow::Cow;
@@ -209,7 +209,10 @@ impl Connection {
             encode::bare(out, 0, MethodId(10, 51));
         } else {
             self.phase = Phase::Closing;
-            self.deadline = Some(now.after(Duration::from_millis(AMQP_CLOSE_TIMEOUT_MS)));
+            // What cannot be told into frames holds no answer, and who breaks the handshake will hardly give one.
+            let hangs_up = self.desynced || self.vhost.is_none();
+            let patience_ms = if hangs_up { AMQP_HANG_UP_TIMEOUT_MS } else { AMQP_CLOSE_TIMEOUT_MS };
+            self.deadline = Some(now.after(Duration::from_millis(patience_ms)));
         }
         self.failure = Some(text.into());
     }
