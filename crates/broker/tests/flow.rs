@@ -322,3 +322,33 @@ fn everything_durable_is_there_after_a_restart() {
     let world = world.restart();
     assert!(world.broker.queues().is_empty());
 }
+
+#[test]
+fn a_confirm_of_a_closed_channel_is_not_told_to_the_next_of_its_number() {
+    let world = World::slow();
+    let mut client = world.client();
+    client.declare("q");
+    world.sync();
+    client.publish_safely("", "q", "old");
+    assert_eq!(client.ask(Request::CloseChannel(CH)), "ChannelClosed");
+    assert_eq!(client.ask(Request::OpenChannel(CH)), "channel opened");
+    world.sync();
+    // The number begins again with the channel, and nothing with that number is safe yet.
+    let draft = Draft { persistent: true, ..Draft::default() };
+    client.publish_with("", "q", "new", &draft, |p| p.confirm = Some(PublishSeq(1)));
+    assert_eq!(client.events(), "");
+    assert!(client.link.owes_confirms());
+    world.sync();
+    assert_eq!(client.events(), "ack 1-1");
+    assert!(!client.link.owes_confirms());
+}
+
+#[test]
+fn a_return_of_a_closed_channel_is_not_told_to_the_next_of_its_number() {
+    let world = World::new();
+    let mut client = world.client();
+    client.publish_safely("amq.direct", "nowhere", "old");
+    assert_eq!(client.ask(Request::CloseChannel(CH)), "ChannelClosed");
+    assert_eq!(client.ask(Request::OpenChannel(CH)), "channel opened");
+    assert_eq!(client.events(), "");
+}

@@ -45,6 +45,21 @@ impl Publisher {
         self.stalled
     }
 
+    /// Drops what a channel that is closed would be told: the next channel of its number counts from one again.
+    pub(super) fn forget_channel(&mut self, channel: ChannelId) {
+        let mut forgotten = 0;
+        let mut stays = |confirmed: &Confirmed| {
+            if confirmed.channel == channel {
+                forgotten += confirmed.last.0 - confirmed.first.0 + 1;
+            }
+            confirmed.channel != channel
+        };
+        self.in_flight.retain(|(_, confirmed)| stays(confirmed));
+        self.ranges.retain(&mut stays);
+        self.in_flight_count -= usize::try_from(forgotten).unwrap_or(0);
+        self.returned.retain(|returned| returned.channel != channel);
+    }
+
     fn expect_confirm(&mut self, channel: ChannelId, seq: PublishSeq) {
         self.in_flight_count += 1;
         match self.ranges.last_mut() {

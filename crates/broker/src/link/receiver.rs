@@ -308,6 +308,7 @@ impl Link {
     /// Ends a channel: consumers go, what it holds goes back.
     pub(super) fn close_channel(&mut self, channel: ChannelId, now: Now) {
         self.flush_acknowledged(now);
+        self.publisher.forget_channel(channel);
         let mine: Vec<_> = self.receiver.consumers.values().filter(|c| c.channel.id == channel).cloned().collect();
         for consumer in &mine {
             self.end_consumer(consumer, now);
