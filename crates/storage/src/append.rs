@@ -111,6 +111,9 @@ impl Core {
                 self.enqueue_one(&mut guards[at], message, lsn, targets.len(), now);
             }
         });
+        if self.resident.load(Relaxed) > self.options.resident_bytes_max {
+            self.signals.keep.work();
+        }
     }
 
     fn enqueue_one(&self, queue: &mut Queue, message: Message, lsn: u64, shares: usize, now: Now) {
@@ -120,7 +123,6 @@ impl Core {
         let charge = size / shares + SLOT_BYTES;
         // A durable message that finds the memory full is read back from the log when its turn comes.
         let slot = if lsn != 0 && self.resident.load(Relaxed) > self.options.resident_bytes_max {
-            self.signals.keep.work();
             NO_SLOT
         } else {
             self.resident.fetch_add(charge, Relaxed);

@@ -224,11 +224,16 @@ impl Core {
 
     /// Whether publishers are welcome right now.
     pub(crate) fn current_pressure(&self) -> Pressure {
+        let told = *self.told_pressure.lock();
+        self.pressure_after(told)
+    }
+
+    /// The pressure right now, if `told` was told last.
+    fn pressure_after(&self, told: Pressure) -> Pressure {
         if self.full.iter().any(|full| full.load(Ordering::Acquire)) {
             return Pressure::Disk;
         }
         let resident = self.resident.load(Ordering::Relaxed);
-        let told = *self.told_pressure.lock();
         // Some way below the mark before publishers may go on, so that it does not flap.
         let mark = if told == Pressure::Memory {
             self.options.resident_bytes_max
@@ -243,15 +248,23 @@ impl Core {
 
     /// Tells the shell if the pressure has changed.
     pub(crate) fn tell_pressure(&self) {
-        let now = self.current_pressure();
-        {
-            let mut told = self.told_pressure.lock();
-            if *told == now {
-                return;
-            }
-            *told = now;
+        // Looked at and told under one lock, so that of two threads the later look is told later.
+        let mut told = self.told_pressure.lock();
+        let now = self.pressure_after(*told);
+        if *told == now {
+            return;
         }
+        *told = now;
         self.events.pressure(now);
+        if now != Pressure::None {
+            // Publishers will not come back to ask; the keeper looks again until it is over.
+            self.signals.keep.lazy();
+        }
+    }
+
+    /// Whether publishers were told to stop.
+    pub(crate) fn is_pressed(&self) -> bool {
+        *self.told_pressure.lock() != Pressure::None
     }
 
     /// Whether something may be appended now.

@@ -55,7 +55,8 @@ impl Core {
         }
         self.free_memory();
         self.tell_pressure();
-        left
+        // Who was told to stop waits to be told to go on, and nothing else may happen that would look again.
+        if self.is_pressed() { left.max(Left::Later) } else { left }
     }
 
     /// Gives up every file that nothing needs.

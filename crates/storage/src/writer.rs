@@ -127,6 +127,9 @@ impl Core {
         let result = self.write_and_sync(flush);
         if result.is_err() || self.full[Who::Writer as usize].load(Acquire) {
             self.note_disk(Who::Writer, &result);
+        } else if self.is_pressed() {
+            // What was written may have been what was too much.
+            self.tell_pressure();
         }
         matches!(result, Err(DiskError::Full))
     }

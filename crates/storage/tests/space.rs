@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Recorder, Scratch, at, message};
-use engine::{Batch, Credit, Engine, Outcome, QueueSpec, Ticket};
+use engine::{Batch, Credit, Engine, Outcome, Pressure, QueueSpec, Ticket};
 use model::{HolderId, QueueId, Seq};
 use sluicegate_storage::sim::SimDisk;
 use sluicegate_storage::{Options, Storage};
@@ -131,4 +131,49 @@ fn a_backlog_stays_within_memory_and_comes_back_in_order() {
         assert_eq!(storage.metrics().resident_bytes, 0);
     }
     assert!(storage.metrics().cold_reads > 0);
+}
+
+#[test]
+fn publishers_are_told_to_go_on_once_what_waited_is_written() {
+    let events = Arc::new(Recorder::default());
+    let options = Options { resident_bytes_max: 1 << 30, ..Options::default() };
+    let storage = Storage::open_by_hand(Arc::new(SimDisk::new()), options, events.clone()).expect("opens");
+    let (queue, _) = storage.create_queue(DURABLE).expect("a queue");
+    let mut batch = Batch::new();
+    loop {
+        batch.push(message(true, vec![7; 8 * MIB as usize]), &[queue]);
+        if storage.append(&mut batch, at(0)).is_err() {
+            break;
+        }
+    }
+    assert_eq!(events.pressures(), [Pressure::Memory]);
+    storage.sync_step(false);
+    assert_eq!(events.pressures(), [Pressure::Memory, Pressure::None], "nobody else will look");
+    storage.append(&mut batch, at(0)).expect("taken");
+}
+
+#[test]
+fn transient_messages_that_fill_the_memory_are_spilled_without_anybodys_help() {
+    let dir = Scratch::new("pressed");
+    let events = Arc::new(Recorder::default());
+    let options = Options { resident_bytes_max: MIB as usize, ..Options::default() };
+    let storage = Storage::open(dir.path(), options, events.clone()).expect("opens");
+    let (queue, _) = storage.create_queue(DURABLE).expect("a queue");
+    let credit = Credit { messages: usize::MAX, bytes: usize::MAX };
+    for _ in 0..4 {
+        // While they are held they can go nowhere, so publishers are told to stop.
+        loop {
+            let mut batch = Batch::new();
+            batch.push(message(false, vec![7; 64 * 1024]), &[queue]);
+            if storage.append(&mut batch, at(0)).is_err() {
+                break;
+            }
+            storage.deliver(queue, credit, at(0), &mut |_| HolderId(1));
+        }
+        assert_eq!(events.pressures().last(), Some(&Pressure::Memory));
+        // Giving them back tells nobody, but now they can be spilled.
+        storage.release(queue, HolderId(1), at(0));
+        events.wait_pressure(Pressure::None);
+    }
+    storage.close().expect("closes");
 }

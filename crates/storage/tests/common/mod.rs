@@ -51,6 +51,11 @@ impl Recorder {
         self.said.lock().failed.clone().expect("just seen")
     }
 
+    /// Waits until this is the last it said of pressure.
+    pub fn wait_pressure(&self, pressure: Pressure) {
+        self.wait(|said| said.pressure.last() == Some(&pressure));
+    }
+
     pub fn take_readable(&self, queue: QueueId) -> bool {
         self.said.lock().readable.remove(&queue)
     }
