@@ -80,6 +80,10 @@ pub fn encode_response_head(
         }
         Persistence::KeepAlive => {}
     }
+    // Who sends Upgrade names it in Connection (RFC 9110 §7.8); a 426 is the one answer that asks for an upgrade.
+    if status == StatusCode::UPGRADE_REQUIRED && headers.contains_key(header::UPGRADE) {
+        dst.put_slice(b"connection: upgrade\r\n");
+    }
     dst.put_slice(b"\r\n");
 }
 

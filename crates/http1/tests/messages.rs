@@ -123,6 +123,25 @@ fn response_framing_follows_request_and_status() {
 }
 
 #[test]
+fn an_upgrade_is_asked_for_in_the_connection_field_too() {
+    let mut headers = HeaderMap::new();
+    headers.insert("connection", HeaderValue::from_static("Upgrade"));
+    headers.insert("upgrade", HeaderValue::from_static("TLS/1.2, HTTP/1.1"));
+    let encode = |status, persistence| {
+        let mut wire = BytesMut::new();
+        let framing = OutgoingFraming::Length(0);
+        encode_response_head(Version::HTTP_11, status, &headers, framing, persistence, &mut wire);
+        String::from_utf8(wire.to_vec()).unwrap()
+    };
+    let kept = encode(StatusCode::UPGRADE_REQUIRED, Persistence::KeepAlive);
+    assert!(kept.contains("\r\nconnection: upgrade\r\n"), "{kept}");
+    let closed = encode(StatusCode::UPGRADE_REQUIRED, Persistence::Close);
+    assert!(closed.contains("\r\nconnection: close\r\nconnection: upgrade\r\n"), "{closed}");
+    let other = encode(StatusCode::OK, Persistence::KeepAlive);
+    assert!(!other.contains("connection:"), "{other}");
+}
+
+#[test]
 fn ambiguous_responses_are_refused() {
     let framing = |error| ResponseError::Framing(error);
     let head = |error| ResponseError::Head(error);

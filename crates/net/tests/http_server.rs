@@ -160,6 +160,18 @@ async fn slow_heads_are_answered_408_and_silent_clients_closed() {
 }
 
 #[tokio::test]
+async fn a_client_that_never_says_a_word_waits_for_a_head_only_once() {
+    let settings = ServerSettings { head_timeout_ms: 1_000, ..ServerSettings::default() };
+    let server = start(Collect, settings);
+    for word in [&b""[..], b"PRI * HT"] {
+        let started = std::time::Instant::now();
+        assert_eq!(send_and_read_to_end(server.address, word).await, "");
+        let waited_ms = started.elapsed().as_millis();
+        assert!((900..1_900).contains(&waited_ms), "{word:?} was closed after {waited_ms} ms");
+    }
+}
+
+#[tokio::test]
 async fn trickling_head_is_cut_off_at_the_deadline_of_its_first_byte() {
     let settings = ServerSettings { head_timeout_ms: 200, ..ServerSettings::default() };
     let server = start(Collect, settings);

@@ -101,7 +101,7 @@ async fn sniff(io: &mut Accepted, inbox: &mut Inbox, timeout_ms: u64) -> Sniffed
             match inbox.poll_read(io, cx) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Sniffed::Gone),
                 Poll::Ready(Ok(_)) => {}
-                Poll::Pending if timer.poll_expired(cx) => return Poll::Ready(Sniffed::Http1),
+                Poll::Pending if timer.poll_expired(cx) => return Poll::Ready(Sniffed::Gone),
                 Poll::Pending => return Poll::Pending,
             }
             let n_common = inbox.bytes.len().min(HTTP2_PREFACE.len());
