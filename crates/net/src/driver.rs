@@ -32,13 +32,19 @@ const OUTGOING_BYTES_MAX: usize = 1024 * 1024;
 /// Slices of one vectored write.
 const SLICES: usize = 64;
 
+/// What a client has to take the goodbye and answer it. Who is idle answers at once or not at all.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// What a peer has, once its connection is over, to take what is still to be written.
+const LAST_WRITE: Duration = Duration::from_secs(5);
+
 /// What a client is told when the server stops, in RabbitMQ's words.
 const SHUTDOWN: &str = "broker forced connection closure with reason 'shutdown'";
 
 /// How the driver treats a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct DriverSettings {
-    /// What a connection has, once the server drains, to get its confirms and to say goodbye.
+    /// What a connection has, once the server drains, to get its confirms. To answer the goodbye it has a second.
     pub drain_patience: Duration,
 }
 
@@ -110,6 +116,8 @@ struct Driver<Io> {
     armed: Option<Mono>,
     /// Nothing more is read: the server drains.
     deaf: bool,
+    /// The connection is over and the link closed; only what is outgoing is still written.
+    leaving: bool,
 }
 
 impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
@@ -130,6 +138,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             armed: None,
             deaf: false,
+            leaving: false,
         }
     }
 
@@ -142,19 +151,24 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
             if let Poll::Ready(Err(error)) = self.poll_write(cx) {
                 return Poll::Ready(Ended::Io(error));
             }
+            let guard = AbortOnPanic;
             self.link.written(self.outgoing.len(), now);
+            std::mem::forget(guard);
             if more && self.outgoing.len() < OUTGOING_BYTES_MAX {
                 continue;
             }
-            if self.outgoing.is_empty() && self.connection.status() == Status::Closed {
-                return Poll::Ready(Ended::Closed);
+            if self.connection.status() == Status::Closed {
+                return self.poll_leave(cx);
             }
             let read = match self.poll_read(cx) {
                 Poll::Ready(Ok(read)) => read,
                 Poll::Ready(Err(ended)) => return Poll::Ready(ended),
                 Poll::Pending => false,
             };
-            let timed_out = self.poll_timer(cx);
+            let timed_out = match self.poll_timer(cx) {
+                Ok(timed_out) => timed_out,
+                Err(ended) => return Poll::Ready(ended),
+            };
             if !(rung || read || timed_out) {
                 self.incoming.shrink();
                 return Poll::Pending;
@@ -165,6 +179,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
     /// Everything that needs no socket: requests to the broker, events from it. Returns whether events were left behind
     /// because too much is outgoing.
     fn turn(&mut self, now: Now) -> bool {
+        if self.leaving {
+            return false;
+        }
         self.ask(now);
         let guard = AbortOnPanic;
         self.link.flush(now);
@@ -227,6 +244,21 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
         durable
     }
 
+    /// The connection is over: the broker has everything back at once, and what is outgoing has a little time.
+    fn poll_leave(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        if self.outgoing.is_empty() {
+            return Poll::Ready(Ended::Closed);
+        }
+        if !self.leaving {
+            self.leaving = true;
+            let guard = AbortOnPanic;
+            self.link.close(self.clock.now());
+            std::mem::forget(guard);
+            self.timer.as_mut().reset(Instant::now() + LAST_WRITE);
+        }
+        self.timer.as_mut().poll(cx).map(|()| Ended::OutOfPatience)
+    }
+
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.outgoing.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES];
@@ -243,14 +275,18 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
 
     /// Reads once if input is wanted. `Ok(false)` means nothing was read because nothing is wanted.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Ended>> {
-        let wanted = !self.deaf
-            && self.held.is_none()
-            && self.outgoing.len() < OUTGOING_BYTES_MAX
-            && self.connection.status() != Status::Closed
-            && self.link.wants_input();
-        if !wanted {
+        if self.outgoing.len() >= OUTGOING_BYTES_MAX || !self.wants_input() {
             return Poll::Ready(Ok(false));
         }
+        self.read_once(cx)
+    }
+
+    /// Whether input could be used, however much is outgoing.
+    fn wants_input(&self) -> bool {
+        !self.deaf && self.held.is_none() && self.connection.status() != Status::Closed && self.link.wants_input()
+    }
+
+    fn read_once(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Ended>> {
         if self.incoming.is_full() {
             return Poll::Ready(Err(Ended::Oversize));
         }
@@ -268,21 +304,28 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
     }
 
     /// Keeps the timer no later than the connection's deadline and tells the connection when it is due.
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(deadline) = self.connection.poll_timeout() else { return false };
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
+        let Some(deadline) = self.connection.poll_timeout() else { return Ok(false) };
         if self.armed.is_none_or(|armed| deadline < armed) {
             self.timer.as_mut().reset(Instant::from_std(self.clock.instant(deadline)));
             self.armed = Some(deadline);
         }
         if self.timer.as_mut().poll(cx).is_pending() {
-            return false;
+            return Ok(false);
         }
         self.armed = None;
-        let now = self.clock.now();
-        if deadline <= now.mono {
-            self.connection.handle_timeout(now, &mut self.outgoing);
+        if deadline <= self.clock.now().mono {
+            // A peer that is slow to take what we send is not read and may have spoken all the while: it is heard
+            // before its silence is judged, one buffer each time.
+            if self.outgoing.len() >= OUTGOING_BYTES_MAX
+                && self.wants_input()
+                && let Poll::Ready(Err(ended)) = self.read_once(cx)
+            {
+                return Err(ended);
+            }
+            self.connection.handle_timeout(self.clock.now(), &mut self.outgoing);
         }
-        true
+        Ok(true)
     }
 
     /// Lets the confirms out that are owed, says goodbye, and waits for the answer.
@@ -300,6 +343,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
         }
         self.deaf = false;
         self.connection.shut_down(SHUTDOWN, self.clock.now(), &mut self.outgoing);
+        let deadline = deadline.min(Instant::now() + GOODBYE);
         match tokio::time::timeout_at(deadline, poll_fn(|cx| self.poll(cx))).await {
             Ok(ended) => ended,
             Err(_) => Ended::OutOfPatience,
