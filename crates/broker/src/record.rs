@@ -1,10 +1,11 @@
 //! How the durable topology is kept in the engine's metadata.
 //!
-//! A key is a letter (`v`host, e`x`change, `q`ueue, `b`inding) and names, each behind its length as u16; a value is
+//! A key is, within [`MetaSpace::Topology`], a letter (`v`host, e`x`change, `q`ueue, `b`inding) and names, each behind its length as u16; a value is
 //! the version of the format and what the key does not say. Numbers are little-endian. Definite and bounded: a value
 //! that does not read exactly to its end is an error, never a guess.
 
 use bytes::Bytes;
+use engine::MetaSpace;
 use model::limits::TABLE_DEPTH_MAX;
 use model::{Table, Value};
 use sha2::{Digest, Sha256};
@@ -18,7 +19,7 @@ pub(crate) struct Key(Vec<u8>);
 
 impl Key {
     fn of(letter: u8, names: &[&str]) -> Self {
-        let mut key = vec![letter];
+        let mut key = MetaSpace::Topology.key(&[letter]);
         for name in names {
             put_text(&mut key, name);
         }
@@ -121,9 +122,9 @@ pub(crate) fn vhost_value() -> [u8; 1] {
 }
 
 impl Record {
-    /// Reads a record; `None` if it is damaged or of another version.
-    pub(crate) fn read(key: &[u8], value: &[u8]) -> Option<Self> {
-        let (letter, mut names) = key.split_first()?;
+    /// Reads a record by its name within the topology; `None` if it is damaged or of another version.
+    pub(crate) fn read(name: &[u8], value: &[u8]) -> Option<Self> {
+        let (letter, mut names) = name.split_first()?;
         let (version, mut rest) = value.split_first()?;
         if *version != VERSION {
             return None;
@@ -322,13 +323,13 @@ mod tests {
         let queue = QueueRecord { id: 7, auto_delete: true, arguments: arguments() };
         let key = Key::queue("/", "q");
         let value = queue.value();
-        assert_eq!(Record::read(key.bytes(), &value), Some(Record::Queue("/".into(), "q".into(), queue)));
+        assert_eq!(Record::read(&key.bytes()[1..], &value), Some(Record::Queue("/".into(), "q".into(), queue)));
         for cut in 0..value.len() {
-            assert_eq!(Record::read(key.bytes(), &value[..cut]), None);
+            assert_eq!(Record::read(&key.bytes()[1..], &value[..cut]), None);
         }
         let mut newer = value.clone();
         newer[0] = 2;
-        assert_eq!(Record::read(key.bytes(), &newer), None);
+        assert_eq!(Record::read(&key.bytes()[1..], &newer), None);
 
         let binding = BindingRecord {
             source: "amq.topic".into(),
@@ -338,6 +339,6 @@ mod tests {
             arguments: arguments(),
         };
         let key = Key::binding("/", &binding);
-        assert_eq!(Record::read(key.bytes(), &binding.value()), Some(Record::Binding("/".into(), binding)));
+        assert_eq!(Record::read(&key.bytes()[1..], &binding.value()), Some(Record::Binding("/".into(), binding)));
     }
 }

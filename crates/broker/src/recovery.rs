@@ -11,7 +11,7 @@ use crate::queue::{Queue, QueueState};
 use crate::record::{BindingRecord, ExchangeRecord, Key, QueueRecord, Record, vhost_value};
 use crate::refuse::Resource;
 use crate::registry::{Registry, Vhost};
-use engine::{Engine, QueueSpec};
+use engine::{Engine, MetaSpace, QueueSpec};
 use model::{Now, QueueId};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -23,16 +23,19 @@ pub(crate) fn recover(engine: &dyn Engine, now: Now) -> Result<Registry, OpenErr
     let mut exchanges = Vec::new();
     let mut queues = Vec::new();
     for (key, value) in engine.metas() {
-        match Record::read(&key, &value) {
+        let record = match MetaSpace::of(&key) {
+            Some((MetaSpace::Topology, name)) => Record::read(name, &value),
+            Some((MetaSpace::Bridge, _)) => continue,
+            None => None,
+        };
+        match record {
             Some(Record::Vhost(name)) => add_vhost(&mut registry, &name),
             Some(Record::Exchange(vhost, name, record)) => exchanges.push((vhost, name, record)),
             Some(Record::Queue(vhost, name, record)) => queues.push((vhost, name, record)),
             Some(Record::Binding(vhost, record)) => bindings.push((vhost, record)),
             None => {
-                let letter = key.first().map(|b| char::from(*b)).unwrap_or_default();
-                return Err(OpenError::Record(format!(
-                    "record '{letter}' of the topology: it is damaged or of a newer version"
-                )));
+                let start = key.get(..key.len().min(2)).unwrap_or_default().escape_ascii();
+                return Err(OpenError::Record(format!("record '{start}': it is damaged or of a newer version")));
             }
         }
     }

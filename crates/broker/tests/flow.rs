@@ -5,9 +5,11 @@
 
 mod support;
 
-use engine::Pressure;
+use engine::{Engine, MetaSpace, Pressure};
+use model::definitions::Definitions;
 use model::{PublishSeq, Value};
 use protocol::{Request, Settlement};
+use sluicegate_broker::{Broker, Settings};
 use support::{CH, Draft, World};
 
 #[test]
@@ -291,6 +293,24 @@ fn a_batch_is_one_append_and_acks_are_one_settle() {
     client.ack(50);
     client.ack(0);
     assert_eq!(world.engine.calls().1, before.1 + 1);
+}
+
+#[test]
+fn keys_of_others_are_left_alone_and_keys_of_nobody_refused() {
+    let world = World::new();
+    world.client().declare("q");
+    let others = MetaSpace::Bridge.key(b"bq");
+    world.engine.put_meta(&others, b"mine").unwrap();
+    let world = world.restart();
+    assert_eq!(world.client().declare_as("q", |d| d.passive = true), "q 0 0");
+    assert_eq!(world.engine.get_meta(&others).as_deref(), Some(&b"mine"[..]));
+    world.engine.put_meta(b"?", b"").unwrap();
+    let formats = protocol::Formats::new(Vec::new());
+    let opened = Broker::open(world.engine.clone(), formats, &Definitions::default(), Settings::default(), world.now);
+    assert_eq!(
+        opened.unwrap_err().to_string(),
+        "cannot read the stored record '?': it is damaged or of a newer version"
+    );
 }
 
 #[test]

@@ -17,10 +17,12 @@
 
 mod batch;
 mod metrics;
+mod space;
 pub mod suite;
 
 pub use batch::{Batch, Entry};
 pub use metrics::EngineMetrics;
+pub use space::MetaSpace;
 
 use model::{HolderId, Message, Mono, Now, QueueId, Seq, Wall};
 use std::fmt;
@@ -211,7 +213,7 @@ pub trait Engine: Send + Sync + 'static {
     /// The queues that exist, with what they were made with. After a restart: the durable ones.
     fn queues(&self) -> Vec<(QueueId, QueueSpec)>;
 
-    /// Keeps a small value under a key, replacing what was there.
+    /// Keeps a small value under a key of a [`MetaSpace`], replacing what was there.
     ///
     /// # Errors
     /// [`EngineError::Pressed`] or [`EngineError::Failed`].

@@ -7,7 +7,7 @@ use super::feed::BrokerFeed;
 use super::sender::Sender;
 use broker::{Broker, ConnectionMeta};
 use bytes::Bytes;
-use engine::{Engine, Ticket};
+use engine::{Engine, MetaSpace, Ticket};
 use http::{Request, Response};
 use model::{Envelope, MessageArena, Origin, Principal, Properties};
 use net::{Bell, Clock};
@@ -129,17 +129,17 @@ impl PushServices for Services {
     }
 
     fn remember(&self, key: &str, value: &[u8]) {
-        if let Err(error) = self.engine.put_meta(&meta_key(key), value) {
+        if let Err(error) = self.engine.put_meta(&MetaSpace::Bridge.key(key.as_bytes()), value) {
             tracing::warn!(key, %error, "cannot remember");
         }
     }
 
     fn recall(&self, key: &str) -> Option<Vec<u8>> {
-        self.engine.get_meta(&meta_key(key))
+        self.engine.get_meta(&MetaSpace::Bridge.key(key.as_bytes()))
     }
 
     fn forget(&self, key: &str) {
-        if let Err(error) = self.engine.delete_meta(&meta_key(key)) {
+        if let Err(error) = self.engine.delete_meta(&MetaSpace::Bridge.key(key.as_bytes())) {
             tracing::warn!(key, %error, "cannot forget");
         }
     }
@@ -147,9 +147,4 @@ impl PushServices for Services {
     fn wall_ms(&self) -> u64 {
         self.clock.now().wall.0
     }
-}
-
-/// The bridge's keys apart from the broker's.
-fn meta_key(key: &str) -> Vec<u8> {
-    [b"bridge/", key.as_bytes()].concat()
 }
