@@ -14,6 +14,8 @@ use std::time::Duration;
 
 /// Expired entries taken from a head at a time.
 const EXPIRE_BATCH: usize = 256;
+/// Bytes of dead messages in one batch, but for the last: clients decide how many and how large they are.
+const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How long after a refusal of the engine an expired head is looked at again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -54,22 +56,35 @@ impl Broker {
     }
 
     /// Ends entries that were handed out, by way of the dead-letter exchange if the queue has one. If the engine
-    /// cannot take that in, they are requeued and it is false.
+    /// cannot take that in, those it did not take are requeued and it is false.
     pub(crate) fn dead_letter(&self, queue: &Arc<Queue>, dead: Vec<(Seq, Message)>, reason: Reason, now: Now) -> bool {
-        let seqs: Vec<Seq> = dead.iter().map(|(seq, _)| *seq).collect();
+        let seqs = |dead: &[(Seq, Message)]| dead.iter().map(|(seq, _)| *seq).collect::<Vec<Seq>>();
         if !queue.has_dead_letter() {
-            self.engine.settle(queue.id, &seqs, Outcome::Ack, now);
+            self.engine.settle(queue.id, &seqs(&dead), Outcome::Ack, now);
             return true;
         }
+        let mut rest = dead.as_slice();
+        while !rest.is_empty() {
+            let (some, others) = rest.split_at(batch_len(rest));
+            if !self.dead_letter_batch(queue, some, reason, now) {
+                self.engine.settle(queue.id, &seqs(rest), Outcome::Requeue, now);
+                return false;
+            }
+            rest = others;
+        }
+        true
+    }
+
+    /// Dead-letters entries with one append. False if the engine cannot take it in.
+    fn dead_letter_batch(&self, queue: &Queue, dead: &[(Seq, Message)], reason: Reason, now: Now) -> bool {
         let mut batch = Batch::new();
         let mut touched = Vec::new();
         let mut lettered = 0;
-        for (seq, message) in &dead {
+        for (seq, message) in dead {
             batch.ack(queue.id, *seq);
             lettered += u64::from(self.letter(queue, message, reason, now, &mut batch, &mut touched));
         }
         if self.engine.append(&mut batch, now).is_err() {
-            self.engine.settle(queue.id, &seqs, Outcome::Requeue, now);
             return false;
         }
         let counter = match reason {
@@ -150,6 +165,17 @@ impl Broker {
         draft.push(body);
         Some(draft.finish(envelope))
     }
+}
+
+/// How many of these go into one batch; at least one.
+fn batch_len(dead: &[(Seq, Message)]) -> usize {
+    let mut bytes = 0;
+    let fits = dead.iter().take_while(|(_, message)| {
+        let before = bytes;
+        bytes += message.bytes().len();
+        before < BATCH_BYTES_MAX
+    });
+    fits.count()
 }
 
 fn carbon_copies(properties: &Properties) -> Vec<String> {

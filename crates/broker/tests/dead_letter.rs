@@ -358,3 +358,28 @@ fn an_expired_head_waits_while_the_engine_is_full() {
     client.now = world.now;
     assert_eq!(client.get("dead"), "got a 0");
 }
+
+#[test]
+fn many_large_messages_do_not_die_in_one_batch() {
+    let world = World::new();
+    let mut client = world.client();
+    client.declare("dead");
+    client.declare_with(
+        "q",
+        true,
+        &[("x-dead-letter-exchange", Value::text("")), ("x-dead-letter-routing-key", Value::text("dead"))],
+    );
+    let body = "x".repeat(5 * 1024 * 1024);
+    for _ in 0..5 {
+        client.publish("", "q", &body);
+    }
+    client.consume("q", 1);
+    while client.receipts.len() < 5 {
+        assert_ne!(client.events(), "");
+    }
+    let (before, _) = world.engine.calls();
+    client.settle(5, Settlement::Reject);
+    let (after, _) = world.engine.calls();
+    assert_eq!(after - before, 3, "two go together, the third finds 10 MiB");
+    assert_eq!(client.declare("dead"), "dead 5 0");
+}
