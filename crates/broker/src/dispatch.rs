@@ -139,7 +139,7 @@ impl Broker {
         while let Some(consumer) = mailbox.next_fed(&mut from) {
             {
                 let mut state = consumer.queue.state.lock();
-                if consumer.gone.load(SeqCst) {
+                if consumer.gone.load(SeqCst) || state.deleted {
                     continue;
                 }
                 state.ring.push_back(consumer.clone());

@@ -39,6 +39,8 @@ pub(crate) struct Mailbox {
     wake: Arc<dyn Wake>,
     woken: AtomicBool,
     outbox: Mutex<VecDeque<Parcel>>,
+    /// The connection has ended: nothing is put in any more. Changed with the outbox locked.
+    closed: AtomicBool,
     /// Deliveries reserved or in the outbox or in the link's inbox.
     messages: AtomicUsize,
     /// Their bytes, and those taken and not yet written.
@@ -68,6 +70,7 @@ impl Mailbox {
             wake,
             woken: AtomicBool::new(false),
             outbox: Mutex::default(),
+            closed: AtomicBool::new(false),
             messages: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             starved: Mutex::default(),
@@ -88,9 +91,14 @@ impl Mailbox {
         self.woken.load(SeqCst) && self.woken.swap(false, SeqCst)
     }
 
-    /// Puts parcels in. Does not wake.
+    /// Puts parcels in. Does not wake. They are dropped if the connection has ended: they would keep it alive, and its
+    /// queues, for ever.
     pub(crate) fn put(&self, parcels: impl Iterator<Item = Parcel>) {
         let mut outbox = self.outbox.lock();
+        if self.closed.load(SeqCst) {
+            parcels.for_each(drop);
+            return;
+        }
         let mut bytes = 0;
         outbox.extend(parcels.inspect(|parcel| {
             if let Parcel::Delivery { message, .. } = parcel {
@@ -191,7 +199,61 @@ impl Mailbox {
 
     /// Drops everything; the connection has ended.
     pub(crate) fn clear(&self) {
-        self.outbox.lock().clear();
+        let mut outbox = self.outbox.lock();
+        self.closed.store(true, SeqCst);
+        outbox.clear();
+        drop(outbox);
         self.starved.lock().clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arguments::QueueArguments;
+    use crate::queue::{Channel, Queue};
+    use model::{ChannelId, ConsumerId, HolderId, QueueId, Table};
+
+    struct Nobody;
+
+    impl Wake for Nobody {
+        fn wake(&self) {}
+    }
+
+    #[test]
+    fn what_comes_after_the_end_does_not_keep_the_connection_alive() {
+        let meta = ConnectionMeta { peer: "test".into(), loopback: true, protocol: "test" };
+        let mailbox = Arc::new(Mailbox::new(ConnectionId(1), meta, Arc::new(Nobody)));
+        let queue = Arc::new(Queue {
+            id: QueueId(1),
+            vhost: "/".into(),
+            name: "q".into(),
+            durable: false,
+            auto_delete: false,
+            owner: None,
+            table: Table::new(),
+            arguments: QueueArguments::default(),
+            consumer_count: 0.into(),
+            may_expire: false.into(),
+            state: Mutex::default(),
+        });
+        let channel = Channel { id: ChannelId(1), holder: HolderId(1), prefetch: 0.into(), unsettled: 0.into() };
+        let consumer = Arc::new(Consumer {
+            id: ConsumerId(1),
+            tag: "c".into(),
+            channel: Arc::new(channel),
+            mailbox: mailbox.clone(),
+            queue,
+            no_ack: false,
+            exclusive: false,
+            prefetch: 0,
+            unsettled: 0.into(),
+            starved: false.into(),
+            gone: true.into(),
+        });
+        // Somebody deletes the queue while the connection ends.
+        mailbox.clear();
+        mailbox.put(std::iter::once(Parcel::Lost(consumer)));
+        assert_eq!(Arc::strong_count(&mailbox), 1);
     }
 }
