@@ -141,13 +141,16 @@ impl Broker {
         self.engine.durable()
     }
 
-    /// Wakes once when `ticket` is durable, at once if it is.
+    /// Wakes when `ticket` is durable, at once if it is; seldom a second time.
     pub fn when_durable(&self, ticket: Ticket, wake: Arc<dyn Wake>) {
-        if ticket <= self.engine.durable() {
-            wake.wake();
-        } else {
-            self.wait_for(ticket, Waiter::Wake(wake), Now::default());
+        if ticket > self.engine.durable() {
+            self.waiters.lock().push(ticket, Waiter::Wake(wake.clone()));
+            if ticket > self.engine.durable() {
+                return;
+            }
+            // It became durable meanwhile. Who else waited is told by the call that says so: it knows the time.
         }
+        wake.wake();
     }
 
     /// Notes who waits for a ticket.
