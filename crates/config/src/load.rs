@@ -14,9 +14,9 @@ use crate::listen::{self, io_words};
 use crate::problem::{Errors, Problem, Problems, Warning};
 use crate::reader::{Check, MapReader, Place};
 use crate::settings::{Broker, DEFAULT_USER, Settings};
-use crate::source::{Origin, Sources, Span};
+use crate::source::{Origin, SourceId, Sources, Span};
 use crate::subscriptions;
-use crate::tree::Node;
+use crate::tree::{Node, Value};
 use crate::yaml;
 use model::Table;
 use model::definitions::{Definitions, DestinationType, PasswordDef, QueueDef};
@@ -98,8 +98,12 @@ pub fn load_text(
         }
         None => Origin::Defaults { directory: cwd.to_owned() },
     };
+    let text_is_empty = text.is_empty();
     let main = sources.add(origin, text);
-    let parsed = yaml::parse(main, &sources.get(main).text, &mut problems);
+    let parsed = match path {
+        None if text_is_empty => Some(Node::empty_map(Span::whole(main))),
+        _ => document(main, &sources, &mut problems),
+    };
     let readable = parsed.is_some();
     let mut root = parsed.unwrap_or_else(|| Node::empty_map(Span::whole(main)));
     let known: Vec<&str> = OWN_KEYS.iter().chain(&entities::KEYS).chain(&META_KEYS).copied().collect();
@@ -138,6 +142,17 @@ fn read_file(path: &Path) -> std::io::Result<String> {
     })
 }
 
+/// A file, parsed. One that says nothing was more likely cut short than meant, and would take away every route.
+fn document(source: SourceId, sources: &Sources, problems: &mut Problems) -> Option<Node> {
+    let parsed = yaml::parse(source, &sources.get(source).text, problems)?;
+    if matches!(parsed.value, Value::Null) {
+        let problem = Problem::new(Span::whole(source), "there is nothing in it");
+        problems.push(problem.help("for the defaults write `{}`"));
+        return None;
+    }
+    Some(parsed)
+}
+
 /// A definitions file, parsed; or why there is none.
 fn definitions_file(root: &Node, sources: &mut Sources, problems: &mut Problems) -> Option<Node> {
     let node = root.get("broker")?.get("definitions_file")?;
@@ -147,7 +162,7 @@ fn definitions_file(root: &Node, sources: &mut Sources, problems: &mut Problems)
         Ok(content) => {
             let directory = path.parent().map(Path::to_owned).unwrap_or_default();
             let source = sources.add(Origin::File { shown: text.to_owned(), directory }, content);
-            let parsed = yaml::parse(source, &sources.get(source).text, problems);
+            let parsed = document(source, sources, problems);
             Some(parsed.unwrap_or_else(|| Node::empty_map(Span::whole(source))))
         }
         Err(error) => {

@@ -51,7 +51,7 @@ pub(crate) fn parse(source: SourceId, text: &str, problems: &mut Problems) -> Op
             }
         }
     }
-    Some(builder.root.unwrap_or_else(|| Node::empty_map(Span::whole(source))))
+    Some(builder.root.unwrap_or(Node { at: Span::whole(source), value: Value::Null }))
 }
 
 /// A collection that is not closed yet.

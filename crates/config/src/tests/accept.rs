@@ -48,7 +48,9 @@ fn the_example_of_the_description_loads() {
 
 #[test]
 fn nothing_at_all_is_the_defaults() {
-    let empty = settings("");
+    let none = crate::load_text(None, String::new(), [], std::path::Path::new("/srv"), &super::REGISTRY);
+    assert!(none.is_ok_and(|loaded| loaded.settings.listen == Settings::default().listen));
+    let empty = settings("{}");
     assert_eq!(empty.listen, Settings::default().listen);
     assert_eq!(empty.broker, Settings::default().broker);
     let definitions = &empty.broker.definitions;

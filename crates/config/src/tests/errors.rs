@@ -155,6 +155,9 @@ fn syntax_errors_say_where() {
         1 error in the configuration
     "#]]
     .assert_eq(&report("a: *nowhere\n"));
+    for nothing in ["", "\n \n", "# all of it\n# is commented out\n", "---\n", "~"] {
+        assert_eq!(messages(nothing), ["there is nothing in it"], "{nothing:?}");
+    }
 }
 
 #[test]
