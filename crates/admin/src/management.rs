@@ -111,6 +111,11 @@ fn queue_value(queue: &QueueView) -> Value {
         "message_bytes_ready": queue.stats.ready_bytes,
         "head_message_timestamp": queue.stats.oldest.map(|at| at.seconds()),
         "consumers": queue.consumers,
+        "message_stats": {
+            "publish": queue.stats.enqueued,
+            "deliver_get": queue.stats.delivered,
+            "ack": queue.stats.acked,
+        },
     })
 }
 

@@ -109,6 +109,12 @@ pub struct QueueStats {
     pub oldest: Option<Wall>,
     /// When the head expires, if it does.
     pub head_expires_at: Option<Wall>,
+    /// Entries enqueued since the process started.
+    pub enqueued: u64,
+    /// Entries handed out since then, again and again included, those that expired not.
+    pub delivered: u64,
+    /// Entries settled for good since then, by whoever they were handed out to.
+    pub acked: u64,
 }
 
 /// Why nothing more can be taken in for now. Consumers are never affected.

@@ -9,7 +9,7 @@ use crate::payload::{Record, add_to_ranges};
 use crate::queue::{Entry, NO_SLOT, Queue, SLOT_BYTES};
 use crate::record::Kind;
 use engine::{Batch, EngineError, Ticket};
-use model::{Message, Now, QueueId};
+use model::{HolderId, Message, Now, QueueId};
 use parking_lot::MutexGuard;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -84,7 +84,8 @@ impl Core {
                 continue;
             };
             let queue = &mut guards[at];
-            if let Some((entry, _)) = queue.unsettled.remove(&seq.0) {
+            if let Some((entry, by)) = queue.unsettled.remove(&seq.0) {
+                queue.totals.acked += u64::from(by != HolderId::BROKER);
                 self.drop_message(queue, &entry);
                 self.count_ack(&entry, now);
                 acked.push(Acked { queue: id, entry });
@@ -130,6 +131,7 @@ impl Core {
         };
         let seq = queue.next_seq;
         queue.next_seq += 1;
+        queue.totals.enqueued += 1;
         queue.push(Entry {
             seq,
             lsn,

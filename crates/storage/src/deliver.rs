@@ -82,6 +82,7 @@ impl Core {
                     bytes += entry.size as usize;
                     remainder.delivered += 1;
                     if let Some((delivery, entry)) = self.take(&mut queue) {
+                        queue.totals.delivered += 1;
                         let holder = assign(delivery);
                         hold(&mut queue, entry, holder);
                     }
@@ -150,11 +151,16 @@ impl Core {
         let Some(cell) = self.queue(id) else { return 0 };
         let mut queue = cell.lock();
         let mut taken: Vec<Entry> = Vec::with_capacity(seqs.len());
+        let mut by_clients = 0;
         for seq in seqs {
-            taken.extend(queue.unsettled.remove(&seq.0).map(|(entry, _)| entry));
+            if let Some((entry, by)) = queue.unsettled.remove(&seq.0) {
+                by_clients += u64::from(by != HolderId::BROKER);
+                taken.push(entry);
+            }
         }
         match outcome {
             Outcome::Ack => {
+                queue.totals.acked += by_clients;
                 for entry in &taken {
                     self.drop_message(&mut queue, entry);
                     self.count_ack(entry, now);

@@ -51,7 +51,7 @@ pub struct Options {
     pub resident_bytes_max: usize,
     /// Bytes of the first file of every start.
     pub first_file_bytes: u64,
-    /// Bytes of the files that follow.
+    /// Bytes of the files that follow. An idle log keeps three of them: the current, the next and a spare.
     pub file_bytes: u64,
     /// A fault built in on purpose, to prove that the simulation finds it.
     #[cfg(feature = "sim")]
@@ -75,7 +75,8 @@ impl Default for Options {
         Self {
             resident_bytes_max: 64 * 1024 * 1024,
             first_file_bytes: 4 * 1024 * 1024,
-            file_bytes: 64 * 1024 * 1024,
+            // Small, so that little of the disk is reserved and what is settled is soon given back.
+            file_bytes: 12 * 1024 * 1024,
             #[cfg(feature = "sim")]
             canary: None,
         }

@@ -54,6 +54,14 @@ struct Slot {
     charge: u32,
 }
 
+/// Counts since the start.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Totals {
+    pub(crate) enqueued: u64,
+    pub(crate) delivered: u64,
+    pub(crate) acked: u64,
+}
+
 /// See the module.
 pub(crate) struct Queue {
     pub(crate) id: QueueId,
@@ -69,6 +77,8 @@ pub(crate) struct Queue {
     pub(crate) waiting: bool,
     /// The reader was told to read ahead.
     pub(crate) reading: bool,
+    /// Entries since the start that came, were handed out to somebody, and were settled for good by somebody.
+    pub(crate) totals: Totals,
     lanes: Vec<VecDeque<Entry>>,
     ready: u64,
     ready_bytes: u64,
@@ -89,6 +99,7 @@ impl Queue {
             delivered_logged: 0,
             waiting: false,
             reading: false,
+            totals: Totals::default(),
             lanes: vec![VecDeque::new()],
             ready: 0,
             ready_bytes: 0,
@@ -258,6 +269,9 @@ impl Queue {
             ready_bytes: self.ready_bytes,
             oldest: self.lanes.iter().filter_map(VecDeque::front).map(|e| Wall(e.wall)).min(),
             head_expires_at: self.head().and_then(Entry::expires_at),
+            enqueued: self.totals.enqueued,
+            delivered: self.totals.delivered,
+            acked: self.totals.acked,
         }
     }
 

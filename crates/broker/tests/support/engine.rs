@@ -35,6 +35,9 @@ struct Queue {
     next_seq: u64,
     ready: BTreeMap<(u8, Seq), Entry>,
     unsettled: BTreeMap<Seq, (HolderId, Entry)>,
+    enqueued: u64,
+    delivered: u64,
+    acked: u64,
 }
 
 #[derive(Clone)]
@@ -60,6 +63,12 @@ impl Queue {
         let place = self.place(&entry.message, seq);
         self.ready.insert(place, entry);
         true
+    }
+
+    fn ack(&mut self, seq: Seq) -> bool {
+        let holder = self.unsettled.remove(&seq).map(|(holder, _)| holder);
+        self.acked += u64::from(holder.is_some_and(|holder| holder != HolderId::BROKER));
+        holder.is_some()
     }
 }
 
@@ -146,7 +155,7 @@ impl Engine for MemoryEngine {
         let ticket = if durable { state.new_ticket() } else { Ticket::NONE };
         for (queue, seq) in batch.acks().to_vec() {
             if let Some(queue) = state.queues.get_mut(&queue) {
-                queue.unsettled.remove(&seq);
+                queue.ack(seq);
             }
         }
         batch.drain(|message, targets| {
@@ -166,6 +175,7 @@ impl Engine for MemoryEngine {
                     expires_at: ttl.into_iter().flatten().min().map(|ms| now.wall.after_millis(ms)),
                 };
                 queue.ready.insert(place, entry);
+                queue.enqueued += 1;
             }
         });
         Ok(ticket)
@@ -215,6 +225,7 @@ impl Engine for MemoryEngine {
             });
             entry.attempts += 1;
             left.delivered += 1;
+            queue.delivered += 1;
             queue.unsettled.insert(seq, (holder, entry));
         }
         if left.pending {
@@ -256,7 +267,7 @@ impl Engine for MemoryEngine {
         let mut settled = 0;
         for seq in seqs {
             settled += usize::from(match outcome {
-                Outcome::Ack => queue.unsettled.remove(seq).is_some(),
+                Outcome::Ack => queue.ack(*seq),
                 Outcome::Requeue => queue.requeue(*seq),
             });
         }
@@ -293,6 +304,9 @@ impl Engine for MemoryEngine {
             ready_bytes: queue.ready.values().map(|e| e.message.bytes().len() as u64).sum(),
             oldest: head.map(|e| e.message.envelope.received_at),
             head_expires_at: head.and_then(|e| e.expires_at),
+            enqueued: queue.enqueued,
+            delivered: queue.delivered,
+            acked: queue.acked,
         }
     }
 

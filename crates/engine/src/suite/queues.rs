@@ -4,7 +4,7 @@ use super::{
     ALL, Check, DURABLE, Made, PASSING, PERSISTENT, Rig, TRANSIENT, append, at, bodies, deliver_at, expire_at, publish,
     queue, seqs, take,
 };
-use crate::{Credit, Outcome, QueueSpec, QueueStats, Ticket};
+use crate::{Batch, Credit, Outcome, QueueSpec, QueueStats, Ticket};
 use model::{HolderId, QueueId, Seq};
 
 pub(super) const CHECKS: &[Check] = &[
@@ -21,6 +21,7 @@ pub(super) const CHECKS: &[Check] = &[
     ("purge", purge),
     ("delete", delete),
     ("stats", stats),
+    ("totals", totals),
 ];
 
 fn order_and_credit(rig: &mut dyn Rig) {
@@ -205,4 +206,33 @@ fn stats(rig: &mut dyn Rig) {
     rig.engine().settle(q, &seqs(&got), Outcome::Ack, at(7));
     let metrics = rig.engine().metrics();
     assert_eq!((metrics.acked, metrics.ack_latency_us), (1, 7000));
+}
+
+fn totals(rig: &mut dyn Rig) {
+    let totals = |rig: &dyn Rig, q| {
+        let stats = rig.engine().stats(q);
+        (stats.enqueued, stats.delivered, stats.acked)
+    };
+    let q = queue(rig, DURABLE);
+    publish(rig, q, PERSISTENT, &["a", "b", "c"]);
+    assert_eq!(totals(rig, q), (3, 0, 0));
+    let got = take(rig, q, 2, 1);
+    rig.engine().settle(q, &seqs(&got[1..]), Outcome::Requeue, at(0));
+    assert_eq!(totals(rig, q), (3, 2, 0));
+    let again = take(rig, q, 1, 1);
+    assert_eq!(totals(rig, q), (3, 3, 0), "each time counts");
+    rig.engine().settle(q, &seqs(&got[..1]), Outcome::Ack, at(0));
+    let mut batch = Batch::new();
+    batch.ack(q, again[0].seq);
+    rig.engine().append(&mut batch, at(0)).expect("taken");
+    assert_eq!(totals(rig, q), (3, 3, 2));
+    rig.engine().purge(q, at(0));
+    let short = Made { ttl_ms: Some(1), ..PERSISTENT };
+    publish(rig, q, short, &["d"]);
+    let expired = expire_at(rig, q, 1, at(1));
+    rig.engine().settle(q, &seqs(&expired), Outcome::Ack, at(1));
+    assert_eq!(totals(rig, q), (4, 3, 2), "what expires goes to nobody");
+    publish(rig, q, PERSISTENT, &["e"]);
+    rig.restart();
+    assert_eq!(totals(rig, q), (0, 0, 0), "they count from the start");
 }
