@@ -4,6 +4,7 @@ Every ambiguous message must be answered 400 (or a better fitting error) and end
 not the request smuggled behind it, may reach the upstream."""
 
 import os
+import re
 import socket
 import ssl
 import struct
@@ -70,7 +71,8 @@ def exchange(port, payload, within_s=5, half_close=False):
 
 
 def statuses(came):
-    return [int(line.split(b" ")[1]) for line in came.split(b"\r\n") if line.startswith(b"HTTP/1.")]
+    """Of all answers, also of those right behind a body, which need not end with a line."""
+    return [int(code) for code in re.findall(rb"HTTP/1\.[01] (\d{3}) ", came)]
 
 
 HEAD = b"POST /x/y HTTP/1.1\r\nHost: a\r\n"

@@ -55,12 +55,20 @@ def test_the_metrics_are_well_formed_prometheus_text(server):
 
 
 def test_requests_are_counted_by_route_and_code(server):
-    before = sum(values(metrics(server), r'http_requests_total\{.*route="up"'))
+    """In our own family for every route, and in Kong's, which its dashboards read, where its plugin is on."""
+    families = ["sluicegate_http_requests_total", "kong_http_requests_total"]
+    labels = r'\{(?=.*route="up").*code="200"'
+
+    def counted():
+        text = metrics(server)
+        return [sum(values(text, f"^{family}{labels}")) for family in families]
+
+    before = counted()
     for _ in range(7):
         request(server.ports["http"], "GET", "/up")
-    until(lambda: sum(values(metrics(server), r'http_requests_total\{.*route="up"')) == before + 7, "seven more requests")
-    assert values(metrics(server), r'http_requests_total\{(?=.*route="up").*code="200"')
-    assert values(metrics(server), r"latency.*_bucket\{.*le="), "latency histograms"
+    until(lambda: counted() == [count + 7 for count in before], "seven more requests")
+    assert values(metrics(server), r'^sluicegate_http_request_duration_seconds_bucket\{.*le='), "latency histograms"
+    assert values(metrics(server), r'^kong_request_latency_ms_bucket\{.*le='), "Kong's latency histograms"
 
 
 def test_queue_depth_rates_connections_and_the_process(server):
