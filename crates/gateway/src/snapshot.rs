@@ -15,8 +15,9 @@ use http::HeaderValue;
 use model::Principal;
 use plugin::{Consumer, Credential, Directory, QueueTarget, Registry, RouteInfo, Scheme, ServiceInfo, Services, Setup};
 use std::collections::HashMap;
+use std::any::Any;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// The plugin that a service of `protocol: queue` runs.
 const QUEUE_PUBLISH: &str = "queue-publish";
@@ -51,6 +52,8 @@ pub struct Upstream {
     pub ca_certificates: Vec<Arc<str>>,
     /// The `Host` it is asked by.
     pub host_value: HeaderValue,
+    /// Whatever those who connect want to keep with it; made once, gone with the snapshot.
+    pub connector: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 /// What stands behind a route.
@@ -234,6 +237,7 @@ impl Build<'_> {
                     backend: backend.clone(),
                     ca_certificates: self.ca_certificates(backend),
                     host_value,
+                    connector: OnceLock::new(),
                 }))
             }
             Backend::Queue(backend) => Target::Queue(Arc::new(QueueTarget {

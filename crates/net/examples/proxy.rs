@@ -7,7 +7,7 @@ use http::{Request, Response, StatusCode};
 use sluicegate_net::http::{
     Body, HttpService, PoolSettings, Refusal, ServerSettings, Timeouts, UpstreamPool, UpstreamTarget, serve_connection,
 };
-use sluicegate_net::{Listener, Peer, Shutdown};
+use sluicegate_net::{Listener, Peer, Place, Shutdown};
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,7 +54,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let seen = drain.clone();
         let serve =
             move |io, peer| serve_connection(io, peer, Arc::clone(&service), ServerSettings::default(), seen.clone());
-        listener.run(10_000, drain, Duration::from_secs(5), serve).await;
+        listener.run(10_000, Place::Here, drain, Duration::from_secs(5), serve).await;
         Ok(())
     })
 }

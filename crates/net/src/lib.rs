@@ -11,10 +11,12 @@ mod driver;
 pub mod http;
 mod listener;
 mod read_buffer;
+mod shards;
 mod shutdown;
 
 pub use bell::Bell;
 pub use clock::Clock;
 pub use driver::{DriverSettings, drive};
-pub use listener::{Accepted, ListenError, Listener, Peer};
+pub use listener::{Accepted, ListenError, Listener, Peer, Place};
+pub use shards::Shards;
 pub use shutdown::{Drain, Shutdown, Tasks};

@@ -1,5 +1,6 @@
 //! Listening sockets: binding with errors that help, accepting without ever stopping, TLS before the protocol.
 
+use crate::shards::Shards;
 use crate::shutdown::{Drain, Tasks};
 use rustls::ServerConfig;
 use std::fmt;
@@ -43,6 +44,17 @@ pub struct Peer {
     pub sni: Option<String>,
     /// TLS is on.
     pub tls: bool,
+    /// The shard that serves it; 0 without shards.
+    pub shard: usize,
+}
+
+/// Where the connections of a listener run.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// On the runtime that accepts them.
+    Here,
+    /// Dealt out to these.
+    Spread(Arc<Shards>),
 }
 
 /// A socket, with or without TLS.
@@ -110,7 +122,14 @@ impl Listener {
 
     /// Accepts until draining begins and runs `serve` for each connection, at most `connections_max` at a time; more
     /// wait in the backlog. Then waits for them, at most `patience`, and returns how many it had to end.
-    pub async fn run<F, S>(self, connections_max: usize, mut drain: Drain, patience: Duration, serve: S) -> usize
+    pub async fn run<F, S>(
+        self,
+        connections_max: usize,
+        place: Place,
+        mut drain: Drain,
+        patience: Duration,
+        serve: S,
+    ) -> usize
     where
         S: Fn(Accepted, Peer) -> F + Clone + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
@@ -122,7 +141,7 @@ impl Listener {
                 () = drain.begun() => break,
                 accepted = self.accept_one(&places) => accepted,
             };
-            let (stream, address, place) = match accepted {
+            let (stream, address, permit) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "accept failed");
@@ -131,13 +150,24 @@ impl Listener {
                 }
             };
             let (tls, serve) = (self.tls.clone(), serve.clone());
-            tasks.spawn(async move {
-                let _place = place;
-                match prepare(stream, address, tls).await {
+            let turn = match &place {
+                Place::Here => None,
+                Place::Spread(shards) => Some(shards.next()),
+            };
+            let shard = turn.map_or(0, |(shard, _)| shard);
+            // A socket belongs to the event loop it was accepted on until it is taken off.
+            let stream = if turn.is_some() { stream.into_std().map(Err) } else { Ok(Ok(stream)) };
+            let task = async move {
+                let _permit = permit;
+                match prepare(stream, address, tls, shard).await {
                     Ok((io, peer)) => serve(io, peer).await,
                     Err(error) => tracing::debug!(peer = %address, %error, "the connection ended before its protocol"),
                 }
-            });
+            };
+            match turn {
+                Some((_, runtime)) => tasks.spawn_on(task, runtime),
+                None => tasks.spawn(task),
+            }
         }
         drop(self.inner);
         tasks.join(patience).await
@@ -155,14 +185,16 @@ impl Listener {
 
 /// Sets the socket up and does the TLS handshake.
 async fn prepare(
-    stream: TcpStream,
+    stream: io::Result<Result<TcpStream, std::net::TcpStream>>,
     address: SocketAddr,
     tls: Option<Arc<ServerConfig>>,
+    shard: usize,
 ) -> io::Result<(Accepted, Peer)> {
+    let stream = stream?.or_else(TcpStream::from_std)?;
     stream.set_nodelay(true)?;
     let local = stream.local_addr()?;
     let Some(config) = tls else {
-        let peer = Peer { address, local, alpn: None, sni: None, tls: false };
+        let peer = Peer { address, local, alpn: None, sni: None, tls: false, shard };
         return Ok((Accepted::Plain(stream), peer));
     };
     let handshake = TlsAcceptor::from(config).accept(stream);
@@ -176,6 +208,7 @@ async fn prepare(
         alpn: session.alpn_protocol().map(<[u8]>::to_vec),
         sni: session.server_name().map(str::to_owned),
         tls: true,
+        shard,
     };
     Ok((Accepted::Tls(Box::new(stream)), peer))
 }

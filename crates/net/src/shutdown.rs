@@ -60,6 +60,16 @@ impl Tasks {
     /// Starts a task and owns it. A panic in it is logged and ends only it.
     pub fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
         self.set.spawn(task);
+        self.reap();
+    }
+
+    /// The same on another runtime.
+    pub fn spawn_on(&mut self, task: impl Future<Output = ()> + Send + 'static, runtime: &tokio::runtime::Handle) {
+        self.set.spawn_on(task, runtime);
+        self.reap();
+    }
+
+    fn reap(&mut self) {
         while let Some(ended) = self.set.try_join_next() {
             log_panic(ended);
         }

@@ -7,6 +7,7 @@ use http::header::{HeaderName, HeaderValue};
 use plugin::{Context, DefaultValue, Field, Flow, Handler, Kind, Plugin, Problem, Schema, Setup};
 use serde::Deserialize;
 use serde_json::Value;
+use std::cell::RefCell;
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -99,7 +100,7 @@ impl Tag {
         let mut text = [0; 192];
         let mut rest = &mut text[..];
         let written = match self.generator {
-            Generator::Uuid => write!(rest, "{}", Uuid::new_v4()),
+            Generator::Uuid => write!(rest, "{}", random_uuid()),
             Generator::UuidCounter => {
                 let n = self.counted.count.fetch_add(1, Ordering::Relaxed) + 1;
                 write!(rest, "{}#{n}", self.counted.uuid)
@@ -123,6 +124,25 @@ impl Tag {
         let len = text.len() - unused;
         HeaderValue::from_bytes(&text[..len]).expect("digits, letters and punctuation are a header value")
     }
+}
+
+/// A version 4 UUID. The system's random numbers are taken in larger portions, because asking for them is a system call.
+fn random_uuid() -> Uuid {
+    const PORTION: usize = 2048;
+    thread_local! {
+        static BUFFERED: RefCell<([u8; PORTION], usize)> = const { RefCell::new(([0; PORTION], PORTION)) };
+    }
+    let bytes = BUFFERED.with_borrow_mut(|(portion, used)| {
+        if *used == PORTION {
+            getrandom::fill(portion).ok()?;
+            *used = 0;
+        }
+        let bytes: [u8; 16] = portion[*used..*used + 16].try_into().expect("portions are whole ids");
+        *used += 16;
+        Some(bytes)
+    });
+    // Without random numbers from the system there are none from anywhere else either; the crate says so by a panic.
+    bytes.map_or_else(Uuid::new_v4, |bytes| uuid::Builder::from_random_bytes(bytes).into_uuid())
 }
 
 impl Handler for Tag {

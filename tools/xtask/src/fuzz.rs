@@ -10,17 +10,10 @@ const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-leve
 /// The targets, by the names of their files.
 pub(crate) fn targets() -> Result<Vec<String>, Failure> {
     let dir = root().join("fuzz/fuzz_targets");
-    let entries = std::fs::read_dir(&dir)
-        .map_err(|error| Failure::new(format!("{}: {error}", dir.display())))?;
+    let entries = std::fs::read_dir(&dir).map_err(|error| Failure::new(format!("{}: {error}", dir.display())))?;
     let mut names: Vec<String> = entries
         .flatten()
-        .filter_map(|entry| {
-            entry
-                .file_name()
-                .to_str()?
-                .strip_suffix(".rs")
-                .map(str::to_owned)
-        })
+        .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".rs").map(str::to_owned))
         .collect();
     names.sort();
     Ok(names)
@@ -35,9 +28,7 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
     };
     let seconds = match args.get(1) {
         None => 60,
-        Some(text) => text
-            .parse()
-            .map_err(|_| Failure::new(format!("`{text}` is not a number of seconds")))?,
+        Some(text) => text.parse().map_err(|_| Failure::new(format!("`{text}` is not a number of seconds")))?,
     };
     fuzz(target, seconds)
 }
@@ -54,16 +45,11 @@ pub(crate) fn fuzz(target: &str, seconds: u32) -> Result<(), Failure> {
     let artifacts = format!("artifacts/{target}");
     for dir in [&corpus, &artifacts] {
         let dir = root().join("fuzz").join(dir);
-        std::fs::create_dir_all(&dir)
-            .map_err(|error| Failure::new(format!("{}: {error}", dir.display())))?;
+        std::fs::create_dir_all(&dir).map_err(|error| Failure::new(format!("{}: {error}", dir.display())))?;
     }
     let binary = root().join(format!("fuzz/target/{triple}/release/{target}"));
     Step::new(&binary.to_string_lossy())
-        .args([
-            corpus.as_str(),
-            &format!("-artifact_prefix={artifacts}/"),
-            &format!("-max_total_time={seconds}"),
-        ])
+        .args([corpus.as_str(), &format!("-artifact_prefix={artifacts}/"), &format!("-max_total_time={seconds}")])
         .args(["-print_final_stats=1", "-rss_limit_mb=2048", "-timeout=10"])
         .current_dir("fuzz")
         .run()

@@ -53,10 +53,6 @@ fn main() -> ExitCode {
 
 fn bench(args: &[String]) -> Result<(), Failure> {
     test::build_release()?;
-    Step::new("cargo")
-        .args(["build", "--quiet", "--release", "--package", "bench"])
-        .run()?;
-    Step::new("target/release/bench")
-        .args(args.iter().map(String::as_str))
-        .run()
+    Step::new("cargo").args(["build", "--quiet", "--release", "--package", "bench"]).run()?;
+    Step::new("target/release/bench").args(args.iter().map(String::as_str)).run()
 }

@@ -39,10 +39,7 @@ impl Step {
     pub(crate) fn new(program: &str) -> Self {
         let mut command = Command::new(program);
         command.current_dir(root());
-        Self {
-            command,
-            shown: program.to_owned(),
-        }
+        Self { command, shown: program.to_owned() }
     }
 
     pub(crate) fn args<'a>(mut self, args: impl IntoIterator<Item = &'a str>) -> Self {
@@ -69,30 +66,20 @@ impl Step {
         complain(&format!("$ {}", self.shown));
         match self.command.status() {
             Ok(status) if status.success() => Ok(()),
-            Ok(status) => Err(Failure::new(format!(
-                "`{}` ended with {status}",
-                self.shown
-            ))),
-            Err(error) => Err(Failure::new(format!(
-                "`{}` could not be started: {error}",
-                self.shown
-            ))),
+            Ok(status) => Err(Failure::new(format!("`{}` ended with {status}", self.shown))),
+            Err(error) => Err(Failure::new(format!("`{}` could not be started: {error}", self.shown))),
         }
     }
 
     /// Starts it with our terminal and does not wait.
     pub(crate) fn spawn(mut self) -> Result<std::process::Child, Failure> {
         complain(&format!("$ {}", self.shown));
-        self.command.spawn().map_err(|error| {
-            Failure::new(format!("`{}` could not be started: {error}", self.shown))
-        })
+        self.command.spawn().map_err(|error| Failure::new(format!("`{}` could not be started: {error}", self.shown)))
     }
 
     /// Runs it silently and tells whether it ended well.
     pub(crate) fn succeeds(mut self) -> bool {
-        self.command
-            .output()
-            .is_ok_and(|output| output.status.success())
+        self.command.output().is_ok_and(|output| output.status.success())
     }
 }
 

@@ -13,25 +13,12 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
         Some("sim") => sim(args.get(1).map_or("100000", String::as_str)),
         Some("kill9") => kill9(args.get(1).map_or("50", String::as_str)),
         Some("fuzz") => fuzz_all(600),
-        Some(other) => Err(Failure::new(format!(
-            "unknown proof `{other}`: sim [SEEDS], kill9 [ROUNDS] or fuzz"
-        ))),
+        Some(other) => Err(Failure::new(format!("unknown proof `{other}`: sim [SEEDS], kill9 [ROUNDS] or fuzz"))),
     }
 }
 
 fn sim(seeds: &str) -> Result<(), Failure> {
-    Step::new("cargo")
-        .args([
-            "run",
-            "--release",
-            "--locked",
-            "--package",
-            "sim",
-            "--",
-            "--seeds",
-            seeds,
-        ])
-        .run()
+    Step::new("cargo").args(["run", "--release", "--locked", "--package", "sim", "--", "--seeds", seeds]).run()
 }
 
 fn kill9(rounds: &str) -> Result<(), Failure> {
@@ -39,12 +26,7 @@ fn kill9(rounds: &str) -> Result<(), Failure> {
     let python = python::interpreter()?;
     let binary = root().join("target/release/sluicegate");
     Step::new(&python)
-        .args([
-            "tools/conformance/crash/kill9.py",
-            "--rounds",
-            rounds,
-            "--bin",
-        ])
+        .args(["tools/conformance/crash/kill9.py", "--rounds", rounds, "--bin"])
         .args([binary.to_string_lossy().as_ref()])
         .run()
 }

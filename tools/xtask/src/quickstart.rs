@@ -34,15 +34,11 @@ Ctrl-C stops it: it finishes what is in flight and syncs.
 
 pub(crate) fn run() -> Result<(), Failure> {
     test::build_release()?;
-    let mut child = Step::new("target/release/sluicegate")
-        .args(["run", CONFIG, "--data", DATA])
-        .spawn()?;
+    let mut child = Step::new("target/release/sluicegate").args(["run", CONFIG, "--data", DATA]).spawn()?;
     let deadline = Instant::now() + READY_TIMEOUT;
     while !is_ready() {
         if let Ok(Some(status)) = child.try_wait() {
-            return Err(Failure::new(format!(
-                "sluicegate ended with {status} before it was ready"
-            )));
+            return Err(Failure::new(format!("sluicegate ended with {status} before it was ready")));
         }
         if Instant::now() > deadline {
             return Err(Failure::new("sluicegate is not ready after 30 s"));
@@ -61,10 +57,7 @@ fn is_ready() -> bool {
     let ask = || -> std::io::Result<bool> {
         let mut stream = TcpStream::connect(ADMIN)?;
         stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-        write!(
-            stream,
-            "GET /status/ready HTTP/1.1\r\nHost: {ADMIN}\r\nConnection: close\r\n\r\n"
-        )?;
+        write!(stream, "GET /status/ready HTTP/1.1\r\nHost: {ADMIN}\r\nConnection: close\r\n\r\n")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         Ok(answer.starts_with("HTTP/1.1 200"))

@@ -5,9 +5,7 @@ use crate::python;
 
 /// Builds the binary the real clients run against.
 pub(crate) fn build_release() -> Result<(), Failure> {
-    Step::new("cargo")
-        .args(["build", "--release", "--locked", "--package", "sluicegate"])
-        .run()
+    Step::new("cargo").args(["build", "--release", "--locked", "--package", "sluicegate"]).run()
 }
 
 pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
@@ -19,9 +17,7 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
         }
         Some("rust") => rust(),
         Some("clients") => clients(&args[1..]),
-        Some(other) => Err(Failure::new(format!(
-            "unknown part `{other}`: rust or clients"
-        ))),
+        Some(other) => Err(Failure::new(format!("unknown part `{other}`: rust or clients"))),
     }
 }
 
@@ -29,30 +25,18 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
 pub(crate) fn check() -> Result<(), Failure> {
     Step::new("cargo").args(["fmt", "--all", "--check"]).run()?;
     Step::new("cargo")
-        .args([
-            "clippy",
-            "--locked",
-            "--workspace",
-            "--all-targets",
-            "--",
-            "--deny",
-            "warnings",
-        ])
+        .args(["clippy", "--locked", "--workspace", "--all-targets", "--", "--deny", "warnings"])
         .run()?;
     if Step::new("cargo").args(["deny", "--version"]).succeeds() {
         Step::new("cargo").args(["deny", "check"]).run()?;
     } else {
-        complain(
-            "cargo-deny is not installed, so licences and advisories were not checked (cargo install cargo-deny)",
-        );
+        complain("cargo-deny is not installed, so licences and advisories were not checked (cargo install cargo-deny)");
     }
     Ok(())
 }
 
 fn rust() -> Result<(), Failure> {
-    Step::new("cargo")
-        .args(["test", "--locked", "--workspace"])
-        .run()
+    Step::new("cargo").args(["test", "--locked", "--workspace"]).run()
 }
 
 fn clients(pytest_args: &[String]) -> Result<(), Failure> {

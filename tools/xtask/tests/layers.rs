@@ -15,11 +15,7 @@ fn metadata() -> Value {
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
         .output()
         .expect("cargo runs");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).expect("cargo prints JSON")
 }
 
@@ -45,13 +41,7 @@ fn crates(metadata: &Value) -> BTreeMap<String, Crate> {
             .expect("dependencies")
             .iter()
             .filter(|d| d["kind"].is_null())
-            .map(|d| {
-                d["name"]
-                    .as_str()
-                    .expect("a name")
-                    .trim_start_matches("sluicegate-")
-                    .to_owned()
-            })
+            .map(|d| d["name"].as_str().expect("a name").trim_start_matches("sluicegate-").to_owned())
             .collect();
         let dir = manifest.trim_end_matches("/Cargo.toml").to_owned();
         crates.insert(name, Crate { dependencies, dir });
@@ -63,37 +53,17 @@ fn crates(metadata: &Value) -> BTreeMap<String, Crate> {
 fn crates_use_only_what_their_layer_allows() {
     let metadata = metadata();
     let crates = crates(&metadata);
-    let layers = metadata["metadata"]["layers"]
-        .as_object()
-        .expect("workspace.metadata.layers");
-    assert_eq!(
-        crates.keys().collect::<Vec<_>>(),
-        layers.keys().collect::<Vec<_>>(),
-        "each crate has its layer"
-    );
+    let layers = metadata["metadata"]["layers"].as_object().expect("workspace.metadata.layers");
+    assert_eq!(crates.keys().collect::<Vec<_>>(), layers.keys().collect::<Vec<_>>(), "each crate has its layer");
     let layer = |name: &str| layers[name]["layer"].as_u64().expect("a layer");
     for (name, krate) in &crates {
-        let uses: BTreeSet<&str> = layers[name.as_str()]["uses"]
-            .as_array()
-            .expect("uses")
-            .iter()
-            .filter_map(Value::as_str)
-            .collect();
+        let uses: BTreeSet<&str> =
+            layers[name.as_str()]["uses"].as_array().expect("uses").iter().filter_map(Value::as_str).collect();
         for used in &uses {
-            assert!(
-                layer(used) < layer(name),
-                "{name} may not list {used}: not of a lower layer"
-            );
+            assert!(layer(used) < layer(name), "{name} may not list {used}: not of a lower layer");
         }
-        for dependency in krate
-            .dependencies
-            .iter()
-            .filter(|d| crates.contains_key(*d))
-        {
-            assert!(
-                uses.contains(dependency.as_str()),
-                "{name} uses {dependency}, which its layer does not allow"
-            );
+        for dependency in krate.dependencies.iter().filter(|d| crates.contains_key(*d)) {
+            assert!(uses.contains(dependency.as_str()), "{name} uses {dependency}, which its layer does not allow");
         }
     }
 }
@@ -107,25 +77,15 @@ fn pure_crates_have_no_runtime_clock_or_random_numbers() {
             continue;
         }
         for impure in IMPURE {
-            assert!(
-                !krate.dependencies.contains(impure),
-                "{name} is pure and may not use {impure}"
-            );
+            assert!(!krate.dependencies.contains(impure), "{name} is pure and may not use {impure}");
         }
         for_each_source(Path::new(&krate.dir), &mut |path, text| {
             // The real disk is the one place of a pure crate that touches files and the threads that wait for them.
             let is_disk = name == "storage" && path.contains("/disk");
-            for word in [
-                "Instant::now",
-                "SystemTime::now()",
-                "std::fs::",
-                "std::net::Tcp", "std::net::Udp",
-                "thread_rng",
-            ] {
-                assert!(
-                    is_disk || !text.contains(word),
-                    "{path}: a pure crate may not use {word}"
-                );
+            for word in
+                ["Instant::now", "SystemTime::now()", "std::fs::", "std::net::Tcp", "std::net::Udp", "thread_rng"]
+            {
+                assert!(is_disk || !text.contains(word), "{path}: a pure crate may not use {word}");
             }
         });
     }
@@ -137,10 +97,7 @@ fn every_file_says_what_it_is_and_stays_short() {
         for_each_source(Path::new(&krate.dir), &mut |path, text| {
             assert!(text.starts_with("//!"), "{path} does not open with `//!`");
             let lines = text.lines().count();
-            assert!(
-                lines <= 1000,
-                "{path} has {lines} lines: more than one idea"
-            );
+            assert!(lines <= 1000, "{path} has {lines} lines: more than one idea");
         });
     }
 }

@@ -10,7 +10,7 @@ use sluicegate_net::http::{
     Body, HttpService, PoolSettings, Refusal, ServerSettings, Timeouts, UpstreamError, UpstreamPool, UpstreamTarget,
     serve_connection,
 };
-use sluicegate_net::{Listener, Peer, Shutdown};
+use sluicegate_net::{Listener, Peer, Place, Shutdown};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,7 +39,7 @@ pub(crate) fn start_tls<S: HttpService>(
     let (shutdown, drain) = Shutdown::new();
     let (service, seen) = (Arc::new(service), drain.clone());
     let serve = move |io, peer| serve_connection(io, peer, Arc::clone(&service), settings, seen.clone());
-    let ended = tokio::spawn(listener.run(1_000, drain, Duration::from_secs(5), serve));
+    let ended = tokio::spawn(listener.run(1_000, Place::Here, drain, Duration::from_secs(5), serve));
     Server { address, shutdown, ended }
 }
 

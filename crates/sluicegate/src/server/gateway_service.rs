@@ -1,19 +1,18 @@
 //! The gateway behind a listener: performs the steps an [`Exchange`] decides, in the task of the client's connection.
 
 use bytes::{Bytes, BytesMut};
-use gateway::{BodyFailure, Decision, Exchange, Gateway, Transferred, Upstream, UpstreamFailure};
+use gateway::{BodyBudget, BodyFailure, BodyRoom, Decision, Exchange, Gateway, Transferred, Upstream, UpstreamFailure};
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Request, Response, request, response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
+use model::limits::HTTP_COLLECTED_BYTES_MAX;
 use net::http::{
-    Body, BodyFault, HttpService, Refusal, Timeouts, TlsTrust, UpstreamError, UpstreamErrorKind, UpstreamPool,
-    UpstreamTarget, UpstreamTls,
+    Body, BodyFault, HttpService, PoolSettings, Refusal, Timeouts, TlsTrust, UpstreamError, UpstreamErrorKind,
+    UpstreamPool, UpstreamTarget, UpstreamTls,
 };
 use net::{Clock, Peer};
-use parking_lot::Mutex;
 use plugin::{Connection, Scheme};
-use std::collections::HashMap;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,19 +22,39 @@ use std::task::{Context, Poll};
 /// The gateway behind the HTTP listeners.
 pub(crate) struct GatewayService {
     gateway: Arc<Gateway>,
-    pool: Arc<UpstreamPool>,
+    /// The upstream connections of each shard.
+    pools: Vec<UpstreamPool>,
     clock: Clock,
     connections: AtomicU64,
-    targets: Targets,
+    bodies: BodyBudget,
 }
 
 impl GatewayService {
-    pub(crate) fn new(gateway: Arc<Gateway>, pool: Arc<UpstreamPool>, clock: Clock) -> Self {
-        Self { gateway, pool, clock, connections: AtomicU64::new(0), targets: Targets::default() }
+    pub(crate) fn new(gateway: Arc<Gateway>, shards: usize, clock: Clock) -> Self {
+        let pools = (0..shards).map(|_| UpstreamPool::new(PoolSettings::default())).collect();
+        Self {
+            gateway,
+            pools,
+            clock,
+            connections: AtomicU64::new(0),
+            bodies: BodyBudget::new(HTTP_COLLECTED_BYTES_MAX),
+        }
+    }
+
+    /// Closes upstream connections that were idle too long.
+    pub(crate) fn sweep(&self) {
+        self.pools.iter().for_each(UpstreamPool::sweep);
     }
 
     /// Runs the decisions until there is a response.
-    async fn carry_out(&self, exchange: &mut Exchange, mut decision: Decision, mut body: Body) -> Response<Body> {
+    async fn carry_out(
+        &self,
+        pool: &UpstreamPool,
+        exchange: &mut Exchange,
+        mut decision: Decision,
+        mut body: Body,
+    ) -> Response<Body> {
+        let mut room = self.bodies.room();
         loop {
             decision = match decision {
                 Decision::Respond(response) => return response.map(full),
@@ -43,24 +62,24 @@ impl GatewayService {
                     let then = pending.await;
                     exchange.resume(then, self.clock.now())
                 }
-                Decision::Body { bytes_max } => match collect(std::mem::take(&mut body), bytes_max).await {
+                Decision::Body { bytes_max } => match collect(std::mem::take(&mut body), bytes_max, &mut room).await {
                     Ok(collected) => exchange.body(collected, self.clock.now()),
                     Err(failure) => return exchange.body_failed(failure, self.clock.now()).map(full),
                 },
-                Decision::Proxy => return self.proxy(exchange, body).await,
+                Decision::Proxy => return self.proxy(pool, exchange, body).await,
             }
         }
     }
 
-    async fn proxy(&self, exchange: &mut Exchange, mut body: Body) -> Response<Body> {
+    async fn proxy(&self, pool: &UpstreamPool, exchange: &mut Exchange, mut body: Body) -> Response<Body> {
         let answer = match exchange.plan() {
             None => return exchange.upstream_failed(UpstreamFailure::Unavailable, self.clock.now()).map(full),
             Some(plan) => {
                 if let Some(collected) = plan.body {
                     body = Body::from(collected.clone());
                 }
-                match self.targets.of(&plan.upstream) {
-                    Ok(target) => self.ask(&target, &plan.upstream, plan.request, &mut body).await,
+                match target(&plan.upstream) {
+                    Ok(target) => ask(pool, target, &plan.upstream, plan.request, &mut body).await,
                     Err(error) => {
                         tracing::warn!(host = %plan.upstream.backend.host, %error, "TLS to the upstream");
                         Err(UpstreamFailure::Unavailable)
@@ -77,39 +96,13 @@ impl GatewayService {
             Err(failure) => exchange.upstream_failed(failure, self.clock.now()).map(full),
         }
     }
-
-    /// Asks the upstream, and again after a failure that lets a request be sent again, as often as the service says.
-    async fn ask(
-        &self,
-        target: &UpstreamTarget,
-        upstream: &Upstream,
-        request: &mut request::Parts,
-        body: &mut Body,
-    ) -> Result<Response<Body>, UpstreamFailure> {
-        let backend = &upstream.backend;
-        let timeouts = Timeouts {
-            connect_ms: backend.connect_timeout_ms.into(),
-            write_ms: backend.write_timeout_ms.into(),
-            read_ms: backend.read_timeout_ms.into(),
-        };
-        let mut retries = backend.retries;
-        loop {
-            match self.pool.exchange(target, request, body, timeouts).await {
-                Ok(response) => return Ok(response),
-                Err(error) if retries > 0 && error.may_retry(&request.method) => retries -= 1,
-                Err(error) => {
-                    tracing::info!(host = %backend.host, port = backend.port, %error, "the upstream did not answer");
-                    return Err(failure(&error));
-                }
-            }
-        }
-    }
 }
 
 /// The gateway as one client connection sees it.
 pub(crate) struct ClientConnection {
     service: Arc<GatewayService>,
     connection: Arc<Connection>,
+    shard: usize,
     requests: AtomicU64,
 }
 
@@ -120,7 +113,8 @@ impl HttpService for ClientConnection {
         let bytes_in = request_bytes(&head);
         let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
         let (mut exchange, decision) = service.gateway.begin(&self.connection, number, head, service.clock.now());
-        let response = service.carry_out(&mut exchange, decision, body).await;
+        let pool = &service.pools[self.shard];
+        let response = service.carry_out(pool, &mut exchange, decision, body).await;
         let (head, body) = response.into_parts();
         let transferred = Transferred { bytes_in, bytes_out: response_bytes(&head) };
         let clock = service.clock;
@@ -149,7 +143,39 @@ impl GatewayService {
         let scheme = if peer.tls { Scheme::Https } else { Scheme::Http };
         let serial = self.connections.fetch_add(1, Ordering::Relaxed);
         let connection = Connection::new(peer.address, peer.local, scheme, peer.sni.as_deref(), serial);
-        ClientConnection { service: Arc::clone(self), connection: Arc::new(connection), requests: AtomicU64::new(0) }
+        ClientConnection {
+            service: Arc::clone(self),
+            connection: Arc::new(connection),
+            shard: peer.shard,
+            requests: AtomicU64::new(0),
+        }
+    }
+}
+
+/// Asks the upstream, and again after a failure that lets a request be sent again, as often as the service says.
+async fn ask(
+    pool: &UpstreamPool,
+    target: &UpstreamTarget,
+    upstream: &Upstream,
+    request: &mut request::Parts,
+    body: &mut Body,
+) -> Result<Response<Body>, UpstreamFailure> {
+    let backend = &upstream.backend;
+    let timeouts = Timeouts {
+        connect_ms: backend.connect_timeout_ms.into(),
+        write_ms: backend.write_timeout_ms.into(),
+        read_ms: backend.read_timeout_ms.into(),
+    };
+    let mut retries = backend.retries;
+    loop {
+        match pool.exchange(target, request, body, timeouts).await {
+            Ok(response) => return Ok(response),
+            Err(error) if retries > 0 && error.may_retry(&request.method) => retries -= 1,
+            Err(error) => {
+                tracing::info!(host = %backend.host, port = backend.port, %error, "the upstream did not answer");
+                return Err(failure(&error));
+            }
+        }
     }
 }
 
@@ -168,7 +194,7 @@ fn failure(error: &UpstreamError) -> UpstreamFailure {
     }
 }
 
-async fn collect(mut body: Body, bytes_max: usize) -> Result<Bytes, BodyFailure> {
+async fn collect(mut body: Body, bytes_max: usize, room: &mut BodyRoom<'_>) -> Result<Bytes, BodyFailure> {
     let mut collected = BytesMut::new();
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
         let frame = frame.map_err(|fault| match fault {
@@ -179,6 +205,7 @@ async fn collect(mut body: Body, bytes_max: usize) -> Result<Bytes, BodyFailure>
             if data.len() > bytes_max - collected.len() {
                 return Err(BodyFailure::TooLarge);
             }
+            room.grow(data.len())?;
             collected.extend_from_slice(&data);
         }
     }
@@ -240,31 +267,13 @@ impl Drop for Watched {
     }
 }
 
-/// Upstreams as the pool knows them, made once for each upstream of a snapshot.
-#[derive(Default)]
-struct Targets {
-    made: Mutex<HashMap<usize, (std::sync::Weak<Upstream>, Arc<UpstreamTarget>)>>,
-}
-
-/// Entries above which those of snapshots that are gone are swept out.
-const TARGETS_SWEPT_ABOVE: usize = 1_024;
-
-impl Targets {
-    fn of(&self, upstream: &Arc<Upstream>) -> Result<Arc<UpstreamTarget>, String> {
-        let key = Arc::as_ptr(upstream).addr();
-        let mut made = self.made.lock();
-        if let Some((owner, target)) = made.get(&key)
-            && std::ptr::eq(owner.as_ptr(), Arc::as_ptr(upstream))
-            && owner.strong_count() > 0
-        {
-            return Ok(Arc::clone(target));
-        }
-        let target = Arc::new(make(upstream)?);
-        if made.len() >= TARGETS_SWEPT_ABOVE {
-            made.retain(|_, (owner, _)| owner.strong_count() > 0);
-        }
-        made.insert(key, (Arc::downgrade(upstream), Arc::clone(&target)));
-        Ok(target)
+/// The upstream as the pool knows it, made when it is first asked and kept with it.
+fn target(upstream: &Upstream) -> Result<&UpstreamTarget, &str> {
+    let made = upstream.connector.get_or_init(|| Box::new(make(upstream)));
+    match made.downcast_ref::<Result<UpstreamTarget, String>>() {
+        Some(Ok(target)) => Ok(target),
+        Some(Err(error)) => Err(error),
+        None => Err("its connector is somebody else's"),
     }
 }
 

@@ -9,7 +9,7 @@ use broker::{Broker, ConnectionMeta};
 use config::Listener as ListenerSettings;
 use model::NameSource;
 use net::http::{HttpService, ServerSettings, TlsFiles, serve_connection, server_config};
-use net::{Accepted, Clock, Drain, DriverSettings, Listener, Peer, drive};
+use net::{Accepted, Clock, Drain, DriverSettings, Listener, Peer, Place, Shards, drive};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +21,8 @@ const CONNECTIONS_MAX: usize = 65_536;
 /// What listens.
 pub(super) struct Listeners {
     tasks: JoinSet<usize>,
+    gateway: Arc<GatewayService>,
+    shards: Arc<Shards>,
     bound: Vec<(&'static str, SocketAddr)>,
 }
 
@@ -30,12 +32,14 @@ impl Listeners {
         let listen = &server.settings.listen;
         let patience = server.settings.limits.drain_timeout;
         let mut binder = Binder { drain: drain.clone(), patience, starts: Vec::new() };
-        let gateway =
-            Arc::new(GatewayService::new(Arc::clone(&server.gateway), Arc::clone(&server.pool), server.clock));
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let shards = Arc::new(Shards::start(cores).map_err(Failure::new)?);
+        let gateway = Arc::new(GatewayService::new(Arc::clone(&server.gateway), shards.count(), server.clock));
         for listener in &listen.http {
             let name = if listener.tls.is_some() { "https" } else { "http" };
             let gateway = Arc::clone(&gateway);
-            binder.http(name, listener, &["h2", "http/1.1"], move |peer| Arc::new(gateway.connection(peer)))?;
+            let place = Place::Spread(Arc::clone(&shards));
+            binder.http(name, listener, place, &["h2", "http/1.1"], move |peer| Arc::new(gateway.connection(peer)))?;
         }
         let settings = ProtocolSettings { message_bytes_max: server.settings.limits.message_size_max };
         for protocol in protocols::registry(&settings) {
@@ -46,14 +50,14 @@ impl Listeners {
         for listener in &listen.admin {
             let router = admin::admin(Arc::clone(&server.state), access(listener));
             let pages = Arc::new(Pages(router));
-            binder.http("admin", listener, &["http/1.1"], move |_| Arc::clone(&pages))?;
+            binder.http("admin", listener, Place::Here, &["http/1.1"], move |_| Arc::clone(&pages))?;
         }
         for listener in &listen.management {
             let router = admin::management(Arc::clone(&server.state), access(listener));
             let pages = Arc::new(Pages(router));
-            binder.http("management", listener, &["http/1.1"], move |_| Arc::clone(&pages))?;
+            binder.http("management", listener, Place::Here, &["http/1.1"], move |_| Arc::clone(&pages))?;
         }
-        Ok(binder.start())
+        Ok(binder.start(gateway, shards))
     }
 
     /// What listens where, for people.
@@ -68,7 +72,17 @@ impl Listeners {
         while let Some(listener) = self.tasks.join_next().await {
             ended += listener.unwrap_or_default();
         }
+        if let Some(shards) = Arc::into_inner(self.shards)
+            && tokio::task::spawn_blocking(|| shards.stop()).await.is_err()
+        {
+            tracing::error!("the HTTP threads could not be joined");
+        }
         ended
+    }
+
+    /// Closes upstream connections that were idle too long.
+    pub(super) fn sweep(&self) {
+        self.gateway.sweep();
     }
 }
 
@@ -94,11 +108,12 @@ impl Binder {
         &mut self,
         name: &'static str,
         settings: &ListenerSettings,
+        place: Place,
         alpn: &[&str],
         service: impl Fn(&Peer) -> Arc<S> + Clone + Send + 'static,
     ) -> Result<(), Failure> {
         let drain = self.drain.clone();
-        self.serve(name, settings, alpn, move |io, peer| {
+        self.serve(name, settings, place, alpn, move |io, peer| {
             let service = service(&peer);
             serve_connection(io, peer, service, ServerSettings::default(), drain.clone())
         })
@@ -114,7 +129,7 @@ impl Binder {
         let (drain, broker, name) = (self.drain.clone(), Arc::clone(broker), protocol.name);
         let connect = Arc::clone(&protocol.connect);
         let driver = DriverSettings { drain_patience: self.patience };
-        self.serve(name, settings, &[], move |io: Accepted, peer: Peer| {
+        self.serve(name, settings, Place::Here, &[], move |io: Accepted, peer: Peer| {
             let meta = ConnectionMeta {
                 peer: format!("{} -> {}", peer.address, peer.local),
                 loopback: peer.address.ip().to_canonical().is_loopback(),
@@ -129,6 +144,7 @@ impl Binder {
         &mut self,
         name: &'static str,
         settings: &ListenerSettings,
+        place: Place,
         alpn: &[&str],
         serve: S,
     ) -> Result<(), Failure>
@@ -148,14 +164,14 @@ impl Binder {
         let address = listener.address().map_err(Failure::new)?;
         let (drain, patience) = (self.drain.clone(), self.patience);
         let start: Start = Box::new(move |tasks| {
-            tasks.spawn(listener.run(CONNECTIONS_MAX, drain, patience, serve));
+            tasks.spawn(listener.run(CONNECTIONS_MAX, place, drain, patience, serve));
         });
         self.starts.push((name, address, start));
         Ok(())
     }
 
-    fn start(self) -> Listeners {
-        let mut listeners = Listeners { tasks: JoinSet::new(), bound: Vec::new() };
+    fn start(self, gateway: Arc<GatewayService>, shards: Arc<Shards>) -> Listeners {
+        let mut listeners = Listeners { tasks: JoinSet::new(), gateway, shards, bound: Vec::new() };
         for (name, address, start) in self.starts {
             start(&mut listeners.tasks);
             listeners.bound.push((name, address));

@@ -82,7 +82,7 @@ async fn serve(settings: Settings, config_file: Option<PathBuf>, started: Instan
         listeners.describe(),
         server.settings.storage.path.display()
     ));
-    server.attend(&mut signals).await;
+    server.attend(&mut signals, &listeners).await;
 
     server.state.ready.store(false, Ordering::Release);
     shutdown.begin();
@@ -164,14 +164,17 @@ impl Server {
     }
 
     /// Reloads on SIGHUP; returns on SIGTERM or Ctrl-C.
-    async fn attend(&mut self, signals: &mut Signals) {
+    async fn attend(&mut self, signals: &mut Signals, listeners: &Listeners) {
         let mut sweep = tokio::time::interval(SWEEP_PERIOD);
         loop {
             tokio::select! {
                 _ = signals.terminate.recv() => return,
                 _ = signals.interrupt.recv() => return,
                 _ = signals.hang_up.recv() => self.reload().await,
-                _ = sweep.tick() => self.pool.sweep(),
+                _ = sweep.tick() => {
+                    self.pool.sweep();
+                    listeners.sweep();
+                }
             }
         }
     }
