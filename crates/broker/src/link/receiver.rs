@@ -53,9 +53,14 @@ pub(super) struct ChannelSide {
 impl ChannelSide {
     /// Notes that it may hold entries of a queue.
     pub(super) fn uses(&mut self, queue: &Arc<Queue>) {
-        if !self.queues.iter().any(|known| known.id == queue.id) {
-            self.queues.push(queue.clone());
+        if self.queues.iter().any(|known| known.id == queue.id) {
+            return;
         }
+        // Before it grows: a client that takes a new queue for each request leaves the old ones behind.
+        if self.queues.len() == self.queues.capacity() {
+            self.queues.retain(|known| !known.state.lock().deleted);
+        }
+        self.queues.push(queue.clone());
     }
 }
 
@@ -321,5 +326,39 @@ impl Link {
         for queue in &side.queues {
             self.release_queue(&side.shared, queue, now);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arguments::QueueArguments;
+    use model::{HolderId, Table};
+
+    #[test]
+    fn a_channel_does_not_remember_every_queue_it_ever_used() {
+        let shared = Channel { id: ChannelId(1), holder: HolderId(1), prefetch: 0.into(), unsettled: 0.into() };
+        let (shared, held) = (Arc::new(shared), HashMap::default());
+        let mut side = ChannelSide { shared, prefetch: 0, orphaned: 0, queues: Vec::new(), held };
+        for id in 0..1_000 {
+            let queue = Arc::new(Queue {
+                id: QueueId(id),
+                vhost: "/".into(),
+                name: "reply".into(),
+                durable: false,
+                auto_delete: false,
+                owner: None,
+                table: Table::new(),
+                arguments: QueueArguments::default(),
+                consumer_count: 0.into(),
+                may_expire: false.into(),
+                state: parking_lot::Mutex::default(),
+            });
+            side.uses(&queue);
+            side.uses(&queue);
+            assert!(side.queues.iter().any(|known| known.id == queue.id));
+            queue.state.lock().deleted = true;
+        }
+        assert!(side.queues.len() < 10, "{}", side.queues.len());
     }
 }
