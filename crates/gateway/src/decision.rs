@@ -43,6 +43,8 @@ pub enum BodyFailure {
     Malformed,
     /// The client was too slow: 408.
     Timeout,
+    /// Too much of other requests is being collected: 503.
+    Overload,
 }
 
 /// Why the upstream did not answer.

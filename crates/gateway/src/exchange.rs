@@ -92,6 +92,7 @@ impl Exchange {
             BodyFailure::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             BodyFailure::Malformed => StatusCode::BAD_REQUEST,
             BodyFailure::Timeout => StatusCode::REQUEST_TIMEOUT,
+            BodyFailure::Overload => StatusCode::SERVICE_UNAVAILABLE,
         };
         self.refuse(status, error::message_of(status))
     }

@@ -13,6 +13,7 @@
 //! Invariants: a request sees one snapshot from beginning to end. What matched is what the upstream gets: paths are
 //! matched and sent in one normal form. It does no IO; upstreams are named, not connected to.
 
+mod budget;
 mod chain;
 mod decision;
 pub mod entity;
@@ -25,6 +26,7 @@ mod snapshot;
 pub mod stats;
 pub mod uri;
 
+pub use budget::{BodyBudget, BodyRoom};
 pub use decision::{BodyFailure, Decision, Plan, Transferred, UpstreamFailure};
 pub use exchange::Exchange;
 pub use forward::PRODUCT;

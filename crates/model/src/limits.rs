@@ -68,6 +68,9 @@ pub const HTTP_CHUNK_EXTENSION_BYTES_MAX: usize = 4 * 1024;
 /// Bytes of a trailer section.
 pub const HTTP_TRAILER_BYTES_MAX: usize = 16 * 1024;
 
+/// Bytes of request bodies that are collected at a time, of all connections together; more are answered with 503.
+pub const HTTP_COLLECTED_BYTES_MAX: usize = 256 * 1024 * 1024;
+
 // The broker's topology.
 
 /// Queues of the process.
