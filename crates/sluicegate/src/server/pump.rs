@@ -1,7 +1,8 @@
 //! Between the engine's threads and the broker: what the engine announces, one task of the runtime carries out.
 //!
 //! Invariants: announcing costs the log's threads one lock and one wake-up a batch, never the broker's work. Nothing
-//! announced is lost. A failed log ends the process: nothing may be promised after it.
+//! announced is lost. A failed log ends the process: nothing may be promised after it. So does a panic of the broker in
+//! here: without the pump everybody would wait for ever.
 
 use broker::Broker;
 use engine::{EngineEvents, Pressure, Ticket};
@@ -53,6 +54,7 @@ impl broker::Wake for Announcements {
 
 /// Tells the broker what the engine announces, and when its time comes, until the process ends.
 pub(crate) async fn pump(announcements: Arc<Announcements>, broker: Arc<Broker>, clock: Clock) {
+    let _end = AbortOnPanic;
     let mut told = Ticket::NONE;
     loop {
         let timeout = broker.poll_timeout();
@@ -72,6 +74,18 @@ pub(crate) async fn pump(announcements: Arc<Announcements>, broker: Arc<Broker>,
         let readable = std::mem::take(&mut *announcements.readable.lock());
         for queue in readable {
             broker.on_readable(queue, clock.now());
+        }
+    }
+}
+
+/// Ends the process if it is dropped by a panic: the broker's state may be half-changed, and recovery is safe.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("the broker panicked; stopping so that recovery runs");
+            std::process::abort();
         }
     }
 }
