@@ -28,7 +28,10 @@ pub(crate) fn check() -> Result<(), Failure> {
         .args(["clippy", "--locked", "--workspace", "--all-targets", "--", "--deny", "warnings"])
         .run()?;
     if Step::new("cargo").args(["deny", "--version"]).succeeds() {
-        Step::new("cargo").args(["deny", "check"]).run()?;
+        Step::new("cargo").args(["deny", "check", "bans", "licenses", "sources"]).run()?;
+        if !Step::new("cargo").args(["deny", "check", "advisories"]).succeeds() {
+            complain("cargo deny check advisories did not pass, or the advisories could not be fetched: run it to see");
+        }
     } else {
         complain("cargo-deny is not installed, so licences and advisories were not checked (cargo install cargo-deny)");
     }
