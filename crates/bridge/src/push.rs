@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Invariants: one task owns the feed and all messages; attempts are tasks of its own that it joins. At most
-//! `max_in_flight + WAITING_MAX` messages are unsettled, so a service that is down costs bounded memory.
+//! `max_in_flight + WAITING_MAX` messages are unsettled, and none is taken while their bodies fill `HELD_BYTES_MAX`, so
+//! a service that is down costs bounded memory.
 
 use crate::attempt::{self, Failure, Verdict};
 use crate::subscription::SubscriptionSettings;
@@ -25,6 +26,8 @@ use tokio::time::Instant;
 
 /// Messages that may wait for their next attempt besides those in flight.
 const WAITING_MAX: u32 = 256;
+/// Bytes of bodies in hand above which no further message is taken.
+const HELD_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Of an answer only the head matters; this much of its body is read so that the connection can be used again.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// The pause before a feed that ended, or a dead letter that could not be published, is tried again.
@@ -61,6 +64,8 @@ pub(crate) struct Push {
     ready: VecDeque<Letter>,
     waiting: BTreeMap<(Instant, FedId), Letter>,
     attempts: JoinSet<Answer>,
+    /// Bytes of the bodies of all letters.
+    held_bytes: usize,
 }
 
 impl Push {
@@ -80,6 +85,7 @@ impl Push {
             ready: VecDeque::new(),
             waiting: BTreeMap::new(),
             attempts: JoinSet::new(),
+            held_bytes: 0,
         }
     }
 
@@ -105,6 +111,7 @@ impl Push {
             self.ready.clear();
             self.waiting.clear();
             self.attempts.shutdown().await;
+            self.held_bytes = 0;
             tokio::select! {
                 () = &mut stop => return,
                 () = tokio::time::sleep(PAUSE) => {}
@@ -124,7 +131,7 @@ impl Push {
             self.start_attempts();
             let next_retry = self.waiting.keys().next().map(|(at, _)| *at);
             tokio::select! {
-                fed = poll_fn(|cx| feed.poll_next(cx)) => match fed {
+                fed = poll_fn(|cx| feed.poll_next(cx)), if self.held_bytes < HELD_BYTES_MAX => match fed {
                     Some(fed) => self.take(fed),
                     None => return,
                 },
@@ -151,6 +158,7 @@ impl Push {
     }
 
     fn take(&mut self, fed: Fed) {
+        self.held_bytes += fed.body.len();
         let remembered = if fed.redelivered { self.push.recall(&self.key(&fed)) } else { None };
         let (attempts, first_ms) = remembered.as_deref().and_then(decode).unwrap_or((0, 0));
         self.ready.push_back(Letter { fed, attempts, first_ms });
@@ -242,7 +250,8 @@ impl Push {
         }
     }
 
-    fn settle(&self, feed: &mut dyn Feed, letter: &Letter, verdict: plugin::Verdict) {
+    fn settle(&mut self, feed: &mut dyn Feed, letter: &Letter, verdict: plugin::Verdict) {
+        self.held_bytes = self.held_bytes.saturating_sub(letter.fed.body.len());
         if letter.attempts > 1 {
             self.push.forget(&self.key(&letter.fed));
         }

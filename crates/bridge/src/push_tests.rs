@@ -196,3 +196,20 @@ async fn attempts_survive_a_restart() {
     assert_eq!(attempts, ["1", "2", "3", "4"]);
     assert_eq!(shared.published.lock().unwrap().len(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_is_down_does_not_fill_the_memory_with_large_messages() {
+    let shared = Arc::new(Shared::default());
+    let body = Bytes::from(vec![b'.'; HELD_BYTES_MAX / 4]);
+    shared.queue.lock().unwrap().extend((1..=20).map(|id| Fed { body: body.clone(), ..fed(id, false) }));
+    shared.statuses.lock().unwrap().extend([500; 1000]);
+    run(&shared, settings(1000, None), 30).await;
+    assert_eq!(shared.queue.lock().unwrap().len(), 16, "four fill what may be held");
+
+    // Once they are delivered, the others follow.
+    shared.statuses.lock().unwrap().clear();
+    shared.queue.lock().unwrap().extend((1..=4).map(|id| Fed { body: body.clone(), ..fed(id, true) }));
+    run(&shared, settings(1000, None), 30).await;
+    assert_eq!(shared.queue.lock().unwrap().len(), 0);
+    assert_eq!(shared.settled.lock().unwrap().len(), 20);
+}
