@@ -64,14 +64,17 @@ pub async fn drive<Io>(
     let ended = tokio::select! {
         biased;
         ended = poll_fn(|cx| driver.poll(cx)) => Some(ended),
-        () = drain.begun() => None,
+        // A peer that always has something to read uses up the task's budget each time; the end is heard all the same.
+        () = tokio::task::unconstrained(drain.begun()) => None,
     };
     let ended = match ended {
         Some(ended) => ended,
         None => driver.drain(settings.drain_patience).await,
     };
     driver.log_end(&ended);
+    let guard = AbortOnPanic;
     driver.link.close(driver.clock.now());
+    std::mem::forget(guard);
     // The peer may be gone already; there is nobody left to tell.
     let _ =
         tokio::time::timeout(Duration::from_secs(1), poll_fn(|cx| Pin::new(&mut driver.io).poll_shutdown(cx))).await;
