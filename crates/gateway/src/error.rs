@@ -44,7 +44,12 @@ pub(crate) fn response(
 
 /// Kong's words for a status that has no better message.
 pub(crate) fn message_of(status: StatusCode) -> &'static str {
-    match status.as_u16() {
+    words_for(status).unwrap_or("An unexpected error occurred")
+}
+
+/// Kong's own words for a status, if it has any.
+pub(crate) fn words_for(status: StatusCode) -> Option<&'static str> {
+    Some(match status.as_u16() {
         400 => "Bad request",
         404 => "Not found",
         405 => "Method not allowed",
@@ -58,8 +63,8 @@ pub(crate) fn message_of(status: StatusCode) -> &'static str {
         502 => "An invalid response was received from the upstream server",
         503 => "The upstream server is currently unavailable",
         504 => "The upstream server is timing out",
-        _ => "An unexpected error occurred",
-    }
+        _ => return None,
+    })
 }
 
 impl Form {

@@ -147,10 +147,12 @@ impl Gateway {
         (exchange, decision)
     }
 
-    /// Answers and counts a request whose head is not usable. `headers` are those that could be read.
-    pub fn reject(&self, status: StatusCode, headers: &HeaderMap) -> Response<Bytes> {
+    /// Answers and counts a request whose head is not usable. `headers` are those that could be read; `reason` is said
+    /// where Kong has no words for the status.
+    pub fn reject(&self, status: StatusCode, reason: &str, headers: &HeaderMap) -> Response<Bytes> {
         let request_id = self.next_id();
-        let mut response = error::response(status, error::message_of(status), &request_id, headers);
+        let message = error::words_for(status).unwrap_or(reason);
+        let mut response = error::response(status, message, &request_id, headers);
         forward::from_us(response.headers_mut(), 0);
         forward::set_request_id(response.headers_mut(), &request_id);
         self.counters.stats.count_rejected(status.as_u16());

@@ -10,7 +10,7 @@ mod support;
 use expect_test::{Expect, expect};
 use gateway::entity::{ApiConsumerId, Backend, Entities, HttpsRedirect, RouteId, RouteProtocols, ServiceId};
 use gateway::{BodyFailure, Decision, Transferred, UpstreamFailure};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use serde_json::json;
 use support::*;
 
@@ -124,8 +124,12 @@ fn what_the_gateway_answers_itself() {
     assert!(node.run("TRACE /posts\nhost: a", "").starts_with("405\n"));
     let codes: Vec<u16> = node.gateway.stats().unmatched().counts().requests.keys().map(|labels| labels.code).collect();
     assert_eq!(codes, [404, 405]);
-    let rejected = node.gateway.reject(StatusCode::BAD_REQUEST, &HeaderMap::new());
+    let reject = |status| node.gateway.reject(status, "upgrades are not supported", &HeaderMap::new());
+    let rejected = reject(StatusCode::BAD_REQUEST);
     assert!(response_text(&rejected).starts_with("400\n") && rejected.headers().contains_key("x-kong-request-id"));
+    let body = |response: Response<bytes::Bytes>| String::from_utf8_lossy(response.body()).into_owned();
+    assert!(body(rejected).contains("\"Bad request\""), "Kong's words where it has some");
+    assert!(body(reject(StatusCode::NOT_IMPLEMENTED)).contains("\"upgrades are not supported\""), "else the reason");
 }
 
 #[test]

@@ -34,8 +34,11 @@ SIGTERM drains: nothing new is accepted, what is in flight ends, everything is s
 SIGHUP reads CONFIG again; a bad one is reported and the old one stays in force.")]
     Run(RunArgs),
     /// Check a configuration file: exit 0, or 1 with every mistake in it
+    #[command(after_help = "\
+Each mistake is shown with file:line:column, the line itself, and what was expected. Environment variables that
+override settings, and the files the configuration names, are checked too. Nothing is started or changed.")]
     Check {
-        /// The file
+        /// The configuration file
         config: PathBuf,
         /// Print the mistakes as JSON
         #[arg(long)]

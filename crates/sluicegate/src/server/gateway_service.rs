@@ -133,7 +133,7 @@ impl HttpService for ClientConnection {
     }
 
     fn refuse(&self, refusal: &Refusal, _: &Peer) -> Response<Body> {
-        self.service.gateway.reject(refusal.status(), &HeaderMap::new()).map(full)
+        self.service.gateway.reject(refusal.status(), &refusal.to_string(), &HeaderMap::new()).map(full)
     }
 }
 
