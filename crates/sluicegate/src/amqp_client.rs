@@ -87,7 +87,11 @@ impl AmqpClient {
         client.send(b"AMQP\x00\x00\x09\x01")?;
         client.expect(10, 10)?;
         let mut start_ok = Writer::default();
-        start_ok.u32(0).short("PLAIN").long(format!("\0{user}\0{}", password.reveal()).as_bytes()).short("en_US");
+        start_ok
+            .client_properties()
+            .short("PLAIN")
+            .long(format!("\0{user}\0{}", password.reveal()).as_bytes())
+            .short("en_US");
         client.method(0, 10, 11, &start_ok)?;
         let tune = client.expect(10, 30)?;
         let mut tune = Reader(&tune.arguments);
@@ -275,7 +279,11 @@ impl AmqpClient {
     }
 
     fn read_frame(&mut self) -> Result<(u8, u16, Vec<u8>), ClientError> {
-        let fail = |error| ClientError::Io(self.address.clone(), error);
+        let fail = |error: io::Error| {
+            let ended = error.kind() == io::ErrorKind::UnexpectedEof;
+            let error = if ended { io::Error::new(error.kind(), "the server closed the connection") } else { error };
+            ClientError::Io(self.address.clone(), error)
+        };
         let mut head = [0; 7];
         (&self.stream).read_exact(&mut head).map_err(fail)?;
         let size = u32::from_be_bytes([head[3], head[4], head[5], head[6]]) as usize;
@@ -295,6 +303,16 @@ impl AmqpClient {
 struct Writer(Vec<u8>);
 
 impl Writer {
+    /// Who this is, and that it wants to hear why a login fails.
+    fn client_properties(&mut self) -> &mut Self {
+        let mut capabilities = Self::default();
+        capabilities.short("authentication_failure_close").u8(b't').u8(1);
+        let mut table = Self::default();
+        table.short("product").u8(b'S').long(b"sluicegate");
+        table.short("capabilities").u8(b'F').long(&capabilities.0);
+        self.long(&table.0)
+    }
+
     fn u8(&mut self, n: u8) -> &mut Self {
         self.0.push(n);
         self
@@ -360,5 +378,52 @@ impl Reader<'_> {
         let (text, rest) = self.0.split_at_checked(len).ok_or(ClientError::Protocol("a method cut short"))?;
         self.0 = rest;
         Ok(String::from_utf8_lossy(text).into_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+    use std::thread;
+
+    /// Answers the n-th thing a client sends with the n-th bytes, then closes; returns what it has read.
+    fn server(answers: Vec<Vec<u8>>) -> (String, thread::JoinHandle<Vec<u8>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let serve = move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut read = Vec::new();
+            let mut buffer = [0; 4096];
+            for answer in answers {
+                let n = stream.read(&mut buffer).unwrap();
+                read.extend_from_slice(&buffer[..n]);
+                stream.write_all(&answer).unwrap();
+            }
+            read
+        };
+        (address, thread::spawn(serve))
+    }
+
+    fn method(class: u16, id: u16, arguments: &Writer) -> Vec<u8> {
+        let mut frame = Writer::default();
+        frame.u8(METHOD).u16(0).u32(u32::try_from(arguments.0.len() + 4).unwrap()).u16(class).u16(id);
+        frame.0.extend_from_slice(&arguments.0);
+        frame.u8(FRAME_END);
+        frame.0
+    }
+
+    #[test]
+    fn a_refused_login_is_told_in_the_servers_words() {
+        let mut start = Writer::default();
+        start.u8(0).u8(9).u32(0).long(b"PLAIN").long(b"en_US");
+        let mut close = Writer::default();
+        close.u16(403).short("ACCESS_REFUSED - Login was refused").u16(0).u16(0);
+        let (address, server) = server(vec![method(10, 10, &start), method(10, 50, &close)]);
+        let refused = AmqpClient::connect(&address, "/", "u", &Secret::new("wrong".into())).err().unwrap();
+        assert_eq!(refused.to_string(), "the server refused: ACCESS_REFUSED - Login was refused");
+        let sent = server.join().unwrap();
+        let asked = b"\x1cauthentication_failure_closet\x01";
+        assert!(sent.windows(asked.len()).any(|w| w == asked), "without it the server says nothing");
     }
 }
