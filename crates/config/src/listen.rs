@@ -134,7 +134,8 @@ pub(crate) fn path(check: &mut Check<'_>, node: &Node, place: Place<'_>) -> Opti
         check.report(Problem::new(node.at, format!("{place} contains a NUL character")));
         return None;
     }
-    Some(check.sources.directory(node.at.source).join(text))
+    // Collected from its components it has no `/./` in it.
+    Some(check.sources.directory(node.at.source).join(text).components().collect())
 }
 
 /// A file that can be read now.

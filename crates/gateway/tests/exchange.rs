@@ -76,7 +76,7 @@ fn the_response_is_told_its_latencies_and_loses_what_is_hop_by_hop() {
     let node = Node::new(&blog());
     let (mut exchange, decision) = node.begin("GET /posts/1\nhost: a");
     assert!(matches!(decision, Decision::Proxy));
-    let upstream = http::Response::builder()
+    let upstream = Response::builder()
         .header("connection", "x-hop")
         .header("x-hop", "1")
         .header("transfer-encoding", "chunked")

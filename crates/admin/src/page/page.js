@@ -71,19 +71,24 @@ function push(name, value) {
   if (series[name].length > POINTS) series[name].shift();
 }
 
-async function get(path) {
-  const answer = await fetch(path, { cache: "no-store" });
-  if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
+class NotLoggedIn extends Error {}
+
+// The browser asks for user and password by itself; a 401 reaches us when nobody gave it any.
+async function get(name) {
+  const answer = await fetch(new URL(`api/${name}`, location.origin + location.pathname), { cache: "no-store" });
+  if (answer.status === 401) throw new NotLoggedIn();
+  if (!answer.ok) throw new Error(`api/${name}: ${answer.status}`);
   return answer.json();
 }
 
 function perSecond(now, then, seconds) {
-  return then === undefined || seconds <= 0 ? null : Math.max(0, now - then) / seconds;
+  return now === undefined || then === undefined || seconds <= 0 ? null : Math.max(0, now - then) / seconds;
 }
 
 async function turn() {
-  const [overview, queues, routes, connections] =
-    await Promise.all(["overview", "queues", "routes", "connections"].map((name) => get(`api/${name}`)));
+  // One first and alone: it is what the browser asks the password for.
+  const overview = await get("overview");
+  const [queues, routes, connections] = await Promise.all(["queues", "routes", "connections"].map(get));
   const at = performance.now();
   const seconds = before ? (at - before.at) / 1000 : 0;
   const totals = overview.message_stats;
@@ -116,7 +121,7 @@ async function turn() {
   const old = before ? before.queues : new Map();
   fill("queues", queues.map((q) => {
     const was = old.get(q.vhost + "/" + q.name);
-    const per = (key) => rate(was ? perSecond(q.message_stats[key], was.message_stats[key], seconds) : null);
+    const per = (key) => rate(perSecond(q.message_stats?.[key], was?.message_stats?.[key], seconds));
     const features = [q.durable ? "D" : "", q.auto_delete ? "AD" : "", q.exclusive ? "EX" : "", ...Object.keys(q.arguments)].filter(Boolean).join(" ");
     return [cell(q.name), cell(q.vhost), cell(features), cell(count(q.messages_ready), "n"), cell(count(q.messages_unacknowledged), "n"),
       cell(count(q.consumers), "n"), cell(per("publish"), "n"), cell(per("deliver_get"), "n"), cell(per("ack"), "n")];
@@ -142,11 +147,19 @@ async function turn() {
 async function run() {
   try {
     await turn();
+    byId("login").hidden = true;
   } catch (error) {
-    byId("state").textContent = `no answer: ${error.message}`;
     byId("state").className = "bad";
+    if (error instanceof NotLoggedIn) {
+      // Asking again by ourselves would bring the browser's question back every two seconds.
+      byId("state").textContent = "not logged in";
+      byId("login").hidden = false;
+      return;
+    }
+    byId("state").textContent = `no answer: ${error.message}`;
   }
   setTimeout(run, PERIOD_MS);
 }
 
+byId("again").addEventListener("click", run);
 run();
