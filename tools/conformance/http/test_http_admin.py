@@ -102,6 +102,8 @@ def test_management_lists_the_queues_to_those_who_log_in(server):
     assert answer.status == 200
     queue = next(queue for queue in answer.json if (queue["name"], queue["vhost"]) == ("in", "/"))
     assert (queue["durable"], queue["messages_ready"] >= 1) == (True, True)
+    assert set(queue["message_stats"]) == {"publish", "deliver_get", "ack"}
+    assert queue["message_stats"]["publish"] >= 1, "the page makes the queue's rates of these"
     assert request(port, "GET", "/api/no-such-thing", headers=BASIC).status == 404
 
 
