@@ -51,9 +51,17 @@ struct Letter {
     fed: Fed,
     attempts: u32,
     first_ms: u64,
+    /// Why it was given up; from then on it is only on its way to the dead-letter queue.
+    given_up: Option<Failure>,
 }
 
-type Answer = (Letter, Result<Response<Bytes>, SendError>);
+/// What came of an attempt.
+enum Answer {
+    /// The service answered, or did not.
+    Service(Result<Response<Bytes>, SendError>),
+    /// The dead letter was taken, or not.
+    DeadLetter(Result<plugin::Published, plugin::PublishError>),
+}
 
 pub(crate) struct Push {
     settings: Arc<SubscriptionSettings>,
@@ -63,7 +71,7 @@ pub(crate) struct Push {
     counts: Arc<PushCounts>,
     ready: VecDeque<Letter>,
     waiting: BTreeMap<(Instant, FedId), Letter>,
-    attempts: JoinSet<Answer>,
+    attempts: JoinSet<(Letter, Answer)>,
     /// Bytes of the bodies of all letters.
     held_bytes: usize,
 }
@@ -137,7 +145,7 @@ impl Push {
                 },
                 Some(answer) = self.attempts.join_next() => {
                     if let Ok((letter, answer)) = answer {
-                        self.conclude(feed, letter, &answer).await;
+                        self.conclude(feed, letter, answer);
                     }
                 }
                 () = sleep_until(next_retry) => {
@@ -152,7 +160,7 @@ impl Push {
     async fn finish(&mut self, feed: &mut dyn Feed) {
         while let Some(answer) = self.attempts.join_next().await {
             if let Ok((letter, answer)) = answer {
-                self.conclude(feed, letter, &answer).await;
+                self.conclude(feed, letter, answer);
             }
         }
     }
@@ -161,12 +169,17 @@ impl Push {
         self.held_bytes += fed.body.len();
         let remembered = if fed.redelivered { self.push.recall(&self.key(&fed)) } else { None };
         let (attempts, first_ms) = remembered.as_deref().and_then(decode).unwrap_or((0, 0));
-        self.ready.push_back(Letter { fed, attempts, first_ms });
+        self.ready.push_back(Letter { fed, attempts, first_ms, given_up: None });
     }
 
     fn start_attempts(&mut self) {
         while self.attempts.len() < self.settings.max_in_flight as usize {
             let Some(mut letter) = self.ready.pop_front() else { return };
+            if let Some(failure) = &letter.given_up {
+                let taken = self.services.publish(self.dead_letter(&letter, failure));
+                self.attempts.spawn(async move { (letter, Answer::DeadLetter(taken.await)) });
+                continue;
+            }
             let now_ms = self.push.wall_ms();
             letter.attempts += 1;
             if letter.first_ms == 0 {
@@ -174,71 +187,68 @@ impl Push {
             }
             let request = attempt::request(&self.settings, &letter.fed, letter.attempts, now_ms);
             let answer = self.push.send(request, self.settings.timeout, ANSWER_BYTES_MAX);
-            self.attempts.spawn(async move { (letter, answer.await) });
+            self.attempts.spawn(async move { (letter, Answer::Service(answer.await)) });
         }
     }
 
-    async fn conclude(&mut self, feed: &mut dyn Feed, letter: Letter, answer: &Result<Response<Bytes>, SendError>) {
-        match attempt::judge(answer) {
+    fn conclude(&mut self, feed: &mut dyn Feed, letter: Letter, answer: Answer) {
+        let answer = match answer {
+            Answer::Service(answer) => answer,
+            Answer::DeadLetter(taken) => return self.buried(feed, letter, taken),
+        };
+        match attempt::judge(&answer) {
             Verdict::Delivered => {
                 self.counts.delivered.fetch_add(1, Ordering::Relaxed);
                 self.settle(feed, &letter, plugin::Verdict::Ack);
             }
             Verdict::Retry(failure, asked) if letter.attempts < self.settings.retry.attempts => {
                 self.counts.failed.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(
-                    subscription = %self.settings.name,
-                    message = %letter.fed.place,
-                    attempt = letter.attempts,
-                    reason = failure.reason,
-                    code = failure.code,
-                    "push failed; trying again"
-                );
-                self.push.remember(&self.key(&letter.fed), &encode(letter.attempts, letter.first_ms));
-                let spread = spread(letter.fed.id, letter.attempts);
-                let wait = attempt::backoff(&self.settings.retry, letter.attempts, asked, spread);
-                self.waiting.insert((Instant::now() + wait, letter.fed.id), letter);
+                self.try_again(letter, &failure, asked);
             }
             Verdict::Retry(failure, _) | Verdict::GiveUp(failure) => {
                 self.counts.failed.fetch_add(1, Ordering::Relaxed);
-                self.give_up(feed, letter, &failure).await;
+                self.give_up(feed, letter, failure);
             }
         }
     }
 
-    /// Puts the message into the dead-letter queue and only then acknowledges it.
-    async fn give_up(&mut self, feed: &mut dyn Feed, letter: Letter, failure: &Failure) {
-        let Some(dead_letter) = self.settings.dead_letter.clone() else {
-            tracing::warn!(
-                subscription = %self.settings.name,
-                message = %letter.fed.place,
-                attempts = letter.attempts,
-                reason = failure.reason,
-                code = failure.code,
-                "given up without a dead_letter queue; rejected"
-            );
-            self.counts.dead_lettered.fetch_add(1, Ordering::Relaxed);
-            self.settle(feed, &letter, plugin::Verdict::Reject);
-            return;
-        };
-        let properties = attempt::dead_properties(
-            &letter.fed,
-            &self.settings.queue,
-            failure,
-            letter.attempts,
-            letter.first_ms,
-            self.push.wall_ms(),
+    fn try_again(&mut self, letter: Letter, failure: &Failure, asked: Option<Duration>) {
+        tracing::debug!(
+            subscription = %self.settings.name,
+            message = %letter.fed.place,
+            attempt = letter.attempts,
+            reason = failure.reason,
+            code = failure.code,
+            "push failed; trying again"
         );
-        let publish = Publish {
-            principal: self.principal.clone(),
-            exchange: String::new(),
-            routing_key: dead_letter,
-            properties,
-            body: letter.fed.body.clone(),
-            mandatory: true,
-            timeout_ms: DEAD_LETTER_TIMEOUT_MS,
-        };
-        match self.services.publish(publish).await {
+        self.push.remember(&self.key(&letter.fed), &encode(letter.attempts, letter.first_ms));
+        let spread = spread(letter.fed.id, letter.attempts);
+        let wait = attempt::backoff(&self.settings.retry, letter.attempts, asked, spread);
+        self.waiting.insert((Instant::now() + wait, letter.fed.id), letter);
+    }
+
+    /// Sends the message on its way to the dead-letter queue; without one it is rejected.
+    fn give_up(&mut self, feed: &mut dyn Feed, mut letter: Letter, failure: Failure) {
+        if self.settings.dead_letter.is_some() {
+            letter.given_up = Some(failure);
+            self.ready.push_front(letter);
+            return;
+        }
+        tracing::warn!(
+            subscription = %self.settings.name,
+            message = %letter.fed.place,
+            attempts = letter.attempts,
+            reason = failure.reason,
+            code = failure.code,
+            "given up without a dead_letter queue; rejected"
+        );
+        self.counts.dead_lettered.fetch_add(1, Ordering::Relaxed);
+        self.settle(feed, &letter, plugin::Verdict::Reject);
+    }
+
+    /// The message is acknowledged only when the dead-letter queue has it.
+    fn buried(&mut self, feed: &mut dyn Feed, letter: Letter, taken: Result<plugin::Published, plugin::PublishError>) {
+        match taken {
             Ok(_) => {
                 self.counts.dead_lettered.fetch_add(1, Ordering::Relaxed);
                 self.settle(feed, &letter, plugin::Verdict::Ack);
@@ -247,6 +257,20 @@ impl Push {
                 tracing::warn!(subscription = %self.settings.name, ?error, "the dead letter was not taken; trying again");
                 self.waiting.insert((Instant::now() + PAUSE, letter.fed.id), letter);
             }
+        }
+    }
+
+    fn dead_letter(&self, letter: &Letter, failure: &Failure) -> Publish {
+        let (fed, queue) = (&letter.fed, &self.settings.queue);
+        let now_ms = self.push.wall_ms();
+        Publish {
+            principal: self.principal.clone(),
+            exchange: String::new(),
+            routing_key: self.settings.dead_letter.clone().unwrap_or_default(),
+            properties: attempt::dead_properties(fed, queue, failure, letter.attempts, letter.first_ms, now_ms),
+            body: fed.body.clone(),
+            mandatory: true,
+            timeout_ms: DEAD_LETTER_TIMEOUT_MS,
         }
     }
 

@@ -130,11 +130,12 @@ impl Connection {
             return;
         };
         let tag = channel.next_tag();
-        if !no_ack {
-            channel.unsettled.push(tag, delivery.receipt);
-        }
         let method = ContentMethod::GetOk { tag, redelivered: delivery.redelivered, remaining };
         encode::content(out, id.0, &method, &delivery.message, self.frame_size_max);
+        if !no_ack {
+            channel.unsettled.push(tag, delivery.receipt);
+            self.limit_unsettled(id, out);
+        }
     }
 
     /// A delivery for a channel or consumer that is gone is dropped: its entry went back when that ended.
@@ -154,7 +155,13 @@ impl Connection {
             return;
         }
         channel.unsettled.push(tag, delivery.receipt);
-        if channel.unsettled.len() > UNSETTLED_PER_CHANNEL_MAX {
+        self.limit_unsettled(id, out);
+    }
+
+    /// Closes a channel that holds too many deliveries.
+    fn limit_unsettled(&mut self, id: ChannelId, out: &mut Outgoing) {
+        let held = self.channels.get_mut(id).map_or(0, |channel| channel.unsettled.len());
+        if held > UNSETTLED_PER_CHANNEL_MAX {
             let text = format!("more than {UNSETTLED_PER_CHANNEL_MAX} unsettled deliveries");
             let violation = Violation::new(Code::PreconditionFailed, MethodId::NONE, text);
             self.close_channel(id, &violation, out);
