@@ -9,6 +9,7 @@
 //! while too much is outgoing no delivery is taken. A reply that must be durable holds back the requests behind it.
 //! A panic in the connection ends the connection; a panic in the broker ends the process, and recovery runs.
 
+use crate::abort::AbortOnPanic;
 use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::read_buffer::ReadBuffer;
@@ -74,7 +75,7 @@ pub async fn drive<Io>(
     driver.log_end(&ended);
     let guard = AbortOnPanic;
     driver.link.close(driver.clock.now());
-    std::mem::forget(guard);
+    drop(guard);
     // The peer may be gone already; there is nobody left to tell.
     let _ =
         tokio::time::timeout(Duration::from_secs(1), poll_fn(|cx| Pin::new(&mut driver.io).poll_shutdown(cx))).await;
@@ -156,7 +157,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
             }
             let guard = AbortOnPanic;
             self.link.written(self.outgoing.len(), now);
-            std::mem::forget(guard);
+            drop(guard);
             if more && self.outgoing.len() < OUTGOING_BYTES_MAX {
                 continue;
             }
@@ -188,11 +189,11 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
         self.ask(now);
         let guard = AbortOnPanic;
         self.link.flush(now);
-        std::mem::forget(guard);
+        drop(guard);
         while self.outgoing.len() < OUTGOING_BYTES_MAX {
             let guard = AbortOnPanic;
             let event = self.link.poll_event(now);
-            std::mem::forget(guard);
+            drop(guard);
             let Some(event) = event else { return false };
             self.connection.handle_event(event, now, &mut self.outgoing);
         }
@@ -215,7 +216,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
             let shown = changes_info(&request);
             let guard = AbortOnPanic;
             let reply = self.link.handle(request, now);
-            std::mem::forget(guard);
+            drop(guard);
             match reply {
                 Reply::None => {}
                 Reply::Now(event) => self.connection.handle_event(event, now, &mut self.outgoing),
@@ -256,7 +257,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
             self.leaving = true;
             let guard = AbortOnPanic;
             self.link.close(self.clock.now());
-            std::mem::forget(guard);
+            drop(guard);
             self.timer.as_mut().reset(Instant::now() + LAST_WRITE);
         }
         self.timer.as_mut().poll(cx).map(|()| Ended::OutOfPatience)
@@ -377,14 +378,4 @@ fn changes_info(request: &Request) -> bool {
         request,
         Request::Authenticate(_) | Request::OpenVhost(_) | Request::OpenChannel(_) | Request::CloseChannel(_)
     )
-}
-
-/// Ends the process if it is dropped by a panic: the broker's state may be half-changed, and recovery is safe.
-struct AbortOnPanic;
-
-impl Drop for AbortOnPanic {
-    fn drop(&mut self) {
-        tracing::error!("the broker panicked; stopping so that recovery runs");
-        std::process::abort();
-    }
 }

@@ -5,6 +5,7 @@
 //!
 //! What it does not do: parse anything, decide anything.
 
+mod abort;
 mod bell;
 mod clock;
 mod driver;
@@ -14,6 +15,7 @@ mod read_buffer;
 mod shards;
 mod shutdown;
 
+pub use abort::AbortOnPanic;
 pub use bell::Bell;
 pub use clock::Clock;
 pub use driver::{DriverSettings, drive};

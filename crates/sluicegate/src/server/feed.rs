@@ -2,7 +2,7 @@
 
 use broker::{Broker, ConnectionMeta, Link, Reply, Wake};
 use model::{ChannelId, ConsumerId, Message, Principal, Table};
-use net::{Bell, Clock};
+use net::{AbortOnPanic, Bell, Clock};
 use plugin::{Fed, FedId, Feed, Verdict};
 use protocol::{ConsumeRequest, Event, Formats, Receipt, Request, Settle, Settlement};
 use std::collections::HashMap;
@@ -79,6 +79,7 @@ impl BrokerFeed {
 
 impl Feed for BrokerFeed {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Fed>> {
+        let _guard = AbortOnPanic;
         loop {
             if self.lost {
                 return Poll::Ready(None);
@@ -98,6 +99,7 @@ impl Feed for BrokerFeed {
     }
 
     fn settle(&mut self, id: FedId, verdict: Verdict) {
+        let _guard = AbortOnPanic;
         let Some(receipt) = self.fed.remove(&id) else { return };
         let settlement = match verdict {
             Verdict::Ack => Settlement::Ack,
@@ -111,6 +113,7 @@ impl Feed for BrokerFeed {
 
 impl Drop for BrokerFeed {
     fn drop(&mut self) {
+        let _guard = AbortOnPanic;
         self.link.close(self.clock.now());
     }
 }

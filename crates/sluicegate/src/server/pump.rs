@@ -7,7 +7,7 @@
 use broker::Broker;
 use engine::{EngineEvents, Pressure, Ticket};
 use model::QueueId;
-use net::{Bell, Clock};
+use net::{AbortOnPanic, Bell, Clock};
 use parking_lot::Mutex;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -74,18 +74,6 @@ pub(crate) async fn pump(announcements: Arc<Announcements>, broker: Arc<Broker>,
         let readable = std::mem::take(&mut *announcements.readable.lock());
         for queue in readable {
             broker.on_readable(queue, clock.now());
-        }
-    }
-}
-
-/// Ends the process if it is dropped by a panic: the broker's state may be half-changed, and recovery is safe.
-struct AbortOnPanic;
-
-impl Drop for AbortOnPanic {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            tracing::error!("the broker panicked; stopping so that recovery runs");
-            std::process::abort();
         }
     }
 }

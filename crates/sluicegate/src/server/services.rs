@@ -10,7 +10,7 @@ use bytes::Bytes;
 use engine::{Engine, MetaSpace, Ticket};
 use http::{Request, Response};
 use model::{Envelope, MessageArena, Origin, Principal, Properties};
-use net::{Bell, Clock};
+use net::{AbortOnPanic, Bell, Clock};
 use parking_lot::Mutex;
 use plugin::{BoxFuture, Feed, Publish, PublishError, Published, PushServices, SendError, Services as PluginServices};
 use protocol::{Formats, Refusal, RefusalKind};
@@ -46,7 +46,10 @@ impl Services {
         let mut draft = self.arena.lock().draft(exchange, key, &header, publish.body.len());
         draft.push(&publish.body);
         let message = draft.finish(envelope(&publish.properties, now.wall));
-        let published = self.broker.publish(&publish.principal, message, now).map_err(refused)?;
+        let guard = AbortOnPanic;
+        let published = self.broker.publish(&publish.principal, message, now).map_err(refused);
+        drop(guard);
+        let published = published?;
         if !published.routed && publish.mandatory {
             return Err(PublishError::NotRouted);
         }
