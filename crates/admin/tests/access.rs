@@ -114,8 +114,8 @@ fn the_management_api_asks_who_calls_on_loopback_too() {
 fn the_page_itself_and_the_admin_listener_ask_nobody_on_loopback() {
     let state = state();
     for (router, targets) in [
-        (management(Arc::clone(&state), Access::Loopback), ["/", "/page.css", "/page.js"]),
-        (admin(state, Access::Loopback), ["/status", "/status/ready", "/metrics"]),
+        (management(Arc::clone(&state), Access::Loopback), ["/", "/page.css", "/page.js", "/icon.svg"]),
+        (admin(state, Access::Loopback), ["/status", "/status/ready", "/metrics", "/metrics?queues=true"]),
     ] {
         for target in targets {
             assert_eq!(get(&router, target, ""), IN, "{target}");

@@ -3,6 +3,7 @@
 
 const PERIOD_MS = 2000;
 const POINTS = 150;
+const POINTS_SHOWN_MIN = 30;
 const byId = (id) => document.getElementById(id);
 const series = { published: [], delivered: [], acked: [], requests: [] };
 let before = null;
@@ -49,16 +50,20 @@ function tiles(list) {
   }));
 }
 
-function draw(id, legend, lines) {
-  const max = Math.max(1, ...lines.flatMap(([, , values]) => values));
-  byId(id).replaceChildren(...lines.map(([, color, values]) => {
+// The first minute fills the width; from then on the line shrinks until it shows five.
+function draw(name, lines) {
+  const peak = Math.max(0, ...lines.flatMap(([, , values]) => values));
+  const max = Math.max(1, peak);
+  const across = Math.max(POINTS_SHOWN_MIN, lines[0][2].length) - 1;
+  byId(`peak-${name}`).textContent = `peak ${rate(peak)}`;
+  byId(`chart-${name}`).replaceChildren(...lines.map(([, color, values]) => {
     const line = document.createElementNS("http://www.w3.org/2000/svg", "polyline");
-    const x = (i) => 600 - (values.length - 1 - i) * 600 / (POINTS - 1);
+    const x = (i) => 600 - (values.length - 1 - i) * 600 / across;
     line.setAttribute("points", values.map((v, i) => `${x(i).toFixed(1)},${(116 - 110 * v / max).toFixed(1)}`).join(" "));
     line.setAttribute("class", color);
     return line;
   }));
-  byId(legend).replaceChildren(...lines.map(([name, color, values]) => {
+  byId(`legend-${name}`).replaceChildren(...lines.map(([name, color, values]) => {
     const i = document.createElement("i");
     i.className = color;
     i.textContent = `${name} ${rate(values.at(-1) ?? 0)} `;
@@ -105,18 +110,18 @@ async function turn() {
   byId("state").className = pressed ? "bad" : "";
   const store = overview.storage;
   tiles([
-    ["messages ready", count(overview.queue_totals.messages_ready)],
-    ["unacknowledged", count(overview.queue_totals.messages_unacknowledged)],
+    ["ready", count(overview.queue_totals.messages_ready)],
+    ["unacked", count(overview.queue_totals.messages_unacknowledged)],
     ["queues", count(overview.object_totals.queues)],
     ["consumers", count(overview.object_totals.consumers)],
     ["connections", count(overview.object_totals.connections)],
     ["mean sync", store.syncs ? (store.sync_us / store.syncs / 1000).toFixed(2) + " ms" : "–"],
     ["log on disk", bytes(store.file_bytes)],
-    ["bodies in memory", bytes(store.resident_bytes)],
-    ["process memory", bytes(overview.rss_bytes)],
+    ["bodies in RAM", bytes(store.resident_bytes)],
+    ["process RSS", bytes(overview.rss_bytes)],
   ]);
-  draw("chart-messages", "legend-messages", [["published", "a", series.published], ["delivered", "b", series.delivered], ["acknowledged", "c", series.acked]]);
-  draw("chart-requests", "legend-requests", [["requests", "a", series.requests]]);
+  draw("messages", [["published", "a", series.published], ["delivered", "b", series.delivered], ["acked", "c", series.acked]]);
+  draw("requests", [["requests", "a", series.requests]]);
 
   const old = before ? before.queues : new Map();
   fill("queues", queues.map((q) => {
@@ -148,12 +153,14 @@ async function run() {
   try {
     await turn();
     byId("login").hidden = true;
+    byId("live").hidden = false;
   } catch (error) {
     byId("state").className = "bad";
     if (error instanceof NotLoggedIn) {
       // Asking again by ourselves would bring the browser's question back every two seconds.
       byId("state").textContent = "not logged in";
       byId("login").hidden = false;
+      byId("live").hidden = true;
       return;
     }
     byId("state").textContent = `no answer: ${error.message}`;
