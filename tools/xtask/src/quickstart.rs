@@ -26,7 +26,7 @@ Sluicegate is running. In another terminal, try:
   method, properties, body = channel.basic_get('orders', auto_ack=True)
   print(properties and properties.content_type, body)"
 
-  # See it live in a browser: http://127.0.0.1:15672/
+  # See it live in a browser, as guest with password guest: http://127.0.0.1:15672/
   # Metrics: curl http://127.0.0.1:8001/metrics
 
 Ctrl-C stops it: it finishes what is in flight and syncs.
