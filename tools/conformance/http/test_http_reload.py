@@ -112,10 +112,12 @@ def test_reload_makes_queues_and_never_deletes_one(start_server):
     server = start_server({"services": [{"name": "a", "protocol": "queue", "host": "first",
                                          "routes": [{"name": "a", "paths": ["/a"]}]}]})
     assert request(server.ports["http"], "POST", "/a", b"kept").status == 202
+    # The data directory is from the command line, which a reload does not forget.
     server.write_config({"services": [{"name": "b", "protocol": "queue", "host": "second",
                                        "routes": [{"name": "b", "paths": ["/b"]}]}]})
     server.reload()
     until(lambda: request(server.ports["http"], "POST", "/b", b"new").status == 202, "the new queue route")
+    assert "takes effect at the next start" not in server.stderr()
     connection = pika.BlockingConnection(pika.URLParameters(server.amqp_url()))
     channel = connection.channel()
     assert channel.basic_get("first", auto_ack=True)[2] == b"kept"

@@ -1,10 +1,11 @@
 //! `sluicegate check`: every mistake of a configuration at once.
 
 use super::{Failure, complain, say};
+use crate::server::settings::Source;
 use std::path::Path;
 
 pub(crate) fn run(path: &Path, json: bool) -> Result<(), Failure> {
-    match crate::server::settings::load(Some(path)) {
+    match Source::new(Some(path), None).load() {
         Ok(loaded) => {
             if json {
                 let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();

@@ -33,7 +33,7 @@ use protocol::Formats;
 use pump::Announcements;
 use sender::Sender;
 use services::Services;
-use std::path::PathBuf;
+use settings::Source;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -46,7 +46,7 @@ const SWEEP_PERIOD: Duration = Duration::from_secs(10);
 /// What is running.
 struct Server {
     settings: Settings,
-    config_file: Option<PathBuf>,
+    source: Source,
     engine: Arc<dyn Engine>,
     broker: Arc<Broker>,
     gateway: Arc<Gateway>,
@@ -57,17 +57,17 @@ struct Server {
 }
 
 /// Runs the server until it is told to stop and has stopped.
-pub(crate) fn run(settings: Settings, config_file: Option<PathBuf>, started: Instant) -> Result<(), Failure> {
+pub(crate) fn run(settings: Settings, source: Source, started: Instant) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::new)?;
-    let result = runtime.block_on(serve(settings, config_file, started));
+    let result = runtime.block_on(serve(settings, source, started));
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
 
-async fn serve(settings: Settings, config_file: Option<PathBuf>, started: Instant) -> Result<(), Failure> {
+async fn serve(settings: Settings, source: Source, started: Instant) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
     let announcements = Arc::new(Announcements::default());
-    let mut server = Server::open(settings, config_file, &announcements)?;
+    let mut server = Server::open(settings, source, &announcements)?;
     let (shutdown, drain) = Shutdown::new();
     let pump = tokio::spawn(pump::pump(announcements, Arc::clone(&server.broker), server.clock));
     server.ensure_queues(&server.settings).await?;
@@ -99,11 +99,7 @@ async fn serve(settings: Settings, config_file: Option<PathBuf>, started: Instan
 }
 
 impl Server {
-    fn open(
-        settings: Settings,
-        config_file: Option<PathBuf>,
-        announcements: &Arc<Announcements>,
-    ) -> Result<Self, Failure> {
+    fn open(settings: Settings, source: Source, announcements: &Arc<Announcements>) -> Result<Self, Failure> {
         let clock = Clock::start();
         let options =
             storage::Options { resident_bytes_max: settings.limits.memory_max, ..storage::Options::default() };
@@ -139,7 +135,7 @@ impl Server {
             version: env!("CARGO_PKG_VERSION"),
         });
         let subscriptions = Subscriptions::new(Arc::clone(&services) as _, services);
-        Ok(Self { settings, config_file, engine, broker, gateway, clock, subscriptions, state, pool })
+        Ok(Self { settings, source, engine, broker, gateway, clock, subscriptions, state, pool })
     }
 
     /// Declares the queues that services and subscriptions name, and waits until that is durable.

@@ -1,14 +1,13 @@
 //! SIGHUP: read, check everything, then swap; a bad configuration changes nothing.
 
 use super::Server;
-use super::settings::load;
 use crate::commands::complain;
 use config::{Log, Settings, Telemetry};
 
 impl Server {
     /// Reads the configuration again. Whatever is wrong is said on stderr, and the old one stays in force.
     pub(super) async fn reload(&mut self) {
-        let loaded = match load(self.config_file.as_deref()) {
+        let loaded = match self.source.load() {
             Ok(loaded) => loaded,
             Err(errors) => {
                 complain(&format!("{errors}\nreload refused; the old configuration stays in force"));

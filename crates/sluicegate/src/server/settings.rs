@@ -3,17 +3,46 @@
 use config::{Errors, Loaded};
 use std::path::{Path, PathBuf};
 
-/// Reads a configuration and the environment over it.
-///
-/// # Errors
-/// Every mistake.
-pub(crate) fn load(path: Option<&Path>) -> Result<Loaded, Errors> {
-    let cwd = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
-    config::load(path, config::environment(), &cwd, &plugins::registry())
+/// Where a configuration comes from, the same at the start and at every reload.
+pub(crate) struct Source {
+    file: Option<PathBuf>,
+    data: Option<PathBuf>,
 }
 
-/// The file to use: the one named, else `./sluicegate.yaml` if there is one.
-pub(crate) fn file(named: Option<&Path>) -> Option<PathBuf> {
-    let cwd = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
-    named.map(Path::to_owned).or_else(|| config::default_file(&cwd))
+impl Source {
+    /// The file named, else `./sluicegate.yaml` if there is one; with `data` that data directory and no other.
+    pub(crate) fn new(named: Option<&Path>, data: Option<&Path>) -> Self {
+        let file = named.map(Path::to_owned).or_else(|| config::default_file(&current_dir()));
+        Self { file, data: data.map(Path::to_owned) }
+    }
+
+    /// Reads the file, the environment over it and the command line over both.
+    ///
+    /// # Errors
+    /// Every mistake.
+    pub(crate) fn load(&self) -> Result<Loaded, Errors> {
+        let mut loaded =
+            config::load(self.file.as_deref(), config::environment(), &current_dir(), &plugins::registry())?;
+        if let Some(data) = &self.data {
+            loaded.settings.storage.path.clone_from(data);
+        }
+        Ok(loaded)
+    }
+}
+
+fn current_dir() -> PathBuf {
+    std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_s_data_directory_outlives_a_reload() {
+        let source = Source::new(None, Some(Path::new("elsewhere")));
+        let (start, reload) = (source.load().expect("the defaults"), source.load().expect("the defaults"));
+        assert_eq!(start.settings.storage.path, Path::new("elsewhere"));
+        assert!(config::diff(&start.settings, &reload.settings).restart_required.is_empty());
+    }
 }
