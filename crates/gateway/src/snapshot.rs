@@ -14,8 +14,8 @@ use crate::stats::{RouteStats, Stats};
 use http::HeaderValue;
 use model::Principal;
 use plugin::{Consumer, Credential, Directory, QueueTarget, Registry, RouteInfo, Scheme, ServiceInfo, Services, Setup};
-use std::collections::HashMap;
 use std::any::Any;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 

@@ -82,5 +82,8 @@ fn the_page_is_what_the_schemas_say() {
         std::fs::write(PATH, &page).expect("docs can be written");
     }
     let there = std::fs::read_to_string(PATH).unwrap_or_default();
-    assert!(there == page, "docs/plugins.md is out of date: UPDATE_DOCS=1 cargo test -p sluicegate-plugins --test docs");
+    assert!(
+        there == page,
+        "docs/plugins.md is out of date: UPDATE_DOCS=1 cargo test -p sluicegate-plugins --test docs"
+    );
 }
