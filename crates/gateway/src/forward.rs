@@ -44,7 +44,6 @@ pub(crate) fn to_upstream(cx: &mut Context, host: Option<&HeaderValue>, host_see
     let connection = &cx.connection;
     let path = HeaderValue::from_str(cx.request.uri.path()).ok();
     let headers = &mut cx.request.headers;
-    reserve(headers);
     match host {
         Some(host) => drop(headers.insert(HOST, host.clone())),
         None if headers.contains_key(HOST) => {}
@@ -111,7 +110,6 @@ fn asks_for_trailers(value: &HeaderValue) -> bool {
 /// What a proxied response is told about itself.
 pub(crate) fn from_upstream(headers: &mut HeaderMap, upstream_ms: u64, proxy_ms: u64) {
     remove_hop_by_hop(headers);
-    reserve(headers);
     headers.append(VIA, HeaderValue::from_static(VIA_VALUE));
     headers.entry(SERVER).or_insert(HeaderValue::from_static(PRODUCT));
     headers.insert(X_KONG_UPSTREAM_LATENCY, millis(upstream_ms));
@@ -122,11 +120,6 @@ pub(crate) fn from_upstream(headers: &mut HeaderMap, upstream_ms: u64, proxy_ms:
 pub(crate) fn from_us(headers: &mut HeaderMap, response_ms: u64) {
     headers.insert(SERVER, HeaderValue::from_static(PRODUCT));
     headers.insert(X_KONG_RESPONSE_LATENCY, millis(response_ms));
-}
-
-/// Makes room for the headers we add in one step. Without room they are still added, one growth after another.
-fn reserve(headers: &mut HeaderMap) {
-    let _ = headers.try_reserve(12);
 }
 
 /// What every response carries.

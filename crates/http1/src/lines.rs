@@ -49,13 +49,16 @@ pub(crate) fn span(whole: &[u8], part: &[u8]) -> (usize, usize) {
     }
 }
 
-/// Room for the fields a proxy adds, so that the map does not grow on the way.
-const FIELDS_ADDED: usize = 12;
+/// Fields that fit a map of the usual size, with room for those a proxy adds. The next size doubles its memory.
+const FIELDS_USUAL: usize = 12;
+/// Room for the fields a proxy adds to a message with more of its own.
+const FIELDS_ADDED: usize = 9;
 
 /// The fields as a map whose values share `copy`, a copy of `head`, in which the fields lie. The copy costs less than
 /// sharing the read buffer would: that stays whole and is never pinned by a field somebody keeps.
 pub(crate) fn header_map(head: &[u8], fields: &[httparse::Header<'_>], copy: &Bytes) -> Result<HeaderMap, HeadError> {
-    let mut headers = HeaderMap::with_capacity(fields.len() + FIELDS_ADDED);
+    let usual = fields.len() + FIELDS_ADDED / 2 < FIELDS_USUAL;
+    let mut headers = HeaderMap::with_capacity(if usual { FIELDS_USUAL } else { fields.len() + FIELDS_ADDED });
     for field in fields {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| HeadError::FieldName)?;
         let (start, end) = span(head, field.value);
