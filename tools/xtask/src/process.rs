@@ -1,9 +1,9 @@
 //! Starting other programs from the root of the repository, and talking to the person in front.
 
 use std::fmt;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// What went wrong, in words for the person who typed the command.
 #[derive(Debug)]
@@ -68,6 +68,24 @@ impl Step {
             Ok(status) if status.success() => Ok(()),
             Ok(status) => Err(Failure::new(format!("`{}` ended with {status}", self.shown))),
             Err(error) => Err(Failure::new(format!("`{}` could not be started: {error}", self.shown))),
+        }
+    }
+
+    /// Runs it, shows its standard output as it comes and hands each line to `each`.
+    pub(crate) fn run_and_read(mut self, mut each: impl FnMut(&str)) -> Result<(), Failure> {
+        complain(&format!("$ {}", self.shown));
+        let cannot = |shown: &str, error| Failure::new(format!("`{shown}` could not be run: {error}"));
+        let spawned = self.command.stdout(Stdio::piped()).spawn();
+        let mut child = spawned.map_err(|error| cannot(&self.shown, error))?;
+        for line in child.stdout.take().into_iter().flat_map(|stdout| BufReader::new(stdout).lines()) {
+            let line = line.map_err(|error| cannot(&self.shown, error))?;
+            say(&line);
+            each(&line);
+        }
+        match child.wait() {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(Failure::new(format!("`{}` ended with {status}", self.shown))),
+            Err(error) => Err(cannot(&self.shown, error)),
         }
     }
 

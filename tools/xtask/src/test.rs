@@ -1,6 +1,6 @@
 //! `./dev test` and `./dev check`: the same steps on every machine, CI's included.
 
-use crate::process::{Failure, Step, complain, root};
+use crate::process::{Failure, Step, complain, root, say};
 use crate::python;
 
 /// Builds the binary the real clients run against.
@@ -9,16 +9,19 @@ pub(crate) fn build_release() -> Result<(), Failure> {
 }
 
 pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
-    match args.first().map(String::as_str) {
+    let ran = match args.first().map(String::as_str) {
         None => {
             check()?;
-            rust()?;
-            clients(&[])
+            let (rust, clients) = (rust()?, clients(&[])?);
+            say(&format!("\nRust tests: {rust}. Tests with real clients: {clients}. In all:"));
+            rust + clients
         }
-        Some("rust") => rust(),
-        Some("clients") => clients(&args[1..]),
-        Some(other) => Err(Failure::new(format!("unknown part `{other}`: rust or clients"))),
-    }
+        Some("rust") => rust()?,
+        Some("clients") => clients(&args[1..])?,
+        Some(other) => return Err(Failure::new(format!("unknown part `{other}`: rust or clients"))),
+    };
+    say(&format!("{ran} passed, 0 failed"));
+    Ok(())
 }
 
 /// Format, lints, dependencies.
@@ -38,17 +41,44 @@ pub(crate) fn check() -> Result<(), Failure> {
     Ok(())
 }
 
-fn rust() -> Result<(), Failure> {
-    Step::new("cargo").args(["test", "--locked", "--workspace"]).run()
+/// The number before `word`, as test runners close: `ok. 12 passed; 0 failed`, `12 passed in 3.45s`.
+fn count(line: &str, word: &str) -> Option<u64> {
+    let before = line.split(word).next().filter(|before| before.len() < line.len())?;
+    before.trim_end().rsplit(' ').next()?.parse().ok()
 }
 
-fn clients(pytest_args: &[String]) -> Result<(), Failure> {
+fn rust() -> Result<u64, Failure> {
+    let mut passed = 0;
+    Step::new("cargo").args(["test", "--locked", "--workspace"]).run_and_read(|line| {
+        if line.starts_with("test result:") {
+            passed += count(line, "passed").unwrap_or_default();
+        }
+    })?;
+    Ok(passed)
+}
+
+fn clients(pytest_args: &[String]) -> Result<u64, Failure> {
     build_release()?;
     let python = python::interpreter()?;
     let binary = root().join("target/release/sluicegate");
+    let mut passed = 0;
     Step::new(&python)
         .args(["-m", "pytest", "tools/conformance"])
         .args(pytest_args.iter().map(String::as_str))
         .env("SLUICEGATE_BIN", &binary.to_string_lossy())
-        .run()
+        .run_and_read(|line| passed = count(line, "passed").unwrap_or(passed))?;
+    Ok(passed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn closing_lines_are_counted() {
+        assert_eq!(count("test result: ok. 12 passed; 0 failed; 0 ignored", "passed"), Some(12));
+        assert_eq!(count("===== 807 passed, 2 warnings in 301.02s (0:05:01) =====", "passed"), Some(807));
+        assert_eq!(count("everything passed", "passed"), None);
+        assert_eq!(count("nothing", "passed"), None);
+    }
 }
