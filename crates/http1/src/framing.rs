@@ -126,6 +126,9 @@ impl ConnectionOptions {
     }
 }
 
+static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
 /// Remove what belongs to one connection: the fields Connection names and the well-known ones (RFC 9110
 /// §7.6.1). `TE: trailers` is the caller's to put back.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
@@ -144,8 +147,8 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     headers.remove(header::TE);
     headers.remove(header::TRANSFER_ENCODING);
     headers.remove(header::UPGRADE);
-    headers.remove("keep-alive");
-    headers.remove("proxy-connection");
+    headers.remove(&KEEP_ALIVE);
+    headers.remove(&PROXY_CONNECTION);
 }
 
 /// The members of a comma-separated list, without the whitespace around them.

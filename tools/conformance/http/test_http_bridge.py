@@ -339,6 +339,7 @@ def test_a_subscription_does_not_lose_its_place(start_server, receiver, how):
     target = receiver(lambda attempt, body: 200 if healthy.is_set() or body.startswith(b"good") else 503)
     server = start_server(subscription(target, retry={"base": "300ms", "factor": 1, "max": "300ms", "attempts": 100}))
     channel = amqp(server)
+    channel.confirm_delivery()  # what was not confirmed may go with kill -9
     for number in range(10):
         channel.basic_publish("", "orders", b"good%d" % number, PERSISTENT)
     until(lambda: len(target.attempts) == 10, "the good ones pushed")
