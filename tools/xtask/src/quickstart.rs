@@ -21,10 +21,10 @@ Sluicegate is running. In another terminal, try:
   # A program that knows only RabbitMQ takes it out.
   python3 -m pip install --quiet pika
   python3 -c "
-  import pika
-  channel = pika.BlockingConnection(pika.ConnectionParameters('127.0.0.1')).channel()
-  method, properties, body = channel.basic_get('orders', auto_ack=True)
-  print(properties and properties.content_type, body)"
+import pika
+channel = pika.BlockingConnection(pika.ConnectionParameters('127.0.0.1')).channel()
+method, properties, body = channel.basic_get('orders', auto_ack=True)
+print(properties and properties.content_type, body)"
 
   # See it live in a browser, as guest with password guest: http://127.0.0.1:15672/
   # Metrics: curl http://127.0.0.1:8001/metrics
