@@ -4,7 +4,7 @@
 
 use crate::Broker;
 use crate::refuse::{self, Resource};
-use model::limits::TTL_MS_MAX;
+use model::limits::{NAME_BYTES_MAX, TTL_MS_MAX};
 use model::{Table, Value};
 use protocol::Refusal;
 use std::fmt;
@@ -84,10 +84,10 @@ impl QueueArguments {
                 expires_ms => self.expires_ms = Some(expires_ms),
             },
             "x-dead-letter-exchange" => {
-                self.dead_letter_exchange = Some(text(value).map_err(invalid)?);
+                self.dead_letter_exchange = Some(short_text(value).map_err(invalid)?);
             }
             "x-dead-letter-routing-key" => {
-                self.dead_letter_routing_key = Some(text(value).map_err(invalid)?);
+                self.dead_letter_routing_key = Some(short_text(value).map_err(invalid)?);
                 if all.get("x-dead-letter-exchange").is_none() {
                     return Err(invalid("routing_key_but_no_dlx_defined".into()));
                 }
@@ -212,6 +212,14 @@ fn millis(value: &Value) -> Result<u64, String> {
     match non_negative(value)? {
         ms if ms > TTL_MS_MAX => Err(format!("{{value_too_large,{ms}}}")),
         ms => Ok(ms),
+    }
+}
+
+/// A text that will be an exchange's name or a routing key, so a short string.
+fn short_text(value: &Value) -> Result<String, String> {
+    match text(value)? {
+        long if long.len() > NAME_BYTES_MAX => Err(format!("{{too_long,{}}}", long.len())),
+        short => Ok(short),
     }
 }
 

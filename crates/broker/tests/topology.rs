@@ -73,6 +73,8 @@ fn queue_arguments_are_checked_or_refused_by_name() {
         ("x-expires", Value::I32(0), "{value_zero,0}"),
         ("x-max-priority", Value::I32(256), "{max_value_exceeded,256}"),
         ("x-dead-letter-exchange", Value::I32(1), "{unacceptable_type,signedint}"),
+        ("x-dead-letter-exchange", Value::text(&"e".repeat(256)), "{too_long,256}"),
+        ("x-dead-letter-routing-key", Value::text(&"k".repeat(256)), "{too_long,256}"),
         ("x-dead-letter-routing-key", Value::text("k"), "routing_key_but_no_dlx_defined"),
         ("x-queue-mode", Value::text("eager"), "invalid_queue_mode"),
         ("x-queue-version", Value::I32(3), "{unsupported_queue_version,3}"),
