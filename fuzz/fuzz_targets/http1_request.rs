@@ -6,7 +6,7 @@
 use bytes::{Buf, BytesMut};
 use http1::{
     BodyDecoder, BodyError, BodyFraming, BodyStep, OutgoingFraming, Persistence, RequestError, RequestHead,
-    RequestParser, encode_request_head,
+    FieldLines, RequestParser, encode_request_head,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -88,7 +88,7 @@ fuzz_target!(|input: &[u8]| {
     let mut parts = head.parts.clone();
     // A gateway answers the expectation itself; HTTP/1.0 clients may send any.
     parts.headers.remove("expect");
-    encode_request_head(&parts.method, &parts.uri, &parts.headers, framing, Persistence::KeepAlive, &mut wire);
+    encode_request_head(&parts.method, &parts.uri, &parts.headers, &FieldLines::default(), framing, Persistence::KeepAlive, &mut wire);
     match RequestParser::default().parse(&mut wire) {
         Ok(Some(again)) => {
             assert!(wire.is_empty());

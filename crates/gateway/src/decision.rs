@@ -3,6 +3,7 @@
 use crate::snapshot::Upstream;
 use bytes::Bytes;
 use http::{Response, request};
+use http1::FieldLines;
 use plugin::Pending;
 use std::fmt;
 use std::sync::Arc;
@@ -28,6 +29,8 @@ pub struct Plan<'a> {
     /// Method, target in origin form, and headers; `Host` is set, hop-by-hop headers and `Transfer-Encoding` are gone.
     /// Whoever sends it may change what only concerns its own connection.
     pub request: &'a mut request::Parts,
+    /// Further headers of it.
+    pub lines: &'a FieldLines,
     /// The body, if a plugin collected it; else the client's is streamed.
     pub body: Option<&'a Bytes>,
     /// Where to send it.

@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
+use plugin::RequestId;
 
 /// What an error body is written in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,12 +22,11 @@ enum Form {
 pub(crate) fn response(
     status: StatusCode,
     message: &str,
-    request_id: &HeaderValue,
+    request_id: &RequestId,
     request: &HeaderMap,
 ) -> Response<Bytes> {
     let form = Form::accepted(request);
-    let request_id = request_id.to_str().unwrap_or_default();
-    let body = Bytes::from(form.body(message, request_id));
+    let body = Bytes::from(form.body(message, request_id.as_str()));
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -167,7 +167,7 @@ mod tests {
         if !accept.is_empty() {
             request.insert(ACCEPT, HeaderValue::from_static(accept));
         }
-        let id = HeaderValue::from_static("0af1");
+        let id = RequestId::new(0x0af1);
         let response = response(StatusCode::NOT_FOUND, "no \"Route\" <here>", &id, &request);
         let body = std::str::from_utf8(response.body()).unwrap();
         let kind = response.headers()[CONTENT_TYPE].to_str().unwrap();
@@ -180,7 +180,7 @@ mod tests {
             application/json; charset=utf-8
             {
               "message":"no \"Route\" <here>",
-              "request_id":"0af1"
+              "request_id":"00000000000000000000000000000af1"
             }"#]];
         check("", &json);
         check("*/*", &json);
@@ -200,7 +200,7 @@ mod tests {
                   <body>
                     <h1>Error</h1>
                     <p>no &quot;Route&quot; &lt;here&gt;.</p>
-                    <p>request_id: 0af1</p>
+                    <p>request_id: 00000000000000000000000000000af1</p>
                   </body>
                 </html>
             "#]],
@@ -212,7 +212,7 @@ mod tests {
                 <?xml version="1.0" encoding="UTF-8"?>
                 <error>
                   <message>no &quot;Route&quot; &lt;here&gt;</message>
-                  <requestid>0af1</requestid>
+                  <requestid>00000000000000000000000000000af1</requestid>
                 </error>
             "#]],
         );
@@ -221,7 +221,7 @@ mod tests {
             &expect![[r#"
                 text/plain; charset=utf-8
                 no "Route" <here>
-                request_id: 0af1
+                request_id: 00000000000000000000000000000af1
             "#]],
         );
         check("application/grpc", &expect![["application/grpc\n"]]);

@@ -25,6 +25,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HeaderValue, LOCATION};
 use http::uri::{PathAndQuery, Uri};
 use http::{Response, StatusCode, response};
+use http1::FieldLines;
 use model::{Mono, Now};
 use plugin::{Context, ErrorReply, Flow, LogRecord, Reply, Source, Then, Timing};
 
@@ -59,6 +60,8 @@ pub struct Exchange {
     pub(crate) head_at: Mono,
     /// From handing over to the upstream's head.
     pub(crate) upstream_us: Option<u64>,
+    /// Headers we add: to the request once it is for the upstream, then to its response.
+    pub(crate) lines: FieldLines,
     /// The log phase ran.
     pub(crate) finished: bool,
 }
@@ -75,7 +78,7 @@ impl Exchange {
     pub fn plan(&mut self) -> Option<Plan<'_>> {
         let Target::Http(upstream) = &self.route()?.target else { return None };
         let upstream = Arc::clone(upstream);
-        Some(Plan { request: &mut self.cx.request, body: self.cx.body.as_ref(), upstream })
+        Some(Plan { request: &mut self.cx.request, lines: &self.lines, body: self.cx.body.as_ref(), upstream })
     }
 
     /// Goes on with the collected body.
@@ -106,8 +109,8 @@ impl Exchange {
         }
     }
 
-    /// Turns the head of the upstream's response into the client's. Not for 1xx.
-    pub fn upstream_head(&mut self, head: &mut response::Parts, now: Now) {
+    /// Turns the head of the upstream's response into the client's; returns further headers of it. Not for 1xx.
+    pub fn upstream_head(&mut self, head: &mut response::Parts, now: Now) -> FieldLines {
         self.cx.now = now;
         self.source = Source::Service;
         self.status = head.status.as_u16();
@@ -117,8 +120,11 @@ impl Exchange {
         self.upstream_us = Some(upstream_us);
         self.filter_head(head);
         let proxy_us = micros(self.cx.received.mono, handed_over);
-        forward::from_upstream(&mut head.headers, upstream_us / 1000, proxy_us / 1000);
-        forward::set_request_id(&mut head.headers, &self.cx.request_id);
+        let mut lines = std::mem::take(&mut self.lines);
+        lines.clear();
+        forward::from_upstream(&mut head.headers, &mut lines, upstream_us / 1000, proxy_us / 1000);
+        forward::put_request_id(&mut lines, &self.cx.request_id);
+        lines
     }
 
     /// Answers a request whose upstream did not.
@@ -247,7 +253,7 @@ impl Exchange {
         let stripped = strip.flatten().map_or("", |len| &path[..len]);
         let base = upstream.backend.path.as_deref().unwrap_or("/");
         let target = uri::upstream_path(base, path, strip);
-        forward::to_upstream(&mut self.cx, host, self.host.clone(), stripped);
+        forward::to_upstream(&mut self.cx, &mut self.lines, host, &self.host, stripped);
         match upstream_uri(&original, &target) {
             Some(uri) => self.cx.request.uri = uri,
             None => {

@@ -7,12 +7,13 @@
 //! none was asked for.
 
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, SERVER, TE, VIA};
-use plugin::{Context, Scheme};
-use std::sync::LazyLock;
+use http1::FieldLines;
+use plugin::{Context, RequestId, Scheme};
 
 /// Our product token, as `Server` has it.
 pub const PRODUCT: &str = concat!("sluicegate/", env!("CARGO_PKG_VERSION"));
-const VIA_VALUE: &str = concat!("1.1 sluicegate/", env!("CARGO_PKG_VERSION"));
+const PRODUCT_VALUE: HeaderValue = HeaderValue::from_static(PRODUCT);
+const VIA_VALUE: HeaderValue = HeaderValue::from_static(concat!("1.1 sluicegate/", env!("CARGO_PKG_VERSION")));
 
 macro_rules! names {
     ($($name:ident = $text:literal;)*) => {
@@ -36,67 +37,93 @@ names! {
     X_REAL_IP = "x-real-ip";
 }
 
-/// Turns the client's headers into the upstream's.
+/// Room for the lines of a usual request.
+const LINES_BYTES: usize = 512;
+
+/// Turns the client's headers into the upstream's; those that are added stand in `lines`.
 ///
 /// `host` is the upstream's host, or none to keep the client's; `host_seen` is the host the client asked for,
 /// `stripped` the prefix that was taken off the path.
-pub(crate) fn to_upstream(cx: &mut Context, host: Option<&HeaderValue>, host_seen: HeaderValue, stripped: &str) {
+pub(crate) fn to_upstream(
+    cx: &mut Context,
+    lines: &mut FieldLines,
+    host: Option<&HeaderValue>,
+    host_seen: &HeaderValue,
+    stripped: &str,
+) {
     let connection = &cx.connection;
-    let path = HeaderValue::from_str(cx.request.uri.path()).ok();
     let headers = &mut cx.request.headers;
     match host {
         Some(host) => drop(headers.insert(HOST, host.clone())),
         None if headers.contains_key(HOST) => {}
         // The target was in absolute form or the protocol is HTTP/2.
-        None => drop(headers.insert(HOST, client_host(&cx.request.uri, &host_seen))),
+        None => drop(headers.insert(HOST, client_host(&cx.request.uri, host_seen))),
     }
-    append_forwarded_for(headers, &connection.peer_ip_value);
-    headers.insert(X_REAL_IP, connection.peer_ip_value.clone());
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(connection.scheme.as_str()));
-    headers.insert(X_FORWARDED_HOST, host_seen);
-    headers.insert(X_FORWARDED_PORT, connection.local_port_value.clone());
-    if let Some(path) = path {
-        headers.insert(X_FORWARDED_PATH, path);
+    *lines = FieldLines::with_capacity(LINES_BYTES);
+    lines.put_list(&X_FORWARDED_FOR, headers.get_all(X_FORWARDED_FOR).iter(), &connection.peer_ip_value);
+    remove_all(headers, is_of_the_request);
+    lines.put(&X_REAL_IP, &connection.peer_ip_value);
+    lines.put(&X_FORWARDED_PROTO, scheme_value(connection.scheme));
+    lines.put(&X_FORWARDED_HOST, host_seen);
+    lines.put(&X_FORWARDED_PORT, &connection.local_port_value);
+    // A path was a header's text all along, or it would not have been parsed.
+    let _ = lines.put_text(&X_FORWARDED_PATH, cx.request.uri.path());
+    if stripped.len() > 1 {
+        let _ = lines.put_text(&X_FORWARDED_PREFIX, stripped);
     }
-    headers.remove(X_FORWARDED_PREFIX);
-    if stripped.len() > 1
-        && let Ok(prefix) = HeaderValue::from_str(stripped)
-    {
-        headers.insert(X_FORWARDED_PREFIX, prefix);
+    lines.put(&VIA, &VIA_VALUE);
+    put_request_id(lines, &cx.request_id);
+}
+
+fn scheme_value(scheme: Scheme) -> &'static HeaderValue {
+    static HTTP: HeaderValue = HeaderValue::from_static("http");
+    static HTTPS: HeaderValue = HeaderValue::from_static("https");
+    match scheme {
+        Scheme::Http => &HTTP,
+        Scheme::Https => &HTTPS,
     }
-    headers.append(VIA, HeaderValue::from_static(VIA_VALUE));
-    headers.insert(X_KONG_REQUEST_ID, cx.request_id.clone());
 }
 
 fn client_host(uri: &http::Uri, host_seen: &HeaderValue) -> HeaderValue {
     uri.authority().and_then(|a| HeaderValue::from_str(a.as_str()).ok()).unwrap_or_else(|| host_seen.clone())
 }
 
-fn append_forwarded_for(headers: &mut HeaderMap, peer: &HeaderValue) {
-    let mut joined = Vec::new();
-    for value in headers.get_all(X_FORWARDED_FOR) {
-        if !value.is_empty() {
-            joined.extend_from_slice(value.as_bytes());
-            joined.extend_from_slice(b", ");
-        }
+/// Whether the gateway alone says this to an upstream.
+fn is_of_the_request(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name.starts_with("x-")
+        && matches!(
+            &name[2..],
+            "forwarded-for"
+                | "forwarded-host"
+                | "forwarded-path"
+                | "forwarded-port"
+                | "forwarded-prefix"
+                | "forwarded-proto"
+                | "kong-request-id"
+                | "real-ip"
+        )
+}
+
+/// Whether the gateway alone says this to a client.
+fn is_of_the_response(name: &HeaderName) -> bool {
+    let name = name.as_str().strip_prefix("x-kong-");
+    matches!(name, Some("proxy-latency" | "request-id" | "upstream-latency"))
+}
+
+/// Removes the headers whose names `is_ours`; costs one look at each name if there is none.
+fn remove_all(headers: &mut HeaderMap, is_ours: fn(&HeaderName) -> bool) {
+    while let Some(name) = headers.keys().find(|name| is_ours(name)).cloned() {
+        headers.remove(name);
     }
-    let value = if joined.is_empty() {
-        peer.clone()
-    } else {
-        joined.extend_from_slice(peer.as_bytes());
-        HeaderValue::try_from(joined).unwrap_or_else(|_| peer.clone())
-    };
-    headers.insert(X_FORWARDED_FOR, value);
 }
 
 /// Removes what concerns one connection only, before any plugin adds a header: so no client can have one of those
 /// removed by naming it in `Connection`. `TE: trailers` stays.
 pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let trailers = headers.get(TE).is_some_and(asks_for_trailers);
+    let trailers = headers.iter().any(|(name, value)| name == TE && asks_for_trailers(value));
     http1::strip_hop_by_hop(headers);
-    for name in [PROXY, TRAILER] {
-        headers.remove(name);
-    }
+    remove_all(headers, |name| *name == PROXY || *name == TRAILER);
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
@@ -108,29 +135,33 @@ fn asks_for_trailers(value: &HeaderValue) -> bool {
 }
 
 /// What a proxied response is told about itself.
-pub(crate) fn from_upstream(headers: &mut HeaderMap, upstream_ms: u64, proxy_ms: u64) {
+pub(crate) fn from_upstream(headers: &mut HeaderMap, lines: &mut FieldLines, upstream_ms: u64, proxy_ms: u64) {
     remove_hop_by_hop(headers);
-    headers.append(VIA, HeaderValue::from_static(VIA_VALUE));
-    headers.entry(SERVER).or_insert(HeaderValue::from_static(PRODUCT));
-    headers.insert(X_KONG_UPSTREAM_LATENCY, millis(upstream_ms));
-    headers.insert(X_KONG_PROXY_LATENCY, millis(proxy_ms));
+    remove_all(headers, is_of_the_response);
+    lines.put(&VIA, &VIA_VALUE);
+    if headers.keys().all(|name| name != SERVER) {
+        lines.put(&SERVER, &PRODUCT_VALUE);
+    }
+    lines.put_number(&X_KONG_UPSTREAM_LATENCY, upstream_ms);
+    lines.put_number(&X_KONG_PROXY_LATENCY, proxy_ms);
 }
 
 /// What a response of our own is told about itself.
 pub(crate) fn from_us(headers: &mut HeaderMap, response_ms: u64) {
-    headers.insert(SERVER, HeaderValue::from_static(PRODUCT));
-    headers.insert(X_KONG_RESPONSE_LATENCY, millis(response_ms));
+    headers.insert(SERVER, PRODUCT_VALUE);
+    headers.insert(X_KONG_RESPONSE_LATENCY, HeaderValue::from(response_ms));
 }
 
 /// What every response carries.
-pub(crate) fn set_request_id(headers: &mut HeaderMap, request_id: &HeaderValue) {
-    headers.insert(X_KONG_REQUEST_ID, request_id.clone());
+pub(crate) fn set_request_id(headers: &mut HeaderMap, request_id: &RequestId) {
+    if let Ok(value) = HeaderValue::from_str(request_id.as_str()) {
+        headers.insert(X_KONG_REQUEST_ID, value);
+    }
 }
 
-/// A header value for milliseconds; small ones are made once.
-fn millis(ms: u64) -> HeaderValue {
-    static SMALL: LazyLock<Vec<HeaderValue>> = LazyLock::new(|| (0..256u64).map(HeaderValue::from).collect());
-    usize::try_from(ms).ok().and_then(|ms| SMALL.get(ms)).cloned().unwrap_or_else(|| HeaderValue::from(ms))
+/// What every request to an upstream and every proxied response carries.
+pub(crate) fn put_request_id(lines: &mut FieldLines, request_id: &RequestId) {
+    let _ = lines.put_text(&X_KONG_REQUEST_ID, request_id.as_str());
 }
 
 /// The `Host` an upstream is asked by: its port only if it is not the scheme's.
@@ -150,7 +181,9 @@ mod tests {
     }
 
     fn text(headers: &HeaderMap) -> String {
-        headers.iter().map(|(n, v)| format!("{n}: {}\n", v.to_str().unwrap())).collect()
+        let mut lines: Vec<_> = headers.iter().map(|(n, v)| format!("{n}: {}\n", v.to_str().unwrap())).collect();
+        lines.sort();
+        lines.concat()
     }
 
     #[test]
@@ -172,21 +205,29 @@ mod tests {
     }
 
     #[test]
-    fn forwarded_for_is_appended_in_one_line() {
-        let mut headers = map(&[("x-forwarded-for", "1.1.1.1")]);
-        headers.append(X_FORWARDED_FOR, HeaderValue::from_static("2.2.2.2"));
-        append_forwarded_for(&mut headers, &HeaderValue::from_static("3.3.3.3"));
-        assert_eq!(text(&headers), "x-forwarded-for: 1.1.1.1, 2.2.2.2, 3.3.3.3\n");
+    fn what_the_upstream_claims_of_us_is_replaced() {
+        let mut headers = map(&[("x-kong-request-id", "forged"), ("x-kong-proxy-latency", "9"), ("x-kong-else", "1")]);
+        told(&mut headers, 1, 2);
+        assert_eq!(headers.get_all(X_KONG_PROXY_LATENCY).iter().collect::<Vec<_>>(), ["2"]);
+        assert!(!headers.contains_key(X_KONG_REQUEST_ID) && headers.contains_key("x-kong-else"));
+    }
+
+    /// What [`from_upstream`] makes of these headers.
+    fn told(headers: &mut HeaderMap, upstream_ms: u64, proxy_ms: u64) {
+        let mut lines = FieldLines::default();
+        from_upstream(headers, &mut lines, upstream_ms, proxy_ms);
+        lines.append_to(headers);
     }
 
     #[test]
     fn the_upstream_s_server_stays_and_ours_fills_in() {
         let mut headers = map(&[("server", "nginx")]);
-        from_upstream(&mut headers, 12, 300);
+        told(&mut headers, 12, 300);
         assert_eq!(headers[SERVER], "nginx");
-        assert_eq!((&headers[X_KONG_UPSTREAM_LATENCY], &headers[X_KONG_PROXY_LATENCY]), (&millis(12), &millis(300)));
+        assert_eq!(headers[X_KONG_UPSTREAM_LATENCY], "12");
+        assert_eq!(headers[X_KONG_PROXY_LATENCY], "300");
         let mut headers = HeaderMap::new();
-        from_upstream(&mut headers, 0, 0);
+        told(&mut headers, 0, 0);
         assert_eq!(headers[SERVER], PRODUCT);
     }
 

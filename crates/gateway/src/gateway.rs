@@ -13,8 +13,9 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{HOST, HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode, request};
+use http1::FieldLines;
 use model::Now;
-use plugin::{Connection, Context, Registry, Services, Source};
+use plugin::{Connection, Context, Registry, RequestId, Services, Source};
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
@@ -135,6 +136,7 @@ impl Gateway {
             proxied_at: None,
             head_at: now.mono,
             upstream_us: None,
+            lines: FieldLines::default(),
             finished: false,
         };
         if matches!(exchange.cx.request.method, Method::CONNECT | Method::TRACE) {
@@ -179,16 +181,10 @@ impl Gateway {
         }
     }
 
-    /// 32 hexadecimal digits, different for every request of every process.
-    fn next_id(&self) -> HeaderValue {
+    fn next_id(&self) -> RequestId {
         let n = self.n_requests.fetch_add(1, Ordering::Relaxed);
-        let words = [mix(self.id_seed[0].wrapping_add(n)), mix(self.id_seed[1] ^ n)];
-        let mut text = [0; 32];
-        for (at, digit) in text.iter_mut().enumerate() {
-            let nibble = (words[at / 16] >> (60 - 4 * (at % 16))) & 0xf;
-            *digit = b"0123456789abcdef"[nibble as usize];
-        }
-        HeaderValue::from_bytes(&text).expect("hexadecimal digits are a header value")
+        let (high, low) = (mix(self.id_seed[0].wrapping_add(n)), mix(self.id_seed[1] ^ n));
+        RequestId::new(u128::from(high) << 64 | u128::from(low))
     }
 }
 

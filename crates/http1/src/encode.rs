@@ -4,6 +4,7 @@
 //! never from the header map, so a forwarded field cannot frame the message we send. A head is written in one
 //! piece into the caller's buffer, without formatting machinery.
 
+use crate::fields::{FieldLines, decimal};
 use crate::framing::Persistence;
 use bytes::{BufMut, BytesMut};
 use http::header::{self, HeaderMap, HeaderName};
@@ -25,17 +26,18 @@ pub enum OutgoingFraming {
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// Write a request head. The target is the path and query of `uri` (`*` stays), and `host` is taken from
-/// `headers`, where the caller has put it.
+/// `headers`, where the caller has put it. `lines` follow the headers.
 pub fn encode_request_head(
     method: &Method,
     uri: &Uri,
     headers: &HeaderMap,
+    lines: &FieldLines,
     framing: OutgoingFraming,
     persistence: Persistence,
     dst: &mut BytesMut,
 ) {
     let target = uri.path_and_query().map_or("/", |target| target.as_str());
-    dst.reserve(method.as_str().len() + target.len() + 64 + 48 * headers.len());
+    dst.reserve(method.as_str().len() + target.len() + 64 + 48 * headers.len() + lines.as_bytes().len());
     dst.put_slice(method.as_str().as_bytes());
     dst.put_u8(b' ');
     if target.starts_with('?') {
@@ -44,6 +46,7 @@ pub fn encode_request_head(
     dst.put_slice(target.as_bytes());
     dst.put_slice(b" HTTP/1.1\r\n");
     put_fields(headers, dst);
+    dst.extend_from_slice(lines.as_bytes());
     put_framing(framing, dst);
     if persistence == Persistence::Close {
         dst.put_slice(b"connection: close\r\n");
@@ -52,16 +55,18 @@ pub fn encode_request_head(
 }
 
 /// Write a response head. `peer` is the version of the request: an HTTP/1.0 client is told when the
-/// connection stays, any other when it closes. The head itself is always HTTP/1.1 (RFC 9112 §2.3).
+/// connection stays, any other when it closes. The head itself is always HTTP/1.1 (RFC 9112 §2.3). `lines` follow
+/// the headers.
 pub fn encode_response_head(
     peer: Version,
     status: StatusCode,
     headers: &HeaderMap,
+    lines: &FieldLines,
     framing: OutgoingFraming,
     persistence: Persistence,
     dst: &mut BytesMut,
 ) {
-    dst.reserve(96 + 48 * headers.len());
+    dst.reserve(96 + 48 * headers.len() + lines.as_bytes().len());
     if status == StatusCode::OK {
         dst.put_slice(b"HTTP/1.1 200 OK\r\n");
     } else {
@@ -72,6 +77,7 @@ pub fn encode_response_head(
         dst.put_slice(b"\r\n");
     }
     put_fields(headers, dst);
+    dst.extend_from_slice(lines.as_bytes());
     put_framing(framing, dst);
     match persistence {
         Persistence::Close => dst.put_slice(b"connection: close\r\n"),
@@ -141,22 +147,9 @@ fn put_framing(framing: OutgoingFraming, dst: &mut BytesMut) {
         OutgoingFraming::Chunked => dst.put_slice(b"transfer-encoding: chunked\r\n"),
         OutgoingFraming::Length(length) => {
             dst.put_slice(b"content-length: ");
-            put_decimal(length, dst);
+            let (digits, start) = decimal(length);
+            dst.put_slice(&digits[start..]);
             dst.put_slice(b"\r\n");
         }
     }
-}
-
-fn put_decimal(mut value: u64, dst: &mut BytesMut) {
-    let mut digits = [0u8; 20];
-    let mut start = digits.len();
-    loop {
-        start -= 1;
-        digits[start] = b'0' + u8::try_from(value % 10).unwrap_or(0);
-        value /= 10;
-        if value == 0 {
-            break;
-        }
-    }
-    dst.put_slice(&digits[start..]);
 }

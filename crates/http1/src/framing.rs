@@ -47,23 +47,81 @@ pub(crate) struct ConnectionOptions {
     pub(crate) upgrade: bool,
 }
 
-/// The length the fields declare, or why they cannot be trusted.
-pub(crate) fn declared_length(version: Version, headers: &HeaderMap) -> Result<DeclaredLength, FramingError> {
-    let length = match at_most_one(headers, &header::CONTENT_LENGTH) {
-        Ok(value) => value,
-        Err(Repeated) => return Err(FramingError::DuplicateLength),
-    };
-    let encoding = match at_most_one(headers, &header::TRANSFER_ENCODING) {
-        Ok(value) => value,
-        Err(Repeated) => return Err(FramingError::DuplicateEncoding),
-    };
-    match (length, encoding) {
-        (None, None) => Ok(DeclaredLength::Absent),
-        (Some(_), Some(_)) => Err(FramingError::LengthAndEncoding),
-        (Some(value), None) => content_length(value).map(DeclaredLength::Length),
-        (None, Some(_)) if version == Version::HTTP_10 => Err(FramingError::EncodingInHttp10),
-        (None, Some(value)) if value.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(DeclaredLength::Chunked),
-        (None, Some(_)) => Err(FramingError::UnsupportedEncoding),
+/// A field that may be there once.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum Once<'a> {
+    #[default]
+    Absent,
+    Value(&'a HeaderValue),
+    Repeated,
+}
+
+/// The fields that decide where a message ends and what becomes of its connection, found in one pass.
+#[derive(Debug, Default)]
+pub(crate) struct Decisive<'a> {
+    pub(crate) host: Once<'a>,
+    pub(crate) expects: bool,
+    pub(crate) upgrade: bool,
+    length: Once<'a>,
+    encoding: Once<'a>,
+    connection: bool,
+    look_alike: bool,
+}
+
+impl<'a> Decisive<'a> {
+    pub(crate) fn of(headers: &'a HeaderMap) -> Self {
+        let mut found = Self::default();
+        for (name, value) in headers {
+            if name == header::HOST {
+                found.host.see(value);
+            } else if name == header::CONTENT_LENGTH {
+                found.length.see(value);
+            } else if name == header::TRANSFER_ENCODING {
+                found.encoding.see(value);
+            } else if name == header::CONNECTION {
+                found.connection = true;
+            } else if name == header::EXPECT {
+                found.expects = true;
+            } else if name == header::UPGRADE {
+                found.upgrade = true;
+            } else {
+                // Lenient peers fold these into framing fields (underscore read as hyphen, as CGI does).
+                found.look_alike |= matches!(name.as_str(), "content_length" | "transfer_encoding");
+            }
+        }
+        found
+    }
+
+    /// Refuse the names that lenient peers fold into framing fields.
+    pub(crate) fn no_look_alikes(&self) -> Result<(), FramingError> {
+        if self.look_alike { Err(FramingError::LookAlikeField) } else { Ok(()) }
+    }
+
+    /// The length the fields declare, or why they cannot be trusted.
+    pub(crate) fn declared_length(&self, version: Version) -> Result<DeclaredLength, FramingError> {
+        match (self.length, self.encoding) {
+            (Once::Repeated, _) => Err(FramingError::DuplicateLength),
+            (_, Once::Repeated) => Err(FramingError::DuplicateEncoding),
+            (Once::Absent, Once::Absent) => Ok(DeclaredLength::Absent),
+            (Once::Value(_), Once::Value(_)) => Err(FramingError::LengthAndEncoding),
+            (Once::Value(value), Once::Absent) => content_length(value).map(DeclaredLength::Length),
+            (Once::Absent, Once::Value(_)) if version == Version::HTTP_10 => Err(FramingError::EncodingInHttp10),
+            (Once::Absent, Once::Value(value)) if value.as_bytes().eq_ignore_ascii_case(b"chunked") => {
+                Ok(DeclaredLength::Chunked)
+            }
+            (Once::Absent, Once::Value(_)) => Err(FramingError::UnsupportedEncoding),
+        }
+    }
+
+    /// The options of Connection in these headers.
+    pub(crate) fn connection_options(&self, headers: &HeaderMap) -> Result<ConnectionOptions, FramingError> {
+        if self.connection { connection_options(headers) } else { Ok(ConnectionOptions::default()) }
+    }
+}
+
+impl<'a> Once<'a> {
+    fn see(&mut self, value: &'a HeaderValue) {
+        *self = if matches!(self, Self::Absent) { Self::Value(value) } else { Self::Repeated };
     }
 }
 
@@ -89,7 +147,7 @@ pub fn content_length(value: &HeaderValue) -> Result<u64, FramingError> {
 
 /// The options of Connection; naming a field that frames or routes is refused, because the next hop would
 /// remove that field and read another message than we did.
-pub(crate) fn connection_options(headers: &HeaderMap) -> Result<ConnectionOptions, FramingError> {
+fn connection_options(headers: &HeaderMap) -> Result<ConnectionOptions, FramingError> {
     let mut options = ConnectionOptions::default();
     for value in headers.get_all(header::CONNECTION) {
         for token in tokens(value) {
@@ -110,14 +168,6 @@ pub(crate) fn connection_options(headers: &HeaderMap) -> Result<ConnectionOption
     Ok(options)
 }
 
-/// Refuse the names lenient peers fold into framing fields (underscore read as hyphen, as CGI does).
-pub(crate) fn no_look_alikes(headers: &HeaderMap) -> Result<(), FramingError> {
-    if headers.contains_key("content_length") || headers.contains_key("transfer_encoding") {
-        return Err(FramingError::LookAlikeField);
-    }
-    Ok(())
-}
-
 impl ConnectionOptions {
     /// Persistence by version and options (RFC 9112 §9.3).
     pub(crate) fn persistence(self, version: Version) -> Persistence {
@@ -126,44 +176,29 @@ impl ConnectionOptions {
     }
 }
 
-static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-
 /// Remove what belongs to one connection: the fields Connection names and the well-known ones (RFC 9110
-/// §7.6.1). `TE: trailers` is the caller's to put back.
+/// §7.6.1). `TE: trailers` is the caller's to put back. Costs one look at each name if there is nothing to remove.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .flat_map(tokens)
-            .filter_map(|token| HeaderName::from_bytes(token).ok())
-            .collect();
-        for name in named {
-            headers.remove(name);
-        }
-        headers.remove(header::CONNECTION);
+    if !headers.keys().any(is_hop_by_hop) {
+        return;
     }
-    headers.remove(header::TE);
-    headers.remove(header::TRANSFER_ENCODING);
-    headers.remove(header::UPGRADE);
-    headers.remove(&KEEP_ALIVE);
-    headers.remove(&PROXY_CONNECTION);
+    let mut doomed: Vec<HeaderName> = headers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
+    let connection = headers.get_all(header::CONNECTION).iter();
+    doomed.extend(connection.flat_map(tokens).filter_map(|token| HeaderName::from_bytes(token).ok()));
+    for name in doomed {
+        headers.remove(name);
+    }
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    name == header::CONNECTION
+        || name == header::TE
+        || name == header::TRANSFER_ENCODING
+        || name == header::UPGRADE
+        || matches!(name.as_str(), "keep-alive" | "proxy-connection")
 }
 
 /// The members of a comma-separated list, without the whitespace around them.
 pub(crate) fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     value.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
-}
-
-/// A field that may be there once was there more often.
-pub(crate) struct Repeated;
-
-/// The value of a field that may be there once.
-pub(crate) fn at_most_one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, Repeated> {
-    let mut values = headers.get_all(name).iter();
-    match (values.next(), values.next()) {
-        (value, None) => Ok(value),
-        (_, Some(_)) => Err(Repeated),
-    }
 }

@@ -10,6 +10,7 @@
 //! | `framing`  | Content-Length, Transfer-Encoding and Connection, for both |
 //! | `body`     | the extent of a body: none, a length, chunks, or until the peer closes |
 //! | `encode`   | heads, chunks and trailers on the way out |
+//! | `fields`   | fields a proxy adds, as lines ready to be written |
 //! | `corpus`   | named attacks and their verdicts, for the tests here and over a socket |
 //!
 //! Invariants: a message two parsers could frame differently is refused, never repaired. A verdict depends on
@@ -22,6 +23,7 @@ pub mod body;
 pub mod corpus;
 pub mod encode;
 pub mod error;
+mod fields;
 pub mod framing;
 mod lines;
 pub mod request;
@@ -32,6 +34,7 @@ pub use encode::{
     LAST_CHUNK, OutgoingFraming, encode_chunk_head, encode_request_head, encode_response_head, encode_trailers,
 };
 pub use error::{BodyError, FramingError, HeadError, RequestError, ResponseError};
+pub use fields::{FieldLines, NotALine};
 pub use framing::{BodyFraming, Persistence, strip_hop_by_hop};
 pub use request::{RequestHead, RequestParser};
 pub use response::{ResponseHead, ResponseParser};

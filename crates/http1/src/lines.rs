@@ -29,7 +29,7 @@ impl LineWatch {
     pub(crate) fn lines<'a>(&mut self, buf: &'a [u8]) -> Option<&'a [u8]> {
         let from = self.seen.min(buf.len());
         self.seen = buf.len();
-        let last = buf[from..].iter().rposition(|b| *b == b'\n')?;
+        let last = memchr::memrchr(b'\n', &buf[from..])?;
         Some(&buf[..=from + last])
     }
 

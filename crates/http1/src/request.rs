@@ -5,10 +5,7 @@
 //! CONNECT and TRACE are refused. It does not decode or normalise the path.
 
 use crate::error::{HeadError, RequestError};
-use crate::framing::{
-    BodyFraming, DeclaredLength, Persistence, Repeated, at_most_one, connection_options, declared_length,
-    no_look_alikes, tokens,
-};
+use crate::framing::{BodyFraming, Decisive, DeclaredLength, Once, Persistence, tokens};
 use crate::lines::{LineWatch, header_map, lines_end_in_crlf, span};
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{self, HeaderMap};
@@ -119,16 +116,17 @@ fn read(buf: &[u8]) -> Result<Option<(usize, RequestHead)>, RequestError> {
 }
 
 fn assemble(method: Method, target: Bytes, version: Version, headers: HeaderMap) -> Result<RequestHead, RequestError> {
-    no_look_alikes(&headers)?;
-    let uri = request_target(&method, target, host(version, &headers)?)?;
-    let framing = match declared_length(version, &headers)? {
+    let decisive = Decisive::of(&headers);
+    decisive.no_look_alikes()?;
+    let uri = request_target(&method, target, host(version, decisive.host)?)?;
+    let framing = match decisive.declared_length(version)? {
         DeclaredLength::Absent | DeclaredLength::Length(0) => BodyFraming::Empty,
         DeclaredLength::Length(length) => BodyFraming::Length(length),
         DeclaredLength::Chunked => BodyFraming::Chunked,
     };
-    let options = connection_options(&headers)?;
-    let expect_continue = expect_continue(version, &headers)?;
-    let upgrade = options.upgrade && headers.contains_key(header::UPGRADE);
+    let options = decisive.connection_options(&headers)?;
+    let expect_continue = decisive.expects && expect_continue(version, &headers)?;
+    let upgrade = options.upgrade && decisive.upgrade;
 
     let (mut parts, ()) = http::Request::new(()).into_parts();
     parts.method = method;
@@ -145,13 +143,13 @@ fn assemble(method: Method, target: Bytes, version: Version, headers: HeaderMap)
 }
 
 /// The one Host, which HTTP/1.0 may leave out.
-fn host(version: Version, headers: &HeaderMap) -> Result<Option<&[u8]>, RequestError> {
-    match at_most_one(headers, &header::HOST) {
-        Err(Repeated) => Err(RequestError::DuplicateHost),
-        Ok(None) if version == Version::HTTP_10 => Ok(None),
-        Ok(None) => Err(RequestError::MissingHost),
-        Ok(Some(value)) if is_host(value.as_bytes()) => Ok(Some(value.as_bytes())),
-        Ok(Some(_)) => Err(RequestError::InvalidHost),
+fn host(version: Version, host: Once<'_>) -> Result<Option<&[u8]>, RequestError> {
+    match host {
+        Once::Repeated => Err(RequestError::DuplicateHost),
+        Once::Absent if version == Version::HTTP_10 => Ok(None),
+        Once::Absent => Err(RequestError::MissingHost),
+        Once::Value(value) if is_host(value.as_bytes()) => Ok(Some(value.as_bytes())),
+        Once::Value(_) => Err(RequestError::InvalidHost),
     }
 }
 

@@ -4,7 +4,7 @@
 //! fields say. The fields are checked all the same. The reason phrase is dropped.
 
 use crate::error::{HeadError, ResponseError};
-use crate::framing::{BodyFraming, DeclaredLength, Persistence, connection_options, declared_length};
+use crate::framing::{BodyFraming, Decisive, DeclaredLength, Persistence};
 use crate::lines::{LineWatch, header_map, lines_end_in_crlf};
 use bytes::{Buf, Bytes, BytesMut};
 use http::{Method, StatusCode, Version};
@@ -86,8 +86,9 @@ fn partial<T>(buf: &[u8]) -> Result<Option<T>, ResponseError> {
 }
 
 fn frame(method: &Method, parts: http::response::Parts) -> Result<ResponseHead, ResponseError> {
-    let declared = declared_length(parts.version, &parts.headers)?;
-    let options = connection_options(&parts.headers)?;
+    let decisive = Decisive::of(&parts.headers);
+    let declared = decisive.declared_length(parts.version)?;
+    let options = decisive.connection_options(&parts.headers)?;
     let status = parts.status;
     if status == StatusCode::SWITCHING_PROTOCOLS || (method == Method::CONNECT && status.is_success()) {
         return Err(ResponseError::UnexpectedUpgrade);

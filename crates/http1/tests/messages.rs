@@ -6,9 +6,9 @@ use http::{Method, StatusCode, Uri, Version};
 use model::limits::{HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX, HTTP_TARGET_BYTES_MAX};
 use proptest::prelude::*;
 use sluicegate_http1::{
-    BodyDecoder, BodyError, BodyFraming, BodyStep, FramingError, HeadError, LAST_CHUNK, OutgoingFraming, Persistence,
-    RequestError, RequestHead, RequestParser, ResponseError, ResponseHead, ResponseParser, encode_chunk_head,
-    encode_request_head, encode_response_head, encode_trailers, strip_hop_by_hop,
+    BodyDecoder, BodyError, BodyFraming, BodyStep, FieldLines, FramingError, HeadError, LAST_CHUNK, OutgoingFraming,
+    Persistence, RequestError, RequestHead, RequestParser, ResponseError, ResponseHead, ResponseParser,
+    encode_chunk_head, encode_request_head, encode_response_head, encode_trailers, strip_hop_by_hop,
 };
 
 fn request(raw: &[u8]) -> Result<Option<RequestHead>, RequestError> {
@@ -130,7 +130,15 @@ fn an_upgrade_is_asked_for_in_the_connection_field_too() {
     let encode = |status, persistence| {
         let mut wire = BytesMut::new();
         let framing = OutgoingFraming::Length(0);
-        encode_response_head(Version::HTTP_11, status, &headers, framing, persistence, &mut wire);
+        encode_response_head(
+            Version::HTTP_11,
+            status,
+            &headers,
+            &FieldLines::default(),
+            framing,
+            persistence,
+            &mut wire,
+        );
         String::from_utf8(wire.to_vec()).unwrap()
     };
     let kept = encode(StatusCode::UPGRADE_REQUIRED, Persistence::KeepAlive);
@@ -239,7 +247,7 @@ fn framing_fields_of_a_map_are_never_written() {
     let mut dst = BytesMut::new();
     let uri = Uri::from_static("/a?b");
     let (method, keep) = (Method::POST, Persistence::KeepAlive);
-    encode_request_head(&method, &uri, &headers, OutgoingFraming::Length(3), keep, &mut dst);
+    encode_request_head(&method, &uri, &headers, &FieldLines::default(), OutgoingFraming::Length(3), keep, &mut dst);
     assert_eq!(&dst[..], b"POST /a?b HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\n");
 }
 
@@ -286,7 +294,7 @@ proptest! {
         let uri: Uri = path.parse().unwrap();
         headers.insert("host", HeaderValue::from_static("a.example:80"));
         let mut wire = BytesMut::new();
-        encode_request_head(&method, &uri, &headers, outgoing, persistence, &mut wire);
+        encode_request_head(&method, &uri, &headers, &FieldLines::default(), outgoing, persistence, &mut wire);
 
         let mut parser = RequestParser::default();
         let rest = wire.split_off(cut.min(wire.len()));
@@ -315,7 +323,7 @@ proptest! {
         let status = StatusCode::from_u16(code).unwrap();
         let mut wire = BytesMut::new();
         let framing = OutgoingFraming::Length(length);
-        encode_response_head(Version::HTTP_11, status, &headers, framing, persistence, &mut wire);
+        encode_response_head(Version::HTTP_11, status, &headers, &FieldLines::default(), framing, persistence, &mut wire);
         let head = ResponseParser::default().parse(&Method::GET, &mut wire).unwrap().unwrap();
         prop_assert_eq!(head.parts.status, status);
         prop_assert_eq!(head.persistence, persistence);

@@ -4,8 +4,10 @@
 //! `proxy LISTEN UPSTREAM_HOST UPSTREAM_PORT [WORKERS]`
 
 use http::{Request, Response, StatusCode};
+use http1::FieldLines;
 use sluicegate_net::http::{
-    Body, HttpService, PoolSettings, Refusal, ServerSettings, Timeouts, UpstreamPool, UpstreamTarget, serve_connection,
+    Answer, Body, HttpService, PoolSettings, Refusal, ServerSettings, Timeouts, UpstreamPool, UpstreamTarget,
+    serve_connection,
 };
 use sluicegate_net::{Listener, Peer, Place, Shutdown};
 use std::error::Error;
@@ -18,14 +20,15 @@ struct Proxy {
 }
 
 impl HttpService for Proxy {
-    async fn call(&self, request: Request<Body>, _: &Peer) -> Response<Body> {
+    async fn call(&self, request: Request<Body>, _: &Peer) -> Answer {
         let (mut head, mut body) = request.into_parts();
-        match self.pool.exchange(&self.target, &mut head, &mut body, Timeouts::default()).await {
-            Ok(response) => response,
+        match self.pool.exchange(&self.target, &mut head, &FieldLines::default(), &mut body, Timeouts::default()).await
+        {
+            Ok(response) => response.into(),
             Err(error) => {
                 let mut response = Response::new(Body::from(bytes::Bytes::from(error.to_string())));
                 *response.status_mut() = StatusCode::BAD_GATEWAY;
-                response
+                response.into()
             }
         }
     }

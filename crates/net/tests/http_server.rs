@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use sluicegate_net::Peer;
-use sluicegate_net::http::{Body, BodyFault, HttpService, Refusal, ServerSettings};
+use sluicegate_net::http::{Answer, Body, BodyFault, HttpService, Refusal, ServerSettings};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -21,8 +21,8 @@ use tokio::sync::Notify;
 struct Ignore;
 
 impl HttpService for Ignore {
-    async fn call(&self, _: Request<Body>, _: &Peer) -> Response<Body> {
-        Response::new(Body::from(Bytes::from_static(b"ignored")))
+    async fn call(&self, _: Request<Body>, _: &Peer) -> Answer {
+        Response::new(Body::from(Bytes::from_static(b"ignored"))).into()
     }
 
     fn refuse(&self, refusal: &Refusal, peer: &Peer) -> Response<Body> {
@@ -34,9 +34,9 @@ impl HttpService for Ignore {
 struct Streamed;
 
 impl HttpService for Streamed {
-    async fn call(&self, _: Request<Body>, _: &Peer) -> Response<Body> {
+    async fn call(&self, _: Request<Body>, _: &Peer) -> Answer {
         let pieces = vec![Bytes::from_static(b"one"), Bytes::from_static(b"two")];
-        Response::new(Body::Boxed(Pieces(pieces.into_iter()).boxed_unsync()))
+        Response::new(Body::Boxed(Pieces(pieces.into_iter()).boxed_unsync())).into()
     }
 
     fn refuse(&self, refusal: &Refusal, peer: &Peer) -> Response<Body> {
@@ -65,10 +65,10 @@ struct Gated {
 }
 
 impl HttpService for Gated {
-    async fn call(&self, _: Request<Body>, _: &Peer) -> Response<Body> {
+    async fn call(&self, _: Request<Body>, _: &Peer) -> Answer {
         self.arrived.notify_one();
         self.gate.notified().await;
-        Response::new(Body::from(Bytes::from_static(b"done")))
+        Response::new(Body::from(Bytes::from_static(b"done"))).into()
     }
 
     fn refuse(&self, refusal: &Refusal, peer: &Peer) -> Response<Body> {

@@ -7,7 +7,7 @@ mod support;
 
 use http::{Request, Response};
 use sluicegate_net::Peer;
-use sluicegate_net::http::{Body, HttpService, Refusal, ServerSettings};
+use sluicegate_net::http::{Answer, Body, HttpService, Refusal, ServerSettings};
 use support::{Proxy, refuse, start};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -19,8 +19,8 @@ const GROWTH_KIB_MAX: u64 = 16 * 1024;
 struct Mirror;
 
 impl HttpService for Mirror {
-    async fn call(&self, request: Request<Body>, _: &Peer) -> Response<Body> {
-        Response::new(request.into_body())
+    async fn call(&self, request: Request<Body>, _: &Peer) -> Answer {
+        Response::new(request.into_body()).into()
     }
 
     fn refuse(&self, refusal: &Refusal, peer: &Peer) -> Response<Body> {

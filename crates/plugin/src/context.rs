@@ -26,8 +26,8 @@ pub struct Context {
     pub request_number: u64,
     /// Address of the client: the peer's, until trusted proxies are configurable.
     pub client_ip: IpAddr,
-    /// 32 hexadecimal digits, unique to this request: the value of `X-Kong-Request-Id`.
-    pub request_id: HeaderValue,
+    /// Unique to this request: the value of `X-Kong-Request-Id`.
+    pub request_id: RequestId,
     /// The matched route.
     pub route: Option<Arc<RouteInfo>>,
     /// The service of the route.
@@ -46,6 +46,28 @@ pub struct Context {
     pub received: Now,
     /// The time of this phase.
     pub now: Now,
+}
+
+/// 32 hexadecimal digits, different for every request of every process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RequestId([u8; 32]);
+
+impl RequestId {
+    /// The id with this value.
+    #[must_use]
+    pub fn new(id: u128) -> Self {
+        let mut digits = [0; 32];
+        for (at, digit) in digits.iter_mut().enumerate() {
+            *digit = b"0123456789abcdef"[(id >> (124 - 4 * at)) as usize & 0xf];
+        }
+        Self(digits)
+    }
+
+    /// Its digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("hexadecimal digits are text")
+    }
 }
 
 /// The client's connection. One value serves all its requests.

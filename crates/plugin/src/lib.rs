@@ -16,7 +16,7 @@ mod push;
 mod schema;
 mod services;
 
-pub use context::{Connection, Context, Export, LogRecord, RouteInfo, Scheme, ServiceInfo, Source, Timing};
+pub use context::{Connection, Context, Export, LogRecord, RequestId, RouteInfo, Scheme, ServiceInfo, Source, Timing};
 pub use directory::{Consumer, Credential, Directory};
 pub use handler::{ErrorReply, Flow, Handler, Pending, Plugin, QueueTarget, Registry, Reply, Setup, Then};
 pub use id::{Id, NotAnId};

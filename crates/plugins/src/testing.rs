@@ -1,11 +1,10 @@
 //! A request context, a setup and a broker that remembers, for the tests of plugins.
 
 use bytes::Bytes;
-use http::HeaderValue;
 use model::{Mono, Now, Secret, Wall};
 use plugin::{
     BoxFuture, Connection, Consumer, Context, Credential, Directory, Flow, Handler, Id, Plugin, Publish, PublishError,
-    Published, Reply, Scheme, Services, Setup, Then,
+    Published, Reply, RequestId, Scheme, Services, Setup, Then,
 };
 use std::future::{Future, ready};
 use std::pin::pin;
@@ -87,7 +86,7 @@ pub(crate) fn request(method: &str, target: &str, headers: &[(&str, &str)]) -> C
         )),
         request_number: 3,
         client_ip: "10.0.0.1".parse().unwrap(),
-        request_id: HeaderValue::from_static("00112233445566778899aabbccddeeff"),
+        request_id: RequestId::new(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff),
         route: None,
         service: None,
         queue: None,

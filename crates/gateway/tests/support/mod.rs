@@ -106,6 +106,7 @@ pub(crate) fn plan_text(exchange: &mut Exchange) -> String {
     let plan = exchange.plan().unwrap();
     let backend = &plan.upstream.backend;
     let request = plan.request;
+    plan.lines.append_to(&mut request.headers);
     format!(
         "-> {}:{}\n{} {}\n{}",
         backend.host,

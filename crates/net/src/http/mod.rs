@@ -32,5 +32,5 @@ pub use client::{
     UpstreamTarget, UpstreamTls, UpstreamTlsError,
 };
 pub use server::{ClientBody, Http2Body, ServerSettings, serve_connection};
-pub use service::{HttpService, Refusal};
+pub use service::{Answer, HttpService, Refusal};
 pub use tls::{TlsFiles, TlsFilesError, server_config};

@@ -3,15 +3,30 @@
 use super::body::Body;
 use crate::Peer;
 use http::{Request, Response, StatusCode};
-use http1::{BodyError, RequestError};
+use http1::{BodyError, FieldLines, RequestError};
 use std::fmt;
 use std::future::Future;
+
+/// A response, and fields that are added to its headers.
+#[derive(Debug)]
+pub struct Answer {
+    /// Head and body.
+    pub response: Response<Body>,
+    /// Further fields of the head.
+    pub lines: FieldLines,
+}
+
+impl From<Response<Body>> for Answer {
+    fn from(response: Response<Body>) -> Self {
+        Self { response, lines: FieldLines::default() }
+    }
+}
 
 /// Serves the requests of a listener.
 pub trait HttpService: Send + Sync + 'static {
     /// Answer one request. The target is in origin form, and Host is set when the client named one. A dropped
     /// body is drained or ends the connection. Panics end the connection.
-    fn call(&self, request: Request<Body>, peer: &Peer) -> impl Future<Output = Response<Body>> + Send;
+    fn call(&self, request: Request<Body>, peer: &Peer) -> impl Future<Output = Answer> + Send;
 
     /// The answer to a request that was refused before or while it was served. Status and closing are the
     /// listener's: only headers and body of this answer are taken.

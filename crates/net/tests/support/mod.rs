@@ -6,9 +6,10 @@
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
+use http1::FieldLines;
 use sluicegate_net::http::{
-    Body, HttpService, PoolSettings, Refusal, ServerSettings, Timeouts, UpstreamError, UpstreamPool, UpstreamTarget,
-    serve_connection,
+    Answer, Body, HttpService, PoolSettings, Refusal, ServerSettings, Timeouts, UpstreamError, UpstreamPool,
+    UpstreamTarget, serve_connection,
 };
 use sluicegate_net::{Listener, Peer, Place, Shutdown};
 use std::net::SocketAddr;
@@ -47,7 +48,7 @@ pub(crate) fn start_tls<S: HttpService>(
 pub(crate) struct Collect;
 
 impl HttpService for Collect {
-    async fn call(&self, request: Request<Body>, _: &Peer) -> Response<Body> {
+    async fn call(&self, request: Request<Body>, _: &Peer) -> Answer {
         let (head, body) = request.into_parts();
         let body = match body.collect().await {
             Ok(collected) => collected.to_bytes(),
@@ -59,6 +60,7 @@ impl HttpService for Collect {
             .header("x-host", head.headers.get("host").cloned().unwrap_or(http::HeaderValue::from_static("")))
             .body(Body::from(body))
             .unwrap()
+            .into()
     }
 
     fn refuse(&self, refusal: &Refusal, peer: &Peer) -> Response<Body> {
@@ -88,7 +90,7 @@ impl Proxy {
 
     pub(crate) async fn exchange(&self, request: Request<Body>) -> Result<Response<Body>, UpstreamError> {
         let (mut head, mut body) = request.into_parts();
-        self.pool.exchange(&self.target, &mut head, &mut body, self.timeouts).await
+        self.pool.exchange(&self.target, &mut head, &FieldLines::default(), &mut body, self.timeouts).await
     }
 }
 
@@ -97,12 +99,13 @@ pub(crate) fn target(address: SocketAddr) -> UpstreamTarget {
 }
 
 impl HttpService for Proxy {
-    async fn call(&self, request: Request<Body>, _: &Peer) -> Response<Body> {
-        self.exchange(request).await.unwrap_or_else(|error| {
+    async fn call(&self, request: Request<Body>, _: &Peer) -> Answer {
+        let response = self.exchange(request).await.unwrap_or_else(|error| {
             let mut response = Response::new(Body::from(Bytes::from(error.to_string())));
             *response.status_mut() = StatusCode::BAD_GATEWAY;
             response
-        })
+        });
+        response.into()
     }
 
     fn refuse(&self, refusal: &Refusal, peer: &Peer) -> Response<Body> {

@@ -6,9 +6,10 @@ use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Request, Response, request, response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
+use http1::FieldLines;
 use model::limits::HTTP_COLLECTED_BYTES_MAX;
 use net::http::{
-    Body, BodyFault, HttpService, PoolSettings, Refusal, Timeouts, TlsTrust, UpstreamError, UpstreamErrorKind,
+    Answer, Body, BodyFault, HttpService, PoolSettings, Refusal, Timeouts, TlsTrust, UpstreamError, UpstreamErrorKind,
     UpstreamPool, UpstreamTarget, UpstreamTls,
 };
 use net::{Clock, Peer};
@@ -53,33 +54,36 @@ impl GatewayService {
         exchange: &mut Exchange,
         mut decision: Decision,
         mut body: Body,
-    ) -> Response<Body> {
+    ) -> Answer {
         let mut room = self.bodies.room();
         loop {
             decision = match decision {
-                Decision::Respond(response) => return response.map(full),
+                Decision::Respond(response) => return response.map(full).into(),
                 Decision::Wait(pending) => {
                     let then = pending.await;
                     exchange.resume(then, self.clock.now())
                 }
                 Decision::Body { bytes_max } => match collect(std::mem::take(&mut body), bytes_max, &mut room).await {
                     Ok(collected) => exchange.body(collected, self.clock.now()),
-                    Err(failure) => return exchange.body_failed(failure, self.clock.now()).map(full),
+                    Err(failure) => return exchange.body_failed(failure, self.clock.now()).map(full).into(),
                 },
                 Decision::Proxy => return self.proxy(pool, exchange, body).await,
             }
         }
     }
 
-    async fn proxy(&self, pool: &UpstreamPool, exchange: &mut Exchange, mut body: Body) -> Response<Body> {
+    async fn proxy(&self, pool: &UpstreamPool, exchange: &mut Exchange, mut body: Body) -> Answer {
         let answer = match exchange.plan() {
-            None => return exchange.upstream_failed(UpstreamFailure::Unavailable, self.clock.now()).map(full),
+            None => {
+                let failure = UpstreamFailure::Unavailable;
+                return exchange.upstream_failed(failure, self.clock.now()).map(full).into();
+            }
             Some(plan) => {
                 if let Some(collected) = plan.body {
                     body = Body::from(collected.clone());
                 }
                 match target(&plan.upstream) {
-                    Ok(target) => ask(pool, target, &plan.upstream, plan.request, &mut body).await,
+                    Ok(target) => ask(pool, target, &plan.upstream, plan.request, plan.lines, &mut body).await,
                     Err(error) => {
                         tracing::warn!(host = %plan.upstream.backend.host, %error, "TLS to the upstream");
                         Err(UpstreamFailure::Unavailable)
@@ -90,10 +94,10 @@ impl GatewayService {
         match answer {
             Ok(response) => {
                 let (mut head, body) = response.into_parts();
-                exchange.upstream_head(&mut head, self.clock.now());
-                Response::from_parts(head, body)
+                let lines = exchange.upstream_head(&mut head, self.clock.now());
+                Answer { response: Response::from_parts(head, body), lines }
             }
-            Err(failure) => exchange.upstream_failed(failure, self.clock.now()).map(full),
+            Err(failure) => exchange.upstream_failed(failure, self.clock.now()).map(full).into(),
         }
     }
 }
@@ -107,18 +111,19 @@ pub(crate) struct ClientConnection {
 }
 
 impl HttpService for ClientConnection {
-    async fn call(&self, request: Request<Body>, _: &Peer) -> Response<Body> {
+    async fn call(&self, request: Request<Body>, _: &Peer) -> Answer {
         let service = &*self.service;
         let (head, body) = request.into_parts();
         let bytes_in = request_bytes(&head);
         let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
         let (mut exchange, decision) = service.gateway.begin(&self.connection, number, head, service.clock.now());
         let pool = &service.pools[self.shard];
-        let response = service.carry_out(pool, &mut exchange, decision, body).await;
+        let Answer { response, lines } = service.carry_out(pool, &mut exchange, decision, body).await;
         let (head, body) = response.into_parts();
-        let transferred = Transferred { bytes_in, bytes_out: response_bytes(&head) };
+        let bytes_out = response_bytes(&head) + lines.as_bytes().len() as u64;
+        let transferred = Transferred { bytes_in, bytes_out };
         let clock = service.clock;
-        match body {
+        let response = match body {
             Body::Empty | Body::Full(_) => {
                 let body_bytes = body.size_hint().exact().unwrap_or_default();
                 let bytes_out = transferred.bytes_out + body_bytes;
@@ -129,7 +134,8 @@ impl HttpService for ClientConnection {
                 let watched = Watched { body: streamed, exchange: Some(exchange), transferred, clock };
                 Response::from_parts(head, Body::Boxed(watched.boxed_unsync()))
             }
-        }
+        };
+        Answer { response, lines }
     }
 
     fn refuse(&self, refusal: &Refusal, _: &Peer) -> Response<Body> {
@@ -158,6 +164,7 @@ async fn ask(
     target: &UpstreamTarget,
     upstream: &Upstream,
     request: &mut request::Parts,
+    lines: &FieldLines,
     body: &mut Body,
 ) -> Result<Response<Body>, UpstreamFailure> {
     let backend = &upstream.backend;
@@ -168,7 +175,7 @@ async fn ask(
     };
     let mut retries = backend.retries;
     loop {
-        match pool.exchange(target, request, body, timeouts).await {
+        match pool.exchange(target, request, lines, body, timeouts).await {
             Ok(response) => return Ok(response),
             Err(error) if retries > 0 && error.may_retry(&request.method) => retries -= 1,
             Err(error) => {

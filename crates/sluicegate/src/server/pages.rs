@@ -5,20 +5,22 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use net::Peer;
-use net::http::{Body, BodyFault, HttpService, Refusal};
+use net::http::{Answer, Body, BodyFault, HttpService, Refusal};
 use tower_service::Service;
 
 /// A router as a service of a listener.
 pub(crate) struct Pages(pub(crate) Router);
 
 impl HttpService for Pages {
-    async fn call(&self, request: Request<Body>, _: &Peer) -> Response<Body> {
+    async fn call(&self, request: Request<Body>, _: &Peer) -> Answer {
         let request = request.map(axum::body::Body::new);
         let response = match self.0.clone().call(request).await {
             Ok(response) => response,
             Err(never) => match never {},
         };
-        response.map(|body| Body::Boxed(body.map_err(|error| BodyFault::Other(Box::new(error))).boxed_unsync()))
+        let boxed =
+            response.map(|body| Body::Boxed(body.map_err(|error| BodyFault::Other(Box::new(error))).boxed_unsync()));
+        boxed.into()
     }
 
     fn refuse(&self, refusal: &Refusal, _: &Peer) -> Response<Body> {

@@ -4,6 +4,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::HOST;
 use http::{HeaderValue, Request, Response};
 use http_body::Body as _;
+use http1::FieldLines;
 use net::http::{
     Body, Timeouts, TlsTrust, UpstreamError, UpstreamErrorKind, UpstreamPool, UpstreamTarget, UpstreamTls,
 };
@@ -60,7 +61,11 @@ impl Sender {
         let ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         let timeouts = Timeouts { connect_ms: ms, write_ms: ms, read_ms: ms };
         let mut body = Body::from(body);
-        let response = self.pool.exchange(&target, &mut head, &mut body, timeouts).await.map_err(send_error)?;
+        let response = self
+            .pool
+            .exchange(&target, &mut head, &FieldLines::default(), &mut body, timeouts)
+            .await
+            .map_err(send_error)?;
         let (head, body) = response.into_parts();
         Ok(Response::from_parts(head, collect(body, body_bytes_max).await?))
     }

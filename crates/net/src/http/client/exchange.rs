@@ -9,14 +9,14 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Method, Response};
 use http_body::Body as _;
-use http1::{OutgoingFraming, Persistence, ResponseHead, encode_request_head, strip_hop_by_hop};
+use http1::{FieldLines, OutgoingFraming, Persistence, ResponseHead, encode_request_head, strip_hop_by_hop};
 use std::future::poll_fn;
 
 impl UpstreamPool {
     /// Send a request and read the head of its response; the response's body goes on in the caller's task.
     ///
-    /// Target and headers are sent as they are in `head`, without hop-by-hop fields and Expect; Host is the
-    /// caller's to set. A body that can be sent again stays in `body`; another is taken when a connection stands. A kept
+    /// Target and headers are sent as they are in `head`, without hop-by-hop fields and Expect, and `lines` behind
+    /// them; Host is the caller's to set. A body that can be sent again stays in `body`; another is taken when a connection stands. A kept
     /// connection that turns out to be closed is replaced once, if the request may be sent again.
     ///
     /// # Errors
@@ -25,6 +25,7 @@ impl UpstreamPool {
         &self,
         target: &UpstreamTarget,
         head: &mut Parts,
+        lines: &FieldLines,
         body: &mut Body,
         timeouts: Timeouts,
     ) -> Result<Response<Body>, UpstreamError> {
@@ -43,6 +44,7 @@ impl UpstreamPool {
                 &head.method,
                 &head.uri,
                 &head.headers,
+                lines,
                 framing,
                 Persistence::KeepAlive,
                 &mut connection.outbox.flat,
@@ -72,10 +74,12 @@ impl super::error::UpstreamErrorKind {
 
 /// Remove what is this connection's business and not the next one's.
 fn prepare(headers: &mut HeaderMap) {
-    let wants_trailers =
-        headers.get_all(header::TE).iter().any(|value| value.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    let is_trailers = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"trailers");
+    let wants_trailers = headers.iter().any(|(name, value)| name == header::TE && is_trailers(value));
     strip_hop_by_hop(headers);
-    headers.remove(header::EXPECT);
+    if headers.keys().any(|name| name == header::EXPECT) {
+        headers.remove(header::EXPECT);
+    }
     if wants_trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }

@@ -8,10 +8,10 @@ use super::client_body::{ClientBody, ClientIo};
 use super::respond::{Exchange, Sent, send};
 use crate::http::body::Body;
 use crate::http::inbox::Inbox;
-use crate::http::service::{HttpService, Refusal};
+use crate::http::service::{Answer, HttpService, Refusal};
 use crate::{Accepted, Drain, Peer};
 use bytes::{Buf, BytesMut};
-use http::{Method, Request, Response, Version, header};
+use http::{Method, Request, Version, header};
 use http1::{BodyDecoder, BodyError, BodyFraming, Persistence, RequestHead, RequestParser};
 use parking_lot::Mutex;
 use std::future::{Future, poll_fn};
@@ -144,19 +144,19 @@ impl<S: HttpService> Connection<'_, S> {
         };
         let has_body = !matches!(body, Body::Empty);
         let request = Request::from_parts(head.parts, body);
-        let response = self.service.call(request, self.peer).await;
+        let answer = self.service.call(request, self.peer).await;
 
         if has_body {
             let fault = self.shared.lock().fault();
             if let Some(refusal) = fault {
-                drop(response);
+                drop(answer);
                 return self.refuse(refusal).await;
             }
         }
-        self.respond(response, exchange, has_body).await
+        self.respond(answer, exchange, has_body).await
     }
 
-    async fn respond(&mut self, response: Response<Body>, mut exchange: Exchange, has_body: bool) -> After {
+    async fn respond(&mut self, answer: Answer, mut exchange: Exchange, has_body: bool) -> After {
         if self.drain.is_draining() {
             exchange.persistence = Persistence::Close;
         }
@@ -164,12 +164,12 @@ impl<S: HttpService> Connection<'_, S> {
             let client = self.shared.lock();
             if !client.body_is_ended() && !client.can_drain(self.settings.drain_bytes_max) {
                 // A streamed response may still read the body to its end; a complete one will not.
-                if response.body().is_replayable() {
+                if answer.response.body().is_replayable() {
                     exchange.persistence = Persistence::Close;
                 }
             }
         }
-        let sent = send(&self.shared, &mut self.out, response, &exchange, self.settings).await;
+        let sent = send(&self.shared, &mut self.out, answer, &exchange, self.settings).await;
         let persistence = match sent {
             Sent::Whole(persistence) => persistence,
             Sent::Broken => return After::Abort,
@@ -188,7 +188,7 @@ impl<S: HttpService> Connection<'_, S> {
         let mut response = self.service.refuse(&refusal, self.peer);
         *response.status_mut() = refusal.status();
         let exchange = Exchange { version: Version::HTTP_11, method: Method::GET, persistence: Persistence::Close };
-        match send(&self.shared, &mut self.out, response, &exchange, self.settings).await {
+        match send(&self.shared, &mut self.out, response.into(), &exchange, self.settings).await {
             Sent::Whole(_) => After::Linger,
             Sent::Broken => After::Abort,
         }

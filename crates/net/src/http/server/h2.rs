@@ -5,7 +5,7 @@
 use super::ServerSettings;
 use super::http2_body::Http2Body;
 use crate::http::body::Body;
-use crate::http::service::{HttpService, Refusal};
+use crate::http::service::{Answer, HttpService, Refusal};
 use crate::{Accepted, Drain, Peer};
 use bytes::{Buf, BytesMut};
 use http::uri::{PathAndQuery, Uri};
@@ -135,11 +135,12 @@ async fn answer<S: HttpService>(
         let (body, refusal) = Http2Body::new(incoming, settings);
         (Body::Http2(body), Some(refusal))
     };
-    let mut response = service.call(Request::from_parts(head, body), peer).await;
+    let Answer { mut response, lines } = service.call(Request::from_parts(head, body), peer).await;
     if let Some(refusal) = body_refusal.as_deref().and_then(OnceLock::get) {
         return refused(*refusal, service, peer);
     }
     strip_hop_by_hop(response.headers_mut());
+    lines.append_to(response.headers_mut());
     response
 }
 

@@ -5,8 +5,9 @@ use super::client_body::ClientIo;
 use crate::http::body::Body;
 use crate::http::date;
 use crate::http::outbox::{Outbox, Outgoing};
+use crate::http::service::Answer;
 use bytes::BytesMut;
-use http::{HeaderMap, Method, Response, StatusCode, Version, header};
+use http::{HeaderMap, Method, StatusCode, Version, header};
 use http_body::Body as _;
 use http1::framing::content_length;
 use http1::{OutgoingFraming, Persistence, encode_response_head};
@@ -34,10 +35,11 @@ pub(super) enum Sent {
 pub(super) async fn send(
     shared: &Mutex<ClientIo>,
     scratch: &mut BytesMut,
-    response: Response<Body>,
+    answer: Answer,
     exchange: &Exchange,
     settings: ServerSettings,
 ) -> Sent {
+    let Answer { response, lines } = answer;
     let (mut parts, body) = response.into_parts();
     let plan = plan(parts.status, &parts.headers, &body, exchange);
     if !parts.headers.contains_key(header::DATE) {
@@ -49,11 +51,12 @@ pub(super) async fn send(
         exchange.version,
         parts.status,
         &parts.headers,
+        &lines,
         plan.framing,
         plan.persistence,
         &mut outbox.flat,
     );
-    drop(parts);
+    drop((parts, lines));
     let mut outgoing = if plan.bodiless {
         Outgoing::new(Body::Empty, OutgoingFraming::Unmarked)
     } else {
