@@ -19,6 +19,8 @@ pub(crate) enum Figure {
     P99,
     /// Resident memory of the server, MiB.
     Rss,
+    /// Octets of resident memory per idle queue.
+    QueueBytes,
     /// Milliseconds from exec to ready.
     Ready,
     /// Syncs to disk per 1,000 confirms.
@@ -29,7 +31,7 @@ pub(crate) enum Figure {
 
 impl Figure {
     /// All figures, in order.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Rate,
         Self::Cpu,
         Self::CpuToUpstream,
@@ -37,6 +39,7 @@ impl Figure {
         Self::P50,
         Self::P99,
         Self::Rss,
+        Self::QueueBytes,
         Self::Ready,
         Self::Syncs,
         Self::Foreign,
@@ -52,6 +55,7 @@ impl Figure {
             Self::P50 => "p50 µs",
             Self::P99 => "p99 µs",
             Self::Rss => "RSS MiB",
+            Self::QueueBytes => "B/queue",
             Self::Ready => "ready ms",
             Self::Syncs => "syncs/1,000",
             Self::Foreign => "other CPU %",
@@ -68,6 +72,7 @@ impl Figure {
             Self::P50 => "p50_us",
             Self::P99 => "p99_us",
             Self::Rss => "rss_mib",
+            Self::QueueBytes => "bytes_per_queue",
             Self::Ready => "ready_ms",
             Self::Syncs => "syncs_per_1000",
             Self::Foreign => "foreign_cpu_percent",

@@ -26,6 +26,12 @@ impl Histogram {
         self.total += 1;
     }
 
+    /// Adds what another has counted.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.counts.iter_mut().zip(&other.counts).for_each(|(count, more)| *count += more);
+        self.total += other.total;
+    }
+
     /// The duration that `quantile` (0 to 1) of the samples do not exceed; none if there are no samples.
     pub(crate) fn quantile(&self, quantile: f64) -> Option<Duration> {
         if self.total == 0 {
@@ -89,5 +95,15 @@ mod tests {
         close(0.5, 500.0);
         close(0.99, 990.0);
         close(1.0, 1000.0);
+    }
+
+    #[test]
+    fn histograms_add_up() {
+        let (mut low, mut high) = (Histogram::new(), Histogram::new());
+        (0..10).for_each(|_| low.record(1_000));
+        (0..30).for_each(|_| high.record(1_000_000));
+        low.add(&high);
+        assert!(low.quantile(0.25).unwrap() < Duration::from_micros(2));
+        assert!(low.quantile(0.26).unwrap() > Duration::from_micros(900));
     }
 }

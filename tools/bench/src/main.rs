@@ -117,7 +117,7 @@ fn run(args: &Args) -> Result<bool> {
 /// Each round visits every cell, and in it each side, so that drift of the machine meets all alike.
 fn measure_rounds(stage: &Stage, cells: &[Cell], sides: &[Side], plan: &Plan, report: &mut Report) {
     for round in 1..=plan.rounds {
-        for (cell, side) in pairs(cells, sides) {
+        for (cell, side) in pairs(cells, sides).filter(|(cell, _)| round <= plan.rounds_of(*cell)) {
             let name = run_name(cell, side);
             eprintln!("round {round} of {}: {name}", plan.rounds);
             match stage.measure(cell, side, plan) {
@@ -145,7 +145,8 @@ fn count_syncs(stage: &Stage, cells: &[Cell], sides: &[Side], plan: &Plan, repor
 }
 
 fn pairs<'a>(cells: &'a [Cell], sides: &'a [Side]) -> impl Iterator<Item = (Cell, Side)> + 'a {
-    cells.iter().flat_map(move |cell| sides.iter().map(move |side| (*cell, *side)))
+    let all = cells.iter().flat_map(move |cell| sides.iter().map(move |side| (*cell, *side)));
+    all.filter(|(cell, side)| *side == Side::Ours || !cell.is_ours_alone())
 }
 
 fn run_name(cell: Cell, side: Side) -> String {

@@ -31,6 +31,12 @@ impl Report {
         Figures::median(self.rounds.get(&(cell, side))?)
     }
 
+    /// What ours is compared with in `cell`.
+    fn reference(&self, cell: Cell) -> Option<Figures> {
+        let (cell, side) = cell.reference()?;
+        self.median(cell, side)
+    }
+
     fn cells(&self) -> impl Iterator<Item = Cell> {
         Cell::ALL.into_iter().filter(|cell| {
             self.rounds.contains_key(&(*cell, Side::Ours)) || self.rounds.contains_key(&(*cell, Side::Theirs))
@@ -54,6 +60,30 @@ impl Report {
         })
     }
 
+    /// The rows of a cell: each side, then ours against what it is compared with. Floors stand in the last one.
+    fn rows(&self, cell: Cell, columns: &[Figure]) -> Vec<Vec<TableCell>> {
+        let (ours, theirs) = (self.median(cell, Side::Ours), self.median(cell, Side::Theirs));
+        let reference = self.reference(cell);
+        let floors: Vec<String> =
+            cell.floors().iter().map(|floor| floor_text(floor, ours.as_ref(), reference.as_ref())).collect();
+        let floors = floors.join("; ");
+        let ratio_label = cell.reference().map(|reference| match reference {
+            (other, Side::Ours) => format!("÷ our {}", other.name()),
+            _ => "ratio".to_owned(),
+        });
+        let mut rows = Vec::new();
+        for (server, figures) in [("Sluicegate", &ours), (cell.peer(), &theirs)] {
+            let Some(figures) = figures else { continue };
+            let values = columns.iter().map(|column| figures.get(*column).map_or_else(String::new, number));
+            rows.push(row(cell.name(), server, values, if ratio_label.is_some() { "" } else { &floors }));
+        }
+        if let (Some(label), Some(_)) = (ratio_label, &ours) {
+            let ratios = columns.iter().map(|column| ratio_text(*column, ours.as_ref(), reference.as_ref()));
+            rows.push(row(cell.name(), &label, ratios, &floors));
+        }
+        rows
+    }
+
     /// The table for people, notes and failures below it.
     pub(crate) fn to_text(&self) -> String {
         let measured = |figure| self.rounds.values().flatten().any(|figures| figures.get(figure).is_some());
@@ -63,18 +93,7 @@ impl Report {
         let headings = columns.iter().map(|figure| figure.heading());
         table.set_header(["cell", "server"].into_iter().chain(headings).chain(["floor"]));
         for cell in self.cells() {
-            let (ours, theirs) = (self.median(cell, Side::Ours), self.median(cell, Side::Theirs));
-            let sides = [("Sluicegate", &ours), (cell.peer(), &theirs)];
-            for (name, figures) in sides.iter().filter_map(|(name, figures)| Some((name, figures.as_ref()?))) {
-                let values = columns.iter().map(|column| figures.get(*column).map_or_else(String::new, number));
-                table.add_row(row(cell.name(), name, values, ""));
-            }
-            let floors: Vec<String> =
-                cell.floors().iter().map(|floor| floor_text(floor, ours.as_ref(), theirs.as_ref())).collect();
-            let ratios = columns.iter().map(|column| ratio_text(*column, ours.as_ref(), theirs.as_ref()));
-            if ours.is_some() {
-                table.add_row(row(cell.name(), "ratio", ratios, &floors.join("; ")));
-            }
+            table.add_rows(self.rows(cell, &columns));
         }
         let mut text = format!("{table}\n");
         if let Some(warning) = self.disturbance() {
@@ -95,7 +114,7 @@ impl Report {
             self.median(cell, side).map(|median| json!({ "median": figures_json(&median), "rounds": rounds }))
         };
         let cells = self.cells().map(|cell| {
-            let (ours, theirs) = (self.median(cell, Side::Ours), self.median(cell, Side::Theirs));
+            let (ours, theirs) = (self.median(cell, Side::Ours), self.reference(cell));
             let floors = cell.floors().iter().map(|floor| floor_json(floor, ours.as_ref(), theirs.as_ref()));
             json!({
                 "cell": cell.name(),
@@ -200,8 +219,33 @@ mod tests {
         assert_eq!(lines[0], ["cell", "server", "rate /s", "CPU µs/op", "floor"]);
         assert_eq!(lines[2], ["b", "Sluicegate", "400,000", "2.50"]);
         assert_eq!(lines[3], ["b", "RabbitMQ", "40,000", "10.0"]);
-        let floors = "rate /s ≥ 5×: met; CPU µs/op ≤ 0.2×: MISSED";
+        let floors = "rate /s ≥ 8×: met; CPU µs/op ≤ 0.125×: MISSED";
         assert_eq!(lines[4], ["b", "ratio", "10.0×", "0.25×", floors]);
+    }
+
+    #[test]
+    fn ten_thousand_queues_are_compared_with_our_own_ten() {
+        let mut report = Report::default();
+        for (cell, rate) in [(Cell::C, 400_000.0), (Cell::C10k, 380_000.0)] {
+            let mut figures = Figures::default();
+            figures.set(Figure::Rate, rate);
+            report.add(cell, Side::Ours, figures);
+        }
+        let text = report.to_text();
+        let last = text.lines().last().unwrap();
+        assert!(last.contains("c10k") && last.contains("0.95×") && last.contains("rate /s ≥ 0.9×: met"), "{text}");
+        assert_eq!(report.to_json()["cells"][1]["floors"][0]["met"], true);
+    }
+
+    #[test]
+    fn a_cell_of_ours_alone_has_one_row() {
+        let mut report = Report::default();
+        let mut figures = Figures::default();
+        figures.set(Figure::Ready, 2_500.0);
+        report.add(Cell::Recovery, Side::Ours, figures);
+        let text = report.to_text();
+        assert_eq!(text.lines().count(), 3, "heading, rule, row: {text}");
+        assert!(text.contains("ready ms ≤ 2000: MISSED"), "{text}");
     }
 
     #[test]

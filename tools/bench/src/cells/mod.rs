@@ -1,6 +1,7 @@
 //! The cells: what each applies as load, whom it compares, and the floors it holds us to.
 
 pub(crate) mod broker;
+pub(crate) mod data;
 pub(crate) mod proxy;
 pub(crate) mod stage;
 
@@ -20,8 +21,24 @@ pub(crate) enum Cell {
     A1k,
     /// 1 KiB persistent in a durable queue, confirm window 1000, manual acks
     B,
+    /// as b over 10 queues, each with a publisher and a consumer of its own
+    C,
+    /// as c over 10,000 queues, beside our own c
+    C10k,
     /// as b with confirm window 1: confirm latency
     E,
+    /// 1 KiB transient through a fanout exchange to 10 queues with a consumer each, auto-ack
+    F,
+    /// 5,000 messages/s, 1 KiB transient, auto-ack: latency from publish to delivery
+    G,
+    /// 5,000 messages/s, 1 KiB persistent, confirmed, manual acks: confirm latency
+    Gp,
+    /// a backlog of 1 KiB persistent messages, drained by one consumer with manual acks
+    Drain,
+    /// ours: milliseconds from exec to ready after kill -9, with 1 GiB of 1 KiB messages in the log
+    Recovery,
+    /// ours: octets of memory per idle durable queue, and from exec to ready with 100,000 of them
+    Queues,
     /// HTTP proxy, 64 connections, 1 KiB answers, 100 routes and correlation ids on ours
     Proxy,
     /// resident memory after the start, nothing connected
@@ -50,10 +67,14 @@ pub(crate) struct Plan {
     pub(crate) proxy: Duration,
     /// Of a broker run under strace.
     pub(crate) traced: Timing,
+    /// Rounds of the cells that have much data to write first.
+    pub(crate) data_rounds: usize,
+    /// Messages of the backlog that is drained.
+    pub(crate) backlog: u64,
 }
 
 /// How long nothing may arrive, after the last publish, before the rest counts as lost.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 const fn timing(warm_up_ms: u64, window_ms: u64) -> Timing {
     Timing { warm_up: Duration::from_millis(warm_up_ms), window: Duration::from_millis(window_ms), patience: PATIENCE }
@@ -61,16 +82,49 @@ const fn timing(warm_up_ms: u64, window_ms: u64) -> Timing {
 
 impl Plan {
     /// The plan whose numbers may be quoted.
-    pub(crate) const FULL: Self =
-        Self { rounds: 3, broker: timing(1000, 4000), proxy: Duration::from_secs(5), traced: timing(0, 3000) };
+    pub(crate) const FULL: Self = Self {
+        rounds: 3,
+        broker: timing(1000, 4000),
+        proxy: Duration::from_secs(5),
+        traced: timing(0, 3000),
+        data_rounds: 3,
+        backlog: 500_000,
+    };
     /// The plan for a first look.
-    pub(crate) const QUICK: Self =
-        Self { rounds: 3, broker: timing(500, 1500), proxy: Duration::from_secs(2), traced: timing(0, 1000) };
+    pub(crate) const QUICK: Self = Self {
+        rounds: 3,
+        broker: timing(500, 1500),
+        proxy: Duration::from_secs(2),
+        traced: timing(0, 1000),
+        data_rounds: 1,
+        backlog: 100_000,
+    };
+
+    /// How often `cell` is measured.
+    pub(crate) fn rounds_of(&self, cell: Cell) -> usize {
+        if matches!(cell, Cell::Drain | Cell::Recovery | Cell::Queues) { self.data_rounds } else { self.rounds }
+    }
 }
 
 impl Cell {
     /// All cells, in the table's order.
-    pub(crate) const ALL: [Self; 7] = [Self::A16, Self::A1k, Self::B, Self::E, Self::Proxy, Self::Idle, Self::Ready];
+    pub(crate) const ALL: [Self; 15] = [
+        Self::A16,
+        Self::A1k,
+        Self::B,
+        Self::C,
+        Self::C10k,
+        Self::E,
+        Self::F,
+        Self::G,
+        Self::Gp,
+        Self::Drain,
+        Self::Recovery,
+        Self::Queues,
+        Self::Proxy,
+        Self::Idle,
+        Self::Ready,
+    ];
 
     /// Its name on the command line and in the table.
     pub(crate) fn name(self) -> &'static str {
@@ -78,7 +132,15 @@ impl Cell {
             Self::A16 => "a16",
             Self::A1k => "a1k",
             Self::B => "b",
+            Self::C => "c",
+            Self::C10k => "c10k",
             Self::E => "e",
+            Self::F => "f",
+            Self::G => "g",
+            Self::Gp => "gp",
+            Self::Drain => "drain",
+            Self::Recovery => "recovery",
+            Self::Queues => "queues",
             Self::Proxy => "proxy",
             Self::Idle => "idle",
             Self::Ready => "ready",
@@ -90,18 +152,39 @@ impl Cell {
         if self == Self::Proxy { "nginx" } else { "RabbitMQ" }
     }
 
+    /// Whether ours is measured alone.
+    pub(crate) fn is_ours_alone(self) -> bool {
+        self.reference() != Some((self, Side::Theirs))
+    }
+
+    /// What ours is compared with: the peer in the same cell, our own figures in another, or nothing.
+    pub(crate) fn reference(self) -> Option<(Self, Side)> {
+        match self {
+            Self::C10k => Some((Self::C, Side::Ours)),
+            Self::Recovery | Self::Queues => None,
+            _ => Some((self, Side::Theirs)),
+        }
+    }
+
     /// What must be reached.
     pub(crate) fn floors(self) -> &'static [Floor] {
         const fn floor(figure: Figure, bound: Bound) -> Floor {
             Floor { figure, bound }
         }
+        const CPU: Floor = floor(Figure::Cpu, Bound::RatioAtMost(0.125));
+        const P50: Floor = floor(Figure::P50, Bound::RatioAtMost(1.0));
+        const P99: Floor = floor(Figure::P99, Bound::RatioAtMost(1.0));
+        const EIGHTFOLD: &[Floor] = &[floor(Figure::Rate, Bound::RatioAtLeast(8.0)), CPU];
         match self {
-            Self::A16 => &[],
-            Self::A1k => const { &[floor(Figure::Rate, Bound::RatioAtLeast(3.0))] },
-            Self::B => {
-                const { &[floor(Figure::Rate, Bound::RatioAtLeast(5.0)), floor(Figure::Cpu, Bound::RatioAtMost(0.2))] }
+            Self::A16 | Self::B | Self::C | Self::F => EIGHTFOLD,
+            Self::A1k => const { &[floor(Figure::Rate, Bound::RatioAtLeast(6.0))] },
+            Self::C10k => const { &[floor(Figure::Rate, Bound::RatioAtLeast(0.9))] },
+            Self::E | Self::Gp => const { &[P50, P99] },
+            Self::G | Self::Drain => &[],
+            Self::Recovery => const { &[floor(Figure::Ready, Bound::AtMost(2_000.0))] },
+            Self::Queues => {
+                const { &[floor(Figure::QueueBytes, Bound::AtMost(500.0)), floor(Figure::Ready, Bound::AtMost(5_000.0))] }
             }
-            Self::E => const { &[floor(Figure::P50, Bound::RatioAtMost(1.0))] },
             Self::Proxy => const { &[floor(Figure::Cpu, Bound::RatioAtMost(1.3))] },
             Self::Idle => const { &[floor(Figure::Rss, Bound::AtMost(25.0))] },
             Self::Ready => const { &[floor(Figure::Ready, Bound::AtMost(200.0))] },

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use super::{Cell, Plan, Side, broker, proxy};
+use super::{Cell, Plan, Side, broker, data, proxy};
 use crate::error::{Error, Result};
 use crate::figures::{Figure, Figures};
 use crate::peers::nginx::Nginx;
@@ -16,7 +16,7 @@ use crate::peers::{free_address, nginx, rabbitmq};
 use crate::{proc, syncs, wrk};
 
 /// How long a server is left alone before its idle memory is read.
-const SETTLE: Duration = Duration::from_secs(1);
+pub(crate) const SETTLE: Duration = Duration::from_secs(1);
 const MIB: f64 = 1024.0 * 1024.0;
 
 /// The running servers.
@@ -45,7 +45,7 @@ pub(crate) fn missing_packages(cells: &[Cell], sides: &[Side]) -> Vec<&'static s
 }
 
 fn needs_rabbitmq(cells: &[Cell], sides: &[Side]) -> bool {
-    sides.contains(&Side::Theirs) && cells.iter().any(|cell| *cell != Cell::Proxy)
+    sides.contains(&Side::Theirs) && cells.iter().any(|cell| *cell != Cell::Proxy && !cell.is_ours_alone())
 }
 
 impl Stage {
@@ -95,6 +95,9 @@ impl Stage {
             return broker::measure(address, pid, &load, plan.broker);
         }
         match cell {
+            Cell::Drain => self.measure_drain(side, plan.backlog),
+            Cell::Recovery => data::measure_recovery(self.start_ours("sluicegate-recovery")?),
+            Cell::Queues => data::measure_queues(self.start_ours("sluicegate-queues")?),
             Cell::Proxy => self.measure_proxy(side, plan.proxy),
             Cell::Idle => self.measure_idle(side),
             _ => self.measure_ready(side),
@@ -118,6 +121,18 @@ impl Stage {
             Side::Theirs => self.rabbitmq.as_ref().map(|rabbitmq| (rabbitmq.amqp, rabbitmq.id())),
         };
         found.ok_or_else(|| Error::new("the server was not started"))
+    }
+
+    /// Ours is started afresh, so that the memory of the other cells is not that of a backlog; RabbitMQ takes seconds to start.
+    fn measure_drain(&self, side: Side, backlog: u64) -> Result<Figures> {
+        if side == Side::Theirs {
+            let (address, pid) = self.broker(side)?;
+            return data::measure_drain(address, pid, backlog);
+        }
+        let fresh = self.start_ours("sluicegate-drain")?;
+        let figures = data::measure_drain(fresh.amqp, fresh.id(), backlog)?;
+        fresh.remove()?;
+        Ok(figures)
     }
 
     fn measure_proxy(&self, side: Side, duration: Duration) -> Result<Figures> {

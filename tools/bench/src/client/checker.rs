@@ -13,7 +13,6 @@ const GAPS_MAX: usize = 10_000;
 #[derive(Debug, Default)]
 pub(crate) struct Checker {
     next: u64,
-    received: u64,
     gaps: Vec<Range<u64>>,
     duplicated: u64,
     reordered: u64,
@@ -41,18 +40,12 @@ impl Checker {
     /// Notes one delivery.
     #[inline]
     pub(crate) fn delivered(&mut self, sequence: u64, redelivered: bool) {
-        self.received += 1;
         self.redelivered += u64::from(redelivered);
         if sequence == self.next {
             self.next += 1;
         } else {
             self.out_of_turn(sequence);
         }
-    }
-
-    /// Deliveries noted so far.
-    pub(crate) fn received(&self) -> u64 {
-        self.received
     }
 
     #[cold]
@@ -101,6 +94,18 @@ impl Verdict {
     /// Whether everything arrived once and in order.
     pub(crate) fn is_clean(&self) -> bool {
         *self == Self { published: self.published, ..Self::default() }
+    }
+
+    /// This and another one together.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            published: self.published + other.published,
+            lost: self.lost + other.lost,
+            duplicated: self.duplicated + other.duplicated,
+            reordered: self.reordered + other.reordered,
+            redelivered: self.redelivered + other.redelivered,
+            invented: self.invented + other.invented,
+        }
     }
 }
 

@@ -5,6 +5,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
 use super::wire::{
     CHANNEL, Fields, Frame, FrameKind, Method, Output, PROTOCOL_HEADER, WireError, method, request, split_frame,
 };
@@ -88,35 +91,80 @@ impl Connection {
 
     /// Sends a request and waits for its answer; returns the answer's arguments. Nothing else may arrive meanwhile.
     pub(crate) fn call(&mut self, octets: &[u8], answer: Method) -> Result<Vec<u8>> {
-        self.call_amid(octets, answer, |frame| Err(unexpected(&frame)))
+        let mut arguments = Vec::new();
+        self.call_all(octets, answer, 1, |fields| {
+            arguments = fields.0.to_vec();
+            Ok(())
+        })?;
+        Ok(arguments)
     }
 
-    /// As [`Self::call`], with a handler for the frames that arrive before the answer.
+    /// Sends `count` requests at once and waits for as many answers, handed to `each`. Nothing else may arrive meanwhile.
+    pub(crate) fn call_all(
+        &mut self,
+        octets: &[u8],
+        answer: Method,
+        count: usize,
+        each: impl FnMut(Fields<'_>) -> Result<()>,
+    ) -> Result<()> {
+        self.call_amid(octets, answer, count, each, |frame| Err(unexpected(&frame)))
+    }
+
+    /// As [`Self::call_all`], with a handler for the other frames that arrive before the last answer.
     pub(crate) fn call_amid(
         &mut self,
         octets: &[u8],
         answer: Method,
+        mut count: usize,
+        mut each: impl FnMut(Fields<'_>) -> Result<()>,
         mut other: impl FnMut(Frame<'_>) -> Result<()>,
-    ) -> Result<Vec<u8>> {
+    ) -> Result<()> {
         self.send(octets)?;
-        let deadline = Instant::now() + PATIENCE;
+        let mut heard = Instant::now();
         loop {
-            let mut found = None;
             self.parse(|frame| {
                 let mut fields = Fields(frame.payload);
-                if frame.kind == FrameKind::Method && fields.method() == Ok(answer) {
-                    found = Some(fields.0.to_vec());
-                    return Ok(ControlFlow::Break(()));
+                if frame.kind != FrameKind::Method || fields.method() != Ok(answer) {
+                    return other(frame).map(ControlFlow::Continue);
                 }
-                other(frame).map(ControlFlow::Continue)
+                each(fields)?;
+                count -= 1;
+                Ok(if count == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
             })?;
-            if let Some(arguments) = found {
-                return Ok(arguments);
+            if count == 0 {
+                return Ok(());
             }
-            if self.read()? == Arrival::Nothing && Instant::now() > deadline {
-                return Err(Error::new(format!("no {answer:?} within {PATIENCE:?}")));
+            if self.read()? != Arrival::Nothing {
+                heard = Instant::now();
+            } else if heard.elapsed() > PATIENCE {
+                return Err(Error::new(format!("no {answer:?} within {PATIENCE:?}, {count} open")));
             }
         }
+    }
+
+    /// Sleeps until `deadline` or until there is something to read; tells which.
+    pub(crate) fn wait_readable(&self, deadline: Instant) -> Result<bool> {
+        let rest = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec { tv_sec: rest.as_secs() as i64, tv_nsec: i64::from(rest.subsec_nanos()) };
+        match poll(&mut [PollFd::new(&self.stream, PollFlags::IN)], Some(&timeout)) {
+            Ok(count) => Ok(count > 0),
+            Err(Errno::INTR) => Ok(false),
+            Err(error) => Err(error).context("wait for the server"),
+        }
+    }
+
+    /// Messages that lie in `queue`, ready and not yet delivered.
+    pub(crate) fn ready_messages(&mut self, queue: &str) -> Result<u64> {
+        let passive = request(CHANNEL, method::QUEUE_DECLARE, |out| {
+            out.short(0).short_string(queue).octet(1).empty_table();
+        });
+        let answer = self.call(&passive, method::QUEUE_DECLARE_OK)?;
+        let mut fields = Fields(&answer);
+        let mut read = || -> std::result::Result<_, WireError> {
+            fields.short_string()?;
+            fields.long()
+        };
+        read().map(u64::from).context("queue.declare-ok")
     }
 
     /// Reads what is there, waiting up to 100 ms for the first octet.

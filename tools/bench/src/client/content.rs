@@ -2,6 +2,7 @@
 //!
 //! Body: sequence number (8 octets), run number (8 octets), then a filler that is the same in every message.
 
+use super::lane::{Destination, QUEUE_DIGITS};
 use super::wire::{CHANNEL, FrameKind, Output, method};
 
 /// Smallest body: sequence and run number.
@@ -55,20 +56,30 @@ impl Content {
     }
 }
 
-/// Publish frames of `capacity` messages, rendered once; sending only patches the sequence numbers.
+/// Publish frames of `capacity` messages, rendered once; sending only patches what differs: the sequence number, and the
+/// queue's number if there are many.
 pub(crate) struct Rendered {
     bytes: Vec<u8>,
     message_size: usize,
     sequence_at: usize,
+    /// Where the queue's digits are, and how many queues there are.
+    queues: Option<(usize, u64)>,
     capacity: usize,
 }
 
 impl Rendered {
-    /// Renders as many messages for `queue` as fit in `size` octets, at least one.
-    pub(crate) fn new(content: &Content, queue: &str, size: usize) -> Self {
+    /// Renders as many messages to `destination` as fit in `size` octets, at least one.
+    pub(crate) fn new(content: &Content, destination: &Destination, size: usize) -> Self {
+        let (exchange, key) = match destination {
+            Destination::Queues(queues) => ("", queues.name(0)),
+            Destination::Exchange(exchange) => (exchange.as_str(), String::new()),
+        };
         let mut one = Output::default();
+        let mut key_end = 0;
         one.method(CHANNEL, method::BASIC_PUBLISH, |out| {
-            out.short(0).short_string("").short_string(queue).octet(0);
+            out.short(0).short_string(exchange).short_string(&key);
+            key_end = out.0.len();
+            out.octet(0);
         });
         one.frame(FrameKind::Header, CHANNEL, |out| {
             out.short(CLASS_BASIC).short(0).long_long(content.body.len() as u64);
@@ -79,10 +90,14 @@ impl Rendered {
             }
         });
         one.frame(FrameKind::Body, CHANNEL, |out| out.0.extend_from_slice(&content.body));
+        let queues = match destination {
+            Destination::Queues(queues) if queues.count() > 1 => Some((key_end - QUEUE_DIGITS, queues.count())),
+            _ => None,
+        };
         let message_size = one.0.len();
         let sequence_at = message_size - 1 - content.body.len();
         let capacity = (size / message_size).max(1);
-        Self { bytes: one.0.repeat(capacity), message_size, sequence_at, capacity }
+        Self { bytes: one.0.repeat(capacity), message_size, sequence_at, queues, capacity }
     }
 
     /// Messages that fit in one [`Rendered::patch`].
@@ -96,20 +111,33 @@ impl Rendered {
         let used = &mut self.bytes[..count * self.message_size];
         for (message, sequence) in used.chunks_exact_mut(self.message_size).zip(first..) {
             message[self.sequence_at..self.sequence_at + 8].copy_from_slice(&sequence.to_be_bytes());
+            if let Some((digits_at, queues)) = self.queues {
+                write_digits(&mut message[digits_at..digits_at + QUEUE_DIGITS], sequence % queues);
+            }
         }
         used
+    }
+}
+
+/// Writes `number` in decimal, with zeros in front.
+fn write_digits(digits: &mut [u8], mut number: u64) {
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::lane::Queues;
     use crate::client::wire::{Fields, split_frame};
 
     #[test]
     fn rendered_messages_come_back_with_their_numbers() {
         let content = Content::new(99, 40, true);
-        let mut rendered = Rendered::new(&content, "q", 500);
+        let destination = Destination::Queues(Queues::new("q", 1));
+        let mut rendered = Rendered::new(&content, &destination, 600);
         assert!(rendered.capacity() > 3);
         let mut bytes = rendered.patch(70, 3).to_vec();
         for sequence in 70..73 {
@@ -118,7 +146,7 @@ mod tests {
             assert_eq!(fields.method(), Ok(method::BASIC_PUBLISH));
             assert_eq!(fields.short(), Ok(0));
             assert_eq!(fields.short_string(), Ok(&b""[..]));
-            assert_eq!(fields.short_string(), Ok(&b"q"[..]));
+            assert_eq!(fields.short_string(), Ok(&b"q-000000"[..]));
             bytes.drain(..size);
             let (header, size) = split_frame(&bytes, 4096).unwrap().unwrap();
             assert_eq!(header.payload[12..], [0x10, 0, 2], "delivery-mode 2 and nothing else");
@@ -128,6 +156,27 @@ mod tests {
             bytes.drain(..size);
         }
         assert!(bytes.is_empty());
+    }
+
+    /// Exchange and routing key of the first `count` messages from `first` on.
+    fn routes(destination: &Destination, first: u64, count: usize) -> Vec<(String, String)> {
+        let mut rendered = Rendered::new(&Content::new(1, 16, false), destination, 4096);
+        let size = rendered.message_size;
+        let text = |octets: &[u8]| String::from_utf8(octets.to_vec()).unwrap();
+        let route = |message: &[u8]| {
+            let mut fields = Fields(&split_frame(message, 4096).unwrap().unwrap().0.payload[6..]);
+            (text(fields.short_string().unwrap()), text(fields.short_string().unwrap()))
+        };
+        rendered.patch(first, count).chunks(size).map(route).collect()
+    }
+
+    #[test]
+    fn messages_are_routed_to_the_queues_in_turn_or_to_the_exchange() {
+        let queue = |name: &str| (String::new(), name.to_owned());
+        let queues = Destination::Queues(Queues::new("q", 12));
+        assert_eq!(routes(&queues, 22, 3), [queue("q-000010"), queue("q-000011"), queue("q-000000")]);
+        let exchange = Destination::Exchange("x".to_owned());
+        assert_eq!(routes(&exchange, 0, 2), [("x".to_owned(), String::new()), ("x".to_owned(), String::new())]);
     }
 
     #[test]

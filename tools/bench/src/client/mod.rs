@@ -7,15 +7,19 @@
 //!
 //! It is not a general client: one channel, PLAIN, no TLS, no returns, bodies of one frame.
 
+pub(crate) mod backlog;
 pub(crate) mod checker;
 pub(crate) mod confirms;
 pub(crate) mod connection;
 pub(crate) mod consumer;
 pub(crate) mod content;
+pub(crate) mod lane;
 pub(crate) mod load;
-#[cfg(test)]
-mod load_tests;
+pub(crate) mod pace;
 pub(crate) mod publisher;
 #[cfg(test)]
 mod relay;
+pub(crate) mod run;
+#[cfg(test)]
+mod run_tests;
 pub(crate) mod wire;

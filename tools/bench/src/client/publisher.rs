@@ -1,4 +1,4 @@
-//! The publishing side of a run: keeps the window full until told to stop, and checks every confirm.
+//! The publishing side of a lane: keeps the window full, or a pace, until told to stop, and checks every confirm.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
@@ -7,18 +7,24 @@ use std::time::{Duration, Instant};
 
 use super::confirms::Confirms;
 use super::connection::{Arrival, Connection, unexpected};
-use super::content::{Content, Rendered};
-use super::load::{Flow, Gather, Load, Shared};
+use super::content::Rendered;
+use super::lane::{Control, Lane};
+use super::load::{Flow, Gather, Load};
+use super::pace::Pace;
 use super::wire::{CHANNEL, Fields, Frame, FrameKind, WireError, method, request};
 use crate::error::{Context, Error, Result};
 use crate::histogram::Histogram;
 
 /// Octets of publishes in one write at most.
 const WRITE_SIZE: usize = 64 * 1024;
-/// How long a publisher without confirms waits for the consumer to catch up before it looks again.
+/// How long a publisher without confirms waits for the consumers to catch up before it looks again.
 const CATCH_UP_PAUSE: Duration = Duration::from_micros(200);
 /// How long a server may leave the publisher without any confirm.
 const CONFIRM_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a paced publisher that has nothing to send sleeps before it looks whether to stop.
+const IDLE_TICK: Duration = Duration::from_millis(100);
+/// Publishes a paced publisher has unconfirmed at most; then it falls behind, which the rate shows.
+const PACED_WINDOW: u64 = 1 << 16;
 
 /// What the publisher did.
 pub(crate) struct Published {
@@ -28,101 +34,167 @@ pub(crate) struct Published {
     pub(crate) latencies: Histogram,
 }
 
-/// Publishes to `queue` until `shared.stop`, then waits for outstanding confirms and closes.
-pub(crate) fn run(
-    mut connection: Connection,
-    load: &Load,
-    content: &Content,
-    queue: &str,
-    shared: &Shared,
-) -> Result<Published> {
-    let mut rendered = Rendered::new(content, queue, WRITE_SIZE);
-    let published = match load.flow {
-        Flow::Unconfirmed { in_flight_max } => unconfirmed(&mut connection, &mut rendered, in_flight_max, shared)?,
+/// A publisher at work.
+struct Publisher<'a> {
+    connection: Connection,
+    rendered: Rendered,
+    lane: &'a Lane,
+    control: &'a Control,
+    /// The number of the next message.
+    next: u64,
+    latencies: Histogram,
+}
+
+/// Publishes what `lane` says until `control` says stop, then waits for outstanding confirms and closes.
+pub(crate) fn run(connection: Connection, load: &Load, lane: &Lane, control: &Control) -> Result<Published> {
+    let rendered = Rendered::new(&lane.content, &lane.destination, WRITE_SIZE);
+    let mut publisher = Publisher { connection, rendered, lane, control, next: 0, latencies: Histogram::new() };
+    match load.flow {
+        Flow::Unconfirmed { in_flight_max } => publisher.unconfirmed(in_flight_max)?,
         Flow::Confirmed { window } => {
-            let select = request(CHANNEL, method::CONFIRM_SELECT, |out| {
-                out.octet(0);
-            });
-            connection.call(&select, method::CONFIRM_SELECT_OK)?;
-            confirmed(&mut connection, &mut rendered, window, load.gather, shared)?
+            publisher.select_confirms()?;
+            publisher.confirmed(window, load.gather)?;
         }
-    };
-    connection.close()?;
-    Ok(published)
-}
-
-fn unconfirmed(
-    connection: &mut Connection,
-    rendered: &mut Rendered,
-    in_flight_max: u64,
-    shared: &Shared,
-) -> Result<Published> {
-    let mut next = 0;
-    while !shared.stop.load(Ordering::Relaxed) {
-        let room = in_flight_max.saturating_sub(next - shared.delivered.load(Ordering::Relaxed));
-        let count = room.min(rendered.capacity() as u64);
-        if count < (rendered.capacity() as u64).min(in_flight_max) {
-            thread::sleep(CATCH_UP_PAUSE);
-            continue;
+        Flow::Paced { pace, confirms: false } => publisher.paced(pace, None)?,
+        Flow::Paced { pace, confirms: true } => {
+            publisher.select_confirms()?;
+            publisher.paced(pace, Some(Confirms::new(PACED_WINDOW)))?;
         }
-        connection.send(rendered.patch(next, count as usize))?;
-        next += count;
     }
-    Ok(Published { count: next, latencies: Histogram::new() })
+    publisher.connection.close()?;
+    Ok(Published { count: publisher.next, latencies: publisher.latencies })
 }
 
-fn confirmed(
-    connection: &mut Connection,
-    rendered: &mut Rendered,
-    window: u64,
-    gather: Option<Gather>,
-    shared: &Shared,
-) -> Result<Published> {
-    let mut confirms = Confirms::new(window);
-    let mut latencies = Histogram::new();
-    let epoch = Instant::now();
-    let nanos = || epoch.elapsed().as_nanos() as u64;
-    let mut next = 0;
-    let mut heard = Instant::now();
-    let mut arrival = Arrival::Nothing;
-    loop {
-        let stopping = shared.stop.load(Ordering::Relaxed);
-        while !stopping && confirms.outstanding() < window {
-            let count = (window - confirms.outstanding()).min(rendered.capacity() as u64);
-            confirms.published(count, nanos());
-            connection.send(rendered.patch(next, count as usize))?;
-            next += count;
-        }
-        if stopping && confirms.outstanding() == 0 {
-            return Ok(Published { count: next, latencies });
-        }
-        if let Some(gather) = gather {
-            gather.wait(heard, arrival);
-        }
-        arrival = connection.read()?;
-        match arrival {
-            Arrival::Octets(_) => heard = Instant::now(),
-            Arrival::Nothing if heard.elapsed() > CONFIRM_PATIENCE => {
-                return Err(Error::new(format!(
-                    "no confirm for {CONFIRM_PATIENCE:?}, {} open",
-                    confirms.outstanding()
-                )));
+impl Publisher<'_> {
+    fn select_confirms(&mut self) -> Result<()> {
+        let select = request(CHANNEL, method::CONFIRM_SELECT, |out| {
+            out.octet(0);
+        });
+        self.connection.call(&select, method::CONFIRM_SELECT_OK).map(drop)
+    }
+
+    /// Sends the next `count` messages, at most as many as were rendered.
+    fn send(&mut self, count: u64) -> Result<()> {
+        self.connection.send(self.rendered.patch(self.next, count as usize))?;
+        self.next += count;
+        Ok(())
+    }
+
+    fn unconfirmed(&mut self, in_flight_max: u64) -> Result<()> {
+        let capacity = self.rendered.capacity() as u64;
+        while !self.control.is_stopping() {
+            let room = in_flight_max.saturating_sub(self.next - self.lane.delivered_to_all());
+            let count = room.min(capacity);
+            if count < capacity.min(in_flight_max) {
+                thread::sleep(CATCH_UP_PAUSE);
+                continue;
             }
-            Arrival::Nothing => {}
+            self.send(count)?;
         }
-        let now = nanos();
-        let measured = shared.measuring.load(Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn confirmed(&mut self, window: u64, gather: Option<Gather>) -> Result<()> {
+        let mut confirms = Confirms::new(window);
+        let mut heard = Instant::now();
+        let mut arrival = Arrival::Nothing;
+        loop {
+            let stopping = self.control.is_stopping();
+            while !stopping && confirms.outstanding() < window {
+                let count = (window - confirms.outstanding()).min(self.rendered.capacity() as u64);
+                confirms.published(count, self.control.nanos());
+                self.send(count)?;
+            }
+            if stopping && confirms.outstanding() == 0 {
+                return Ok(());
+            }
+            if let Some(gather) = gather {
+                gather.wait(heard, arrival);
+            }
+            arrival = self.connection.read()?;
+            match arrival {
+                Arrival::Octets(_) => heard = Instant::now(),
+                Arrival::Nothing => check_patience(heard, &confirms)?,
+            }
+            self.take_confirms(Some(&mut confirms))?;
+        }
+    }
+
+    fn paced(&mut self, pace: Pace, mut confirms: Option<Confirms>) -> Result<()> {
+        let start = Instant::now();
+        let mut heard = start;
+        loop {
+            let outstanding = confirms.as_ref().map_or(0, Confirms::outstanding);
+            let deadline = if self.control.is_stopping() {
+                if outstanding == 0 {
+                    return Ok(());
+                }
+                Instant::now() + IDLE_TICK
+            } else {
+                let due = pace.due(start.elapsed());
+                self.send_due(due, confirms.as_mut())?;
+                if self.next < due { Instant::now() + IDLE_TICK } else { start + pace.next(self.next) }
+            };
+            if self.connection.wait_readable(deadline)? {
+                self.connection.read()?;
+                self.take_confirms(confirms.as_mut())?;
+                heard = Instant::now();
+            } else if let Some(confirms) = &confirms
+                && confirms.outstanding() > 0
+            {
+                check_patience(heard, confirms)?;
+            } else {
+                heard = Instant::now();
+            }
+        }
+    }
+
+    /// Sends what is due and not yet sent, as far as the window allows.
+    fn send_due(&mut self, due: u64, mut confirms: Option<&mut Confirms>) -> Result<()> {
+        while self.next < due {
+            let room = confirms.as_ref().map_or(u64::MAX, |confirms| PACED_WINDOW - confirms.outstanding());
+            let count = (due - self.next).min(self.rendered.capacity() as u64).min(room);
+            if count == 0 {
+                return Ok(());
+            }
+            let now = self.control.nanos();
+            if let Some(confirms) = confirms.as_deref_mut() {
+                confirms.published(count, now);
+            }
+            if let Some(send_times) = &self.lane.send_times {
+                send_times.sent(self.next, count, now);
+            }
+            self.send(count)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the confirms that have arrived; without `confirms` nothing may.
+    fn take_confirms(&mut self, mut confirms: Option<&mut Confirms>) -> Result<()> {
+        let now = self.control.nanos();
+        let measured = self.control.is_measuring();
+        let latencies = &mut self.latencies;
         let mut count = 0;
-        connection.parse(|frame| {
+        self.connection.parse(|frame| {
+            let Some(confirms) = confirms.as_deref_mut() else { return Err(unexpected(&frame)) };
             let (tag, multiple) = confirm_of(&frame)?;
-            let record = measured.then_some(&mut latencies);
+            let record = measured.then_some(&mut *latencies);
             count += confirms
                 .confirmed(tag, multiple, now, record)
                 .map_err(|error| Error::new(format!("confirm for tag {}, which is not outstanding", error.0)))?;
             Ok(ControlFlow::Continue(()))
         })?;
-        shared.confirmed.fetch_add(count, Ordering::Relaxed);
+        self.lane.confirmed.fetch_add(count, Ordering::Relaxed);
+        Ok(())
     }
+}
+
+fn check_patience(heard: Instant, confirms: &Confirms) -> Result<()> {
+    if heard.elapsed() > CONFIRM_PATIENCE {
+        let open = confirms.outstanding();
+        return Err(Error::new(format!("no confirm for {CONFIRM_PATIENCE:?}, {open} open")));
+    }
+    Ok(())
 }
 
 /// Tag and multiple of a confirm; anything else is an error.

@@ -31,8 +31,12 @@ pub(crate) mod method {
     pub(crate) const CHANNEL_OPEN: Method = Method(20, 10);
     pub(crate) const CHANNEL_OPEN_OK: Method = Method(20, 11);
     pub(crate) const CHANNEL_CLOSE: Method = Method(20, 40);
+    pub(crate) const EXCHANGE_DECLARE: Method = Method(40, 10);
+    pub(crate) const EXCHANGE_DECLARE_OK: Method = Method(40, 11);
     pub(crate) const QUEUE_DECLARE: Method = Method(50, 10);
     pub(crate) const QUEUE_DECLARE_OK: Method = Method(50, 11);
+    pub(crate) const QUEUE_BIND: Method = Method(50, 20);
+    pub(crate) const QUEUE_BIND_OK: Method = Method(50, 21);
     pub(crate) const QUEUE_DELETE: Method = Method(50, 40);
     pub(crate) const QUEUE_DELETE_OK: Method = Method(50, 41);
     pub(crate) const BASIC_QOS: Method = Method(60, 10);

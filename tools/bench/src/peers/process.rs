@@ -79,6 +79,13 @@ impl Process {
         }
     }
 
+    /// Ends it as a crash would: it gets no chance to do anything.
+    pub(crate) fn kill(mut self) -> Result<()> {
+        self.child.kill().context(format_args!("kill {}", self.name))?;
+        self.child.wait()?;
+        Ok(())
+    }
+
     /// Waits for its end.
     fn wait_end(&mut self, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
