@@ -160,6 +160,10 @@ pub trait EngineEvents: Send + Sync + 'static {
     fn readable(&self, queue: QueueId);
     /// Publishers must stop, or may go on.
     fn pressure(&self, pressure: Pressure);
+    /// Something on the disk is not what was written, named by `what`. It is kept aside: not handed out, not dropped.
+    fn damaged(&self, what: &str) {
+        let _ = what;
+    }
     /// A write or sync failed. Nothing will become durable any more; the process must stop.
     fn failed(&self, error: &str);
 }

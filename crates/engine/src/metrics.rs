@@ -30,6 +30,8 @@ pub struct EngineMetrics {
     pub resident_bytes_max: u64,
     /// Reads of bodies that were no longer in memory.
     pub cold_reads: u64,
+    /// Messages and records that were found damaged on the disk while running, and are kept aside.
+    pub damaged: u64,
 }
 
 impl EngineMetrics {

@@ -65,6 +65,8 @@ impl Seq {
 impl HolderId {
     /// The broker itself, for entries it takes out to dead-letter them.
     pub const BROKER: Self = Self(0);
+    /// Nobody: of entries whose message is damaged on the disk.
+    pub const QUARANTINE: Self = Self(u64::MAX);
 }
 
 impl ChannelId {

@@ -3,6 +3,7 @@
 //! Invariants: a queue's creation has its place in the log before anything can refer to it, and a value's place is
 //! taken under the lock of the metadata, so the last record of a key is its value.
 
+use crate::canary::Canary;
 use crate::core::{Cell, Core};
 use crate::log::LogState;
 use crate::payload::{Record, put_meta, put_queue};
@@ -84,7 +85,10 @@ impl Core {
         let mut metas = self.metas.lock();
         let before = metas.get(key).map(|(_, lsn)| *lsn);
         let mut record = self.record();
-        put_meta(&mut record, key, value);
+        match metas.get(key) {
+            Some((old, _)) if self.options.plants(Canary::LoseValue) => put_meta(&mut record, key, old),
+            _ => put_meta(&mut record, key, value),
+        }
         let (lsn, ticket) = self.push_wanted(Kind::PutMeta, record, |log, lsn| {
             log.add_live(lsn, 1);
             log.deleted_metas.remove(key);
@@ -113,7 +117,11 @@ impl Core {
     }
 
     pub(crate) fn stats(&self, id: QueueId) -> QueueStats {
-        self.queue(id).map_or_else(QueueStats::default, |cell| cell.lock().stats())
+        let mut stats = self.queue(id).map_or_else(QueueStats::default, |cell| cell.lock().stats());
+        if self.options.plants(Canary::StaleCounts) {
+            stats.ready += stats.unsettled;
+        }
+        stats
     }
 
     pub(crate) fn metrics(&self) -> EngineMetrics {
@@ -136,6 +144,7 @@ impl Core {
             resident_bytes: self.resident.load(Relaxed) as u64,
             resident_bytes_max: self.options.resident_bytes_max as u64,
             cold_reads: self.counters.cold_reads.load(Relaxed),
+            damaged: self.counters.damaged.load(Relaxed),
         }
     }
 

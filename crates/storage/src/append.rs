@@ -4,6 +4,7 @@
 //! gets its place in the log and its entries are enqueued; so for every queue, order of seq is order in the log, and
 //! whoever holds a queue's lock sees a batch wholly or not at all.
 
+use crate::canary::Canary;
 use crate::core::{Core, QueueCell};
 use crate::payload::{Record, add_to_ranges};
 use crate::queue::{Entry, NO_SLOT, Queue, SLOT_BYTES};
@@ -35,7 +36,12 @@ impl Core {
         let first_seqs: Vec<u64> = guards.iter().map(|queue| queue.next_seq).collect();
         let refs = encode_refs(&mut record, batch, &offsets, &mut guards);
         let acked = self.take_acked(batch, &cells, &mut guards, now);
-        encode_acks(&mut record, &acked);
+        if self.options.plants(Canary::AcksBeforeBatch) {
+            self.log_acks_alone(&acked);
+            encode_acks(&mut record, &[]);
+        } else {
+            encode_acks(&mut record, &acked);
+        }
         let (mut lsn, mut ticket) = (0, Ticket::NONE);
         if refs > 0 || acked.iter().any(|a| a.entry.is_durable()) {
             let mut log = self.log.lock();
@@ -59,6 +65,16 @@ impl Core {
             self.signals.write.work();
         }
         Ok(ticket)
+    }
+
+    /// What [`Canary::AcksBeforeBatch`] does.
+    fn log_acks_alone(&self, acked: &[Acked]) {
+        for ack in acked.iter().filter(|a| a.entry.is_durable()) {
+            let mut record = self.record();
+            record.varint(ack.queue.0);
+            record.ranges(&[(ack.entry.seq, ack.entry.seq)]);
+            self.log.lock().push(Kind::Settle, record, self.durable_lsn());
+        }
     }
 
     /// The queues of a batch that exist, by id.

@@ -6,6 +6,7 @@
 //! Not here: threads (see `threads`), so a simulation can run every job by hand.
 
 use crate::Options;
+use crate::canary::Canary;
 use crate::disk::{Disk, DiskError};
 use crate::log::LogState;
 use crate::metrics::Counters;
@@ -64,6 +65,9 @@ pub(crate) struct Core {
     pub(crate) writer: Mutex<Writer>,
     /// Who holds it syncs; the others wait and are covered by the next sync.
     pub(crate) sync_role: Mutex<()>,
+    /// Held from the beginning of a sync until its failure is known to all: an error is reported to one sync only, and
+    /// the next one succeeds although what was written is gone.
+    pub(crate) sync_turn: Mutex<()>,
     pub(crate) prepared: Mutex<Prepared>,
     pub(crate) durable: AtomicU64,
     pub(crate) durable_changed: (Mutex<()>, Condvar),
@@ -105,17 +109,22 @@ pub(crate) struct Parts {
 impl Core {
     pub(crate) fn new(disk: Arc<dyn Disk>, options: Options, events: Arc<dyn EngineEvents>, parts: Parts) -> Self {
         let durable = parts.log.next;
+        let mut next_queue = parts.generation << 32;
+        if options.plants(Canary::ReuseQueueId) {
+            next_queue = parts.queues.keys().map(|id| id.0 + 1).max().unwrap_or(1);
+        }
         Self {
             disk,
             options,
             events,
             generation: parts.generation,
             queues: RwLock::new(parts.queues),
-            next_queue: AtomicU64::new(parts.generation << 32),
+            next_queue: AtomicU64::new(next_queue),
             metas: Mutex::new(parts.metas),
             log: Mutex::new(parts.log),
             writer: Mutex::new(parts.writer),
             sync_role: Mutex::new(()),
+            sync_turn: Mutex::new(()),
             prepared: Mutex::new(Prepared::default()),
             durable: AtomicU64::new(durable),
             durable_changed: (Mutex::new(()), Condvar::new()),
@@ -165,6 +174,9 @@ impl Core {
         if self.durable.fetch_max(lsn, Ordering::AcqRel) >= lsn {
             return;
         }
+        if self.options.plants(Canary::TicketGoesBack) && lsn.is_multiple_of(64) {
+            self.durable.store(lsn / 2, Ordering::Release);
+        }
         self.events.durable(Ticket(lsn));
         let mut readable = Vec::new();
         self.waiters.lock().retain(|&(at, queue)| {
@@ -176,7 +188,9 @@ impl Core {
         for queue in readable {
             if let Some(cell) = self.queue(queue) {
                 cell.lock().waiting = false;
-                self.events.readable(queue);
+                if !self.options.plants(Canary::ForgetReadable) {
+                    self.events.readable(queue);
+                }
             }
         }
         let _held = self.durable_changed.0.lock();
@@ -215,6 +229,7 @@ impl Core {
     /// Notes that the disk is full, or that it no longer is; any other error is final.
     pub(crate) fn note_disk(&self, who: Who, result: &Result<(), DiskError>) {
         match result {
+            Ok(()) if self.options.plants(Canary::ForgetRelief) => {}
             Ok(()) => self.full[who as usize].store(false, Ordering::Release),
             Err(DiskError::Full) => self.full[who as usize].store(true, Ordering::Release),
             Err(other) => self.fail(&other.to_string()),

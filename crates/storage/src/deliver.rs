@@ -3,9 +3,10 @@
 //! Invariants: a durable entry is handed out only once the log is durable beyond it. The head is never passed over:
 //! while it cannot be handed out, nothing behind it is.
 
+use crate::canary::Canary;
 use crate::core::Core;
 use crate::payload::add_to_ranges;
-use crate::queue::{Entry, NO_SLOT, Queue};
+use crate::queue::{DAMAGED, Entry, NO_SLOT, Queue};
 use crate::record::Kind;
 use engine::{Credit, Delivery, Outcome, Remainder};
 use model::{HolderId, Mono, Now, QueueId, Seq};
@@ -34,10 +35,19 @@ impl Eq for Entry {}
 impl Core {
     /// Looks at the head; if it is not there yet, sees to it that `readable` is said when it is.
     fn head(&self, queue: &mut Queue, now: Now) -> Head {
-        let Some(&entry) = queue.head() else {
-            return Head::None;
+        let entry = loop {
+            let Some(&entry) = queue.head() else {
+                return Head::None;
+            };
+            if entry.slot != DAMAGED {
+                break entry;
+            }
+            // It keeps its place in the log and stands in nobody's way; only the end of its queue settles it.
+            queue.pop();
+            hold(queue, entry, HolderId::QUARANTINE);
         };
-        if entry.is_durable() && entry.lsn >= self.durable_lsn() && self.wait_durable(queue, entry.lsn) {
+        let early = self.options.plants(Canary::DispatchBeforeDurable);
+        if entry.is_durable() && entry.lsn >= self.durable_lsn() && !early && self.wait_durable(queue, entry.lsn) {
             return Head::Pending;
         }
         if entry.slot == NO_SLOT {
@@ -45,7 +55,7 @@ impl Core {
             return Head::Pending;
         }
         match entry.expires_at() {
-            Some(at) if at <= now.wall => Head::Expired(entry),
+            Some(at) if at <= now.wall && !self.options.plants(Canary::IgnoreExpiry) => Head::Expired(entry),
             _ => Head::Ready(entry),
         }
     }
@@ -75,7 +85,8 @@ impl Core {
                     break;
                 }
                 Head::Ready(entry) => {
-                    if remainder.delivered >= credit.messages || bytes >= credit.bytes {
+                    let more = usize::from(self.options.plants(Canary::IgnoreCredit));
+                    if remainder.delivered >= credit.messages.saturating_add(more) || bytes >= credit.bytes {
                         remainder.ready = true;
                         break;
                     }
@@ -167,6 +178,13 @@ impl Core {
                 }
                 self.log_settled(&mut queue, &mut taken);
             }
+            Outcome::Requeue if self.options.plants(Canary::RequeueToBack) => {
+                for entry in &taken {
+                    let seq = queue.next_seq;
+                    queue.next_seq += 1;
+                    queue.push(Entry { seq, ..*entry });
+                }
+            }
             Outcome::Requeue => put_back(&mut queue, &mut taken),
         }
         drop(queue);
@@ -182,7 +200,7 @@ impl Core {
             if *by == holder {
                 taken.push(*entry);
             }
-            *by != holder
+            *by != holder || self.options.plants(Canary::ReleaseAndKeep)
         });
         put_back(&mut queue, &mut taken);
         taken.len()
@@ -208,8 +226,11 @@ impl Core {
         for entry in entries.iter().filter(|e| e.is_durable()) {
             add_to_ranges(&mut ranges, entry.seq);
         }
-        if ranges.is_empty() {
+        if ranges.is_empty() || self.options.plants(Canary::LoseSettle) {
             return;
+        }
+        if self.options.plants(Canary::SettleWrongSeq) {
+            ranges.iter_mut().for_each(|(first, last)| (*first, *last) = (*first + 1, *last + 1));
         }
         let mut record = self.record();
         record.varint(queue.id.0);

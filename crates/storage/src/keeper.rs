@@ -6,6 +6,7 @@
 //!
 //! When files hold much more than what lives, what lives in the emptiest is moved to the end (see `mover`).
 
+use crate::canary::Canary;
 use crate::core::{Core, Who};
 use crate::disk::DiskError;
 use crate::log::LogFile;
@@ -49,10 +50,7 @@ impl Core {
             Ok(now) => left = left.max(now),
             Err(error) => self.note_disk(Who::Keeper, &Err(error)),
         }
-        match self.move_step(&mut keeper) {
-            Ok(now) => left = left.max(now),
-            Err(error) => self.note_disk(Who::Keeper, &Err(error)),
-        }
+        left = left.max(self.move_step(&mut keeper));
         self.free_memory();
         self.tell_pressure();
         // Who was told to stop waits to be told to go on, and nothing else may happen that would look again.
@@ -93,7 +91,8 @@ impl Core {
         let log = self.log.lock();
         // The newest file that is on the disk stays: it knows the generation and how far LSNs have been used.
         let newest = log.files.values().rfind(|f| f.handle.is_some()).map(|f| f.base);
-        let is_dead = |f: &&LogFile| Some(f.base) < newest && f.live == 0 && f.dead_at <= durable && f.end <= durable;
+        let settled = |f: &LogFile| f.dead_at <= durable || self.options.plants(Canary::GiveUpEarly);
+        let is_dead = |f: &&LogFile| Some(f.base) < newest && f.live == 0 && settled(f) && f.end <= durable;
         let dead = log.files.values().filter(is_dead);
         let dead = dead.map(|f| (f.base, f.number, f.capacity)).collect();
         (log.files.keys().next().copied(), dead)
@@ -116,9 +115,15 @@ impl Core {
             )
         };
         for id in queues {
+            if self.options.plants(Canary::ForgetSettles) {
+                break;
+            }
             after = after.max(self.say_live(id));
         }
         for id in deleted {
+            if self.options.plants(Canary::ForgetDeletions) {
+                break;
+            }
             let mut record = self.record();
             record.varint(id.0);
             let mut log = self.log.lock();

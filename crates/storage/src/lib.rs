@@ -10,6 +10,7 @@
 
 mod admin;
 mod append;
+mod canary;
 mod core;
 mod deliver;
 mod disk;
@@ -31,6 +32,8 @@ mod spill;
 mod threads;
 mod writer;
 
+#[cfg(feature = "sim")]
+pub use canary::Canary;
 pub use disk::{Disk, DiskError, DiskFile, RealDisk};
 pub use recover::OpenError;
 
@@ -58,18 +61,6 @@ pub struct Options {
     pub canary: Option<Canary>,
 }
 
-/// Faults built in on purpose.
-#[cfg(feature = "sim")]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Canary {
-    /// Tickets become durable before the sync.
-    ConfirmBeforeSync,
-    /// Recovery believes every record whose header is right.
-    IgnoreChecksum,
-    /// New names are not made durable.
-    DropDirSync,
-}
-
 impl Default for Options {
     fn default() -> Self {
         Self {
@@ -80,37 +71,6 @@ impl Default for Options {
             #[cfg(feature = "sim")]
             canary: None,
         }
-    }
-}
-
-#[cfg(feature = "sim")]
-impl Options {
-    fn confirms_before_sync(&self) -> bool {
-        self.canary == Some(Canary::ConfirmBeforeSync)
-    }
-
-    fn ignores_checksums(&self) -> bool {
-        self.canary == Some(Canary::IgnoreChecksum)
-    }
-
-    fn drops_dir_sync(&self) -> bool {
-        self.canary == Some(Canary::DropDirSync)
-    }
-}
-
-#[cfg(not(feature = "sim"))]
-#[allow(clippy::unused_self)]
-impl Options {
-    fn confirms_before_sync(&self) -> bool {
-        false
-    }
-
-    fn ignores_checksums(&self) -> bool {
-        false
-    }
-
-    fn drops_dir_sync(&self) -> bool {
-        false
     }
 }
 
@@ -164,7 +124,8 @@ impl Storage {
         self.core.sync_step(flush);
     }
 
-    /// Writes what waits and syncs nothing, as the second writing thread does during a sync.
+    /// Writes what waits and syncs nothing, as the second writing thread does during a sync. Does nothing while
+    /// somebody else holds what it needs.
     #[cfg(feature = "sim")]
     pub fn write_step(&self) {
         self.core.write_step();

@@ -30,6 +30,8 @@ pub(crate) struct LogFile {
     pub(crate) dead_at: u64,
     /// Queues that it holds settles of.
     pub(crate) settled: HashSet<QueueId, FixedState>,
+    /// Not all of it can be read, so what lives in it stays there.
+    pub(crate) damaged: bool,
     /// `None` until the writer has opened it.
     pub(crate) handle: Option<Arc<dyn DiskFile>>,
 }
@@ -45,6 +47,7 @@ impl LogFile {
             live: 0,
             dead_at: 0,
             settled: HashSet::default(),
+            damaged: false,
             handle: None,
         }
     }

@@ -39,4 +39,5 @@ pub(crate) struct Counters {
     pub(crate) acks: Durations,
     pub(crate) written_bytes: AtomicU64,
     pub(crate) cold_reads: AtomicU64,
+    pub(crate) damaged: AtomicU64,
 }

@@ -4,13 +4,16 @@
 //! The entry lies at its old place until the copy is durable. Copies keep queue, seq and time. A round moves little,
 //! so it never holds up publishers for long.
 
+use crate::canary::Canary;
 use crate::core::{Core, QueueCell};
-use crate::disk::{DiskError, DiskFile};
+use crate::disk::DiskFile;
 use crate::keeper::{Keeper, Left};
+use crate::log::file_name;
 use crate::payload::{Placed, put_meta, put_queue, read_batch, read_meta, read_queue};
-use crate::record::{HEADER_BYTES, Header, Kind, decode_header, record_bytes};
+use crate::record::{FILE_HEADER_BYTES, HEADER_BYTES, Header, Kind, decode_header, record_bytes};
 use model::{QueueId, Wall};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Bytes read in a round.
 const ROUND_BYTES: usize = 1024 * 1024;
@@ -44,32 +47,35 @@ enum What {
 
 impl Core {
     /// Goes on emptying a file, or chooses one.
-    pub(crate) fn move_step(&self, keeper: &mut Keeper) -> Result<Left, DiskError> {
+    pub(crate) fn move_step(&self, keeper: &mut Keeper) -> Left {
         if keeper.moving.is_none() {
             keeper.moving = self.choose();
         }
         let Some(job) = &mut keeper.moving else {
-            return Ok(Left::Nothing);
+            return Left::Nothing;
         };
         if !self.log.lock().files.contains_key(&job.base) {
             // Everything in it was settled meanwhile and it was given up.
             job.at = job.end;
         }
         if job.at < job.end {
-            self.copy_some(job)?;
+            if !self.copy_some(job) && !self.copy_some(job) {
+                // Read twice, and not what was written: what lives from there on stays where it is.
+                self.keep_damaged(job);
+            }
             self.signals.write.lazy();
-            return Ok(Left::Now);
+            return Left::Now;
         }
         if self.durable_lsn() < job.after {
             self.signals.write.lazy();
-            return Ok(Left::Later);
+            return Left::Later;
         }
         let moved = std::mem::take(&mut job.moved);
         keeper.moving = None;
         for one in moved {
             self.switch(&one);
         }
-        Ok(Left::Now)
+        Left::Now
     }
 
     /// The emptiest file, if files hold much more than what lives.
@@ -84,8 +90,9 @@ impl Core {
         }
         let full = |f: &&crate::log::LogFile| f.live_bytes() * 1024 / f.capacity.max(1);
         let files = log.files.values();
-        let file =
-            files.filter(|f| Some(f.base) != current && f.live > 0 && f.end <= self.durable_lsn()).min_by_key(full)?;
+        let file = files
+            .filter(|f| Some(f.base) != current && f.live > 0 && !f.damaged && f.end <= self.durable_lsn())
+            .min_by_key(full)?;
         Some(Move {
             base: file.base,
             end: file.end,
@@ -96,13 +103,29 @@ impl Core {
         })
     }
 
-    /// Copies what lives in the next records.
-    fn copy_some(&self, job: &mut Move) -> Result<(), DiskError> {
+    /// Gives up emptying a file that is damaged.
+    fn keep_damaged(&self, job: &mut Move) {
+        let number = self.log.lock().files.get_mut(&job.base).map(|file| {
+            file.damaged = true;
+            file.number
+        });
+        if let Some(number) = number {
+            self.counters.damaged.fetch_add(1, Relaxed);
+            let at = job.at - job.base + FILE_HEADER_BYTES;
+            self.events.damaged(&format!("the record at byte {at} of {}", file_name(number)));
+        }
+        job.end = job.at;
+    }
+
+    /// Copies what lives in the next records; false if the next is not what was written.
+    fn copy_some(&self, job: &mut Move) -> bool {
         let mut buffer = vec![0; ROUND_BYTES];
         let from = job.at;
         loop {
-            let offset = from - job.base + crate::record::FILE_HEADER_BYTES;
-            let n = job.file.pread(&mut buffer, offset)?;
+            let offset = from - job.base + FILE_HEADER_BYTES;
+            let Ok(n) = job.file.pread(&mut buffer, offset) else {
+                return false;
+            };
             let bytes = &buffer[..n];
             let mut at = 0;
             while job.at < job.end {
@@ -114,21 +137,21 @@ impl Core {
                     break;
                 };
                 if crc32c::crc32c(payload) != header.payload_crc {
-                    return Err(DiskError::Io(format!("record {lsn} is damaged on the disk")));
+                    return at > 0;
                 }
                 self.copy_record(job, header, lsn, payload);
                 at += record_bytes(header.len);
                 job.at = from + at as u64;
             }
             if at > 0 {
-                return Ok(());
+                return true;
             }
             // A record larger than the buffer, or none at all.
             match decode_header(bytes, from) {
                 Some(header) if record_bytes(header.len) > buffer.len() => {
                     buffer = vec![0; record_bytes(header.len)];
                 }
-                _ => return Err(DiskError::Io(format!("record {from} is damaged on the disk"))),
+                _ => return false,
             }
         }
     }
@@ -189,6 +212,9 @@ impl Core {
             let at = guards.binary_search_by_key(&id, |queue| queue.id);
             at.is_ok_and(|at| {
                 let entry = guards[at].find_mut(seq);
+                if entry.is_none() && self.options.plants(Canary::MoveSettled) {
+                    return true;
+                }
                 entry.is_some_and(|e| e.lsn == lsn + placed[index].offset as u64)
             })
         });

@@ -4,6 +4,7 @@
 //! header changes; so a file of the log with a damaged header is damage, never a crash. The next file's header and
 //! name are durable before a record is written to it.
 
+use crate::canary::Canary;
 use crate::core::Core;
 use crate::disk::{DiskError, DiskFile};
 use crate::log::file_name;
@@ -96,7 +97,7 @@ impl Core {
         file.pwritev(&[IoSlice::new(&header.encode())], 0)?;
         file.sync()?;
         self.disk.rename(name, &file_name(number))?;
-        if !self.options.drops_dir_sync() {
+        if !self.options.plants(Canary::DropDirSync) {
             self.disk.sync_dir()?;
         }
         Ok(())

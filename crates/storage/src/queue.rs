@@ -14,6 +14,8 @@ use std::collections::{HashMap, VecDeque};
 
 /// No message in memory.
 pub(crate) const NO_SLOT: u32 = u32::MAX;
+/// The message was damaged on the disk when it was read; it is nowhere else.
+pub(crate) const DAMAGED: u32 = u32::MAX - 1;
 /// No time to live.
 pub(crate) const NO_TTL: u32 = u32::MAX;
 /// In [`Entry::lsn`]: the rest is a place in the spill, not in the log.
@@ -191,7 +193,7 @@ impl Queue {
         for entry in self.lanes.iter_mut().rev().flatten().chain(held) {
             passed += entry.size as usize + SLOT_BYTES;
             let elsewhere = entry.lsn & SPILLED != 0 || (entry.is_durable() && entry.lsn < durable);
-            if passed > keep && entry.slot != NO_SLOT && elsewhere {
+            if passed > keep && entry.slot < DAMAGED && elsewhere {
                 slots.push(entry.slot);
                 entry.slot = NO_SLOT;
             }

@@ -2,14 +2,16 @@
 //!
 //! Invariants: runs on its own thread, never on the writer's. Nothing is locked while the disk is read, so what was
 //! read counts only if the entry still lies at the same place afterwards: a file is given up only when no entry lies
-//! in it. A message is checked against its own checksum; a mismatch poisons the engine rather than being handed out.
+//! in it. A message is checked against its own checksum; what cannot be read or does not match is read once more by
+//! itself, and then put into quarantine: never handed out, never dropped, counted and told.
 
+use crate::canary::Canary;
 use crate::core::Core;
-use crate::disk::{DiskError, DiskFile};
+use crate::disk::DiskFile;
 use crate::payload::{MESSAGE_HEAD_MAX, MessageView};
-use crate::queue::{Entry, NO_SLOT, Queue, SLOT_BYTES, SPILLED};
+use crate::queue::{DAMAGED, Entry, NO_SLOT, Queue, SLOT_BYTES, SPILLED};
 use crate::record::Reader;
-use model::{Message, QueueId, Wall};
+use model::{Message, Wall};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -50,19 +52,8 @@ impl Core {
         };
         let wanted = wanted(&cell.lock(), self.durable_lsn());
         for run in self.runs(wanted) {
-            let read = read_run(&run);
-            let mut queue = cell.lock();
-            match read {
-                Ok(messages) => self.keep_read(&mut queue, messages),
-                Err(error) => {
-                    // A file that was given up meanwhile may fail; then nobody wants these any more.
-                    if run.entries.iter().any(|e| is_wanted(&mut queue, e)) {
-                        drop(queue);
-                        self.fail(&error.to_string());
-                        return true;
-                    }
-                }
-            }
+            let messages = read_run(&run, self.options.plants(Canary::TrustReads));
+            self.keep_read(&mut cell.lock(), messages);
         }
         cell.lock().reading = false;
         self.counters.cold_reads.fetch_add(1, Relaxed);
@@ -70,15 +61,15 @@ impl Core {
         true
     }
 
-    /// Keeps what was read for the entries that still want it.
+    /// Keeps what was read for the entries that still want it: a file that was given up meanwhile may have failed.
     fn keep_read(&self, queue: &mut Queue, messages: Vec<(Entry, Option<Message>)>) {
         for (entry, message) in messages {
             if !is_wanted(queue, &entry) {
                 continue;
             }
             let Some(message) = message else {
-                self.fail(&damage(queue.id, &entry));
-                return;
+                self.quarantine(queue, &entry);
+                continue;
             };
             let charge = message.bytes().len() + SLOT_BYTES;
             self.resident.fetch_add(charge, Relaxed);
@@ -86,6 +77,15 @@ impl Core {
             if let Some(found) = queue.find_mut(entry.seq) {
                 found.slot = slot;
             }
+        }
+    }
+
+    /// Marks an entry whose message is damaged; it is passed over when its turn comes.
+    fn quarantine(&self, queue: &mut Queue, entry: &Entry) {
+        if let Some(found) = queue.find_mut(entry.seq) {
+            found.slot = DAMAGED;
+            self.counters.damaged.fetch_add(1, Relaxed);
+            self.events.damaged(&format!("the message with seq {} of queue {}", entry.seq, queue.id));
         }
     }
 
@@ -146,23 +146,28 @@ fn is_wanted(queue: &mut Queue, entry: &Entry) -> bool {
     queue.find_mut(entry.seq).is_some_and(|now| now.lsn == entry.lsn && now.slot == NO_SLOT)
 }
 
-fn damage(queue: QueueId, entry: &Entry) -> String {
-    format!("the message with seq {} of queue {queue} is damaged on the disk", entry.seq)
+/// Reads a run. What cannot be read so, or is not what was written, is read once more by itself.
+fn read_run(run: &Run, trust: bool) -> Vec<(Entry, Option<Message>)> {
+    let bytes = read(run, run.start, run.end);
+    let messages = run.entries.iter().map(|entry| {
+        let end = entry.lsn + u64::from(entry.size) + MESSAGE_HEAD_MAX as u64;
+        let from = (entry.lsn - run.start) as usize;
+        let found = bytes.get(from..).and_then(|bytes| message(bytes, entry, trust));
+        (*entry, found.or_else(|| message(&read(run, entry.lsn, end), entry, trust)))
+    });
+    messages.collect()
 }
 
-/// Reads a run; a message that is not what was written is `None`.
-fn read_run(run: &Run) -> Result<Vec<(Entry, Option<Message>)>, DiskError> {
-    let mut buffer = vec![0; (run.end - run.start) as usize];
-    let n = run.file.pread(&mut buffer, run.offset)?;
-    let bytes = &buffer[..n];
-    let mut out = Vec::with_capacity(run.entries.len());
-    for &entry in &run.entries {
-        let from = (entry.lsn - run.start) as usize;
-        let message = bytes.get(from..).and_then(|bytes| {
-            let view = MessageView::read(&mut Reader::new(bytes), Wall(entry.wall), bytes)?;
-            view.is_intact().then(|| view.to_message())?
-        });
-        out.push((entry, message));
-    }
-    Ok(out)
+/// What lies between two places of a run; nothing if it cannot be read.
+fn read(run: &Run, from: u64, to: u64) -> Vec<u8> {
+    let mut buffer = vec![0; (to - from) as usize];
+    let n = run.file.pread(&mut buffer, run.offset + (from - run.start)).unwrap_or(0);
+    buffer.truncate(n);
+    buffer
+}
+
+/// The message of an entry, if it is what was written.
+fn message(bytes: &[u8], entry: &Entry, trust: bool) -> Option<Message> {
+    let view = MessageView::read(&mut Reader::new(bytes), Wall(entry.wall), bytes)?;
+    (trust || view.is_intact()).then(|| view.to_message())?
 }

@@ -6,6 +6,7 @@
 //! is. Every open starts a new file, so no LSN, seq or queue id of an earlier life is used again.
 
 use crate::Options;
+use crate::canary::Canary;
 use crate::core::Parts;
 use crate::disk::{Disk, DiskError, DiskFile};
 use crate::log::{LogFile, LogState, file_name, file_number};
@@ -14,7 +15,7 @@ use crate::record::{
     ALIGN, FILE_HEADER_BYTES, FileHeader, FileHeaderError, HEADER_BYTES, Header, Kind, decode_header, encode_header,
     record_bytes,
 };
-use crate::replay::Replay;
+use crate::replay::{Replay, SEQ_BITS};
 use crate::writer::Writer;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -108,6 +109,8 @@ struct Found {
     /// LSN behind the last good record, and whether a seal is the last.
     end: u64,
     sealed: bool,
+    /// The log was durable up to here when the last of its records was made.
+    synced: u64,
 }
 
 /// Reads everything back and starts a new file.
@@ -134,12 +137,12 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &Options) -> Result<Parts, 
     start(disk, options, found, spares, replay)
 }
 
-/// A file with records may only follow one that was sealed.
+/// A file with records may only follow one that was sealed; so may any file of a later start, which sealed those
+/// that had records before it made one of its own.
 fn check_order(before: &[Found], file: &Found) -> Result<(), OpenError> {
-    if file.end == file.header.base {
-        return Ok(());
-    }
-    match before.iter().find(|f| !f.sealed) {
+    let has_records = |f: &Found| f.end > f.header.base;
+    let later = |f: &Found| has_records(f) && file.header.generation > f.header.generation;
+    match before.iter().find(|f| !f.sealed && (has_records(file) || later(f))) {
         None => Ok(()),
         Some(torn) => Err(OpenError::Damaged {
             file: torn.name.clone(),
@@ -179,7 +182,7 @@ fn read_file(
         return Err(damaged(&name, 16, "the file header has another number"));
     }
     replay.start_file(number, header.base);
-    let mut file = Found { name, header, handle, size, end: header.base, sealed: false };
+    let mut file = Found { name, header, handle, size, end: header.base, sealed: false, synced: header.base };
     scan(&mut file, bytes, replay, options)?;
     Ok(file)
 }
@@ -196,6 +199,7 @@ fn scan(file: &mut Found, bytes: &[u8], replay: &mut Replay, options: &Options) 
         }
         at += record_bytes(header.len);
         file.end = lsn_at(at);
+        file.synced = file.synced.max(header.synced);
         if header.kind == Kind::Seal {
             file.sealed = true;
             return Ok(());
@@ -206,6 +210,7 @@ fn scan(file: &mut Found, bytes: &[u8], replay: &mut Replay, options: &Options) 
     while later < bytes.len() {
         if let Some((header, _)) = record_at(bytes, later, lsn_at(later), options)
             && header.synced > bad
+            && !options.plants(Canary::SkipDamage)
         {
             let what = "a record is damaged that had been synced";
             return Err(damaged(&file.name, at as u64, what));
@@ -220,7 +225,7 @@ fn record_at<'a>(bytes: &'a [u8], at: usize, lsn: u64, options: &Options) -> Opt
     let header = decode_header(bytes.get(at..)?, lsn)?;
     let start = at + HEADER_BYTES;
     let payload = bytes.get(start..start.checked_add(header.len)?)?;
-    let intact = options.ignores_checksums() || crc32c::crc32c(payload) == header.payload_crc;
+    let intact = options.plants(Canary::IgnoreChecksum) || crc32c::crc32c(payload) == header.payload_crc;
     intact.then_some((header, payload))
 }
 
@@ -248,6 +253,9 @@ fn start(
     for name in &spares {
         disk.remove(name)?;
     }
+    if let Some(last) = found.iter().rfind(|f| f.end > f.header.base) {
+        write_again(last)?;
+    }
     let mut files = BTreeMap::new();
     let mut unused = Vec::new();
     for file in found {
@@ -255,7 +263,7 @@ fn start(
             unused.push(file.name);
             continue;
         }
-        let end = seal(&file)?;
+        let end = if options.plants(Canary::KeepTornTail) { file.end } else { seal(&file)? };
         let capacity = end - file.header.base + FILE_HEADER_BYTES;
         let capacity = capacity.max(file.size);
         let mut entry = LogFile::new(file.header.number, file.header.base, capacity);
@@ -278,9 +286,22 @@ fn start(
     files.insert(base, current);
     let mut log = LogState::new(files, options.file_bytes);
     log.next = base;
-    let (queues, metas) = replay.finish(&mut log, generation);
+    // What an earlier life may have given and lost is never given again.
+    let floor = if options.plants(Canary::ReuseSeq) { 1 } else { generation << SEQ_BITS };
+    let (queues, metas) = replay.finish(&mut log, floor);
     let writer = Writer { file: handle, base, written: base, queue: VecDeque::new() };
     Ok(Parts { generation, queues, metas, log, writer })
+}
+
+/// Writes again what was read of the last file and may never have been synced. A sync of it may have failed, which is
+/// why the process ended; then it was read from memory, is not on the disk, and the next sync would not say so.
+fn write_again(file: &Found) -> Result<(), OpenError> {
+    let from = file.synced.min(file.end);
+    let offset = from - file.header.base + FILE_HEADER_BYTES;
+    let mut tail = vec![0; (file.end - from) as usize];
+    let n = file.handle.pread(&mut tail, offset)?;
+    file.handle.pwritev(&[IoSlice::new(&tail[..n])], offset)?;
+    Ok(())
 }
 
 /// Makes sure that a file ends with a seal and nothing behind it; returns the LSN behind that.

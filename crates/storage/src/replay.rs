@@ -196,8 +196,8 @@ impl Replay {
         Some(())
     }
 
-    /// Turns what was found into queues, and tells the log what lives where.
-    pub(crate) fn finish(self, log: &mut LogState, generation: u64) -> Recovered {
+    /// Turns what was found into queues, whose new seqs are `seqs_from` or higher, and tells the log what lives where.
+    pub(crate) fn finish(self, log: &mut LogState, seqs_from: u64) -> Recovered {
         for notes in self.files {
             if let Some(file) = log.files.get_mut(&notes.base) {
                 file.added = notes.added;
@@ -216,7 +216,7 @@ impl Replay {
                 continue;
             };
             recount(log, create_lsn);
-            let next_seq = found.seq_end.max(generation << SEQ_BITS);
+            let next_seq = found.seq_end.max(seqs_from);
             let mut queue = Queue::new(id, spec, next_seq, create_lsn);
             queue.delivered = found.delivered;
             queue.delivered_logged = found.delivered;

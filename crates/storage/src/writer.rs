@@ -7,6 +7,7 @@
 //!
 //! Two threads run [`Core::sync_step`]: while one syncs, the other writes what arrives and then waits its turn.
 
+use crate::canary::Canary;
 use crate::core::{Core, Who};
 use crate::disk::{DiskError, DiskFile};
 use crate::log::Chunk;
@@ -37,9 +38,14 @@ impl Core {
     fn write_pending(&self) -> Result<(), DiskError> {
         let mut writer = self.writer.lock();
         loop {
-            if writer.queue.is_empty() {
+            {
                 let mut log = self.log.lock();
-                writer.queue.extend(log.pending.drain(..));
+                if log.failed.is_some() {
+                    return Ok(());
+                }
+                if writer.queue.is_empty() {
+                    writer.queue.extend(log.pending.drain(..));
+                }
             }
             match writer.queue.front() {
                 None => return Ok(()),
@@ -82,8 +88,12 @@ impl Core {
             slices_of(record, &mut slices);
         }
         let offset = start - writer.base + crate::record::FILE_HEADER_BYTES;
-        writer.file.pwritev(&slices, offset)?;
+        let result = writer.file.pwritev(&slices, offset);
         drop(slices);
+        match result {
+            Err(DiskError::Full) if self.options.plants(Canary::DropWhenFull) => {}
+            other => other?,
+        }
         writer.written = written;
         self.counters.written_bytes.fetch_add(bytes as u64, Relaxed);
         self.log.lock().pending_bytes -= bytes;
@@ -99,15 +109,24 @@ impl Core {
         if written <= self.durable_lsn() {
             return Ok(());
         }
-        if self.options.confirms_before_sync() {
+        if self.options.plants(Canary::ConfirmBeforeSync) {
             self.advance(written);
         }
+        let _turn = self.sync_turn.lock();
+        if let Some(why) = self.log.lock().failed.clone() {
+            return Err(DiskError::Io(why));
+        }
         let started = self.disk.micros();
-        // A sync that finds the disk full is as final as any other failure: the pages may be gone.
-        file.sync().map_err(|e| match e {
-            DiskError::Full => DiskError::Io("a sync found the disk full".to_owned()),
-            other => other,
-        })?;
+        let mut result = file.sync();
+        if result.is_err() && self.options.plants(Canary::RetryFailedSync) {
+            result = file.sync();
+        }
+        if let Err(error) = result {
+            // A sync that finds the disk full is as final as any other failure: the pages may be gone.
+            let why = format!("a sync failed: {error}");
+            self.fail(&why);
+            return Err(DiskError::Io(why));
+        }
         let took = self.disk.micros().saturating_sub(started);
         self.counters.syncs.add(took);
         self.advance(written);
@@ -117,6 +136,15 @@ impl Core {
     /// Writes what waits and syncs nothing.
     #[cfg(feature = "sim")]
     pub(crate) fn write_step(&self) {
+        let Some(writer) = self.writer.try_lock() else {
+            return;
+        };
+        let rotates =
+            writer.queue.iter().chain(&self.log.lock().pending).any(|chunk| matches!(chunk, Chunk::Open { .. }));
+        if rotates && (self.sync_turn.try_lock().is_none() || self.prepared.try_lock().is_none()) {
+            return;
+        }
+        drop(writer);
         let result = self.write_pending();
         self.note_disk(Who::Writer, &result);
     }

@@ -7,7 +7,7 @@
 //! * nothing is there that was not appended, nothing twice, and order is kept;
 //! * a seq never means another message.
 
-use model::{QueueId, Seq};
+use model::{QueueId, Seq, Wall};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A message, told apart by a number that its body carries.
@@ -40,6 +40,16 @@ pub(crate) struct Entry {
     pub(crate) batch: usize,
     pub(crate) state: State,
     pub(crate) requeued: bool,
+    /// Bytes of the message.
+    pub(crate) size: u64,
+    pub(crate) expires_at: Option<Wall>,
+}
+
+impl Entry {
+    /// Whether somebody else than the broker has it.
+    pub(crate) fn is_with_client(&self) -> bool {
+        matches!(self.state, State::Held(_, by) if by != model::HolderId::BROKER.0)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -49,10 +59,15 @@ pub(crate) struct Queue {
     pub(crate) created: u64,
     pub(crate) deleted: Option<u64>,
     pub(crate) entries: Vec<Entry>,
+    pub(crate) ttl_ms: Option<u64>,
+    /// Since the start: entries enqueued, handed out, and settled by who had them.
+    pub(crate) totals: [u64; 3],
+    /// It was said that its head is pending, and nothing has happened to it since.
+    pub(crate) pending: bool,
 }
 
 /// The history since the last restart, and what was there then.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Model {
     pub(crate) step: Step,
     pub(crate) queues: BTreeMap<QueueId, Queue>,
@@ -60,6 +75,8 @@ pub(crate) struct Model {
     pub(crate) batches: Vec<u64>,
     /// Tickets given, with their step: what is durable makes everything logged before durable too.
     pub(crate) tickets: Vec<(Step, u64)>,
+    /// How far the log said it was durable when something was appended, with the ticket of that.
+    pub(crate) claims: Vec<(u64, u64)>,
     pub(crate) metas: BTreeMap<Vec<u8>, History>,
     /// Which message each seq meant, for ever.
     pub(crate) seen: BTreeMap<(QueueId, Seq), Tag>,
@@ -100,6 +117,13 @@ impl Model {
             }
             _ => Ok(()),
         }
+    }
+
+    /// How far the log itself proves that it was durable, if it was durable up to here: as far as something that
+    /// survived says so. Behind that, damage looks like a torn tail.
+    pub(crate) fn proven(&self, durable: u64) -> u64 {
+        let survived = self.claims.iter().filter(|(_, ticket)| *ticket <= durable);
+        survived.map(|(claim, _)| *claim).max().unwrap_or(0)
     }
 
     /// Whether something logged at `step` without a ticket must have survived.
@@ -238,6 +262,7 @@ impl Model {
     fn adopt(&mut self, recovered: &Recovered, metas: &[(Vec<u8>, Vec<u8>)]) {
         self.batches = vec![0];
         self.tickets.clear();
+        self.claims.clear();
         let before = std::mem::take(&mut self.queues);
         for (id, entries) in recovered {
             let Some(mut queue) = before.get(id).cloned() else {
@@ -245,6 +270,9 @@ impl Model {
             };
             queue.created = 0;
             queue.deleted = None;
+            // Reading everything back has handed everything out once.
+            queue.totals = [0, entries.len() as u64, 0];
+            queue.pending = false;
             let tags: BTreeSet<Tag> = entries.iter().map(|(tag, _)| *tag).collect();
             queue.entries.retain(|e| e.durable && tags.contains(&e.tag));
             for entry in &mut queue.entries {

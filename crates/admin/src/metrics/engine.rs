@@ -17,6 +17,11 @@ pub(super) fn encode(page: &mut Page<'_>, metrics: &EngineMetrics) -> fmt::Resul
     );
     page.histograms("sluicegate_message_ack_seconds", "From enqueue to acknowledgement", [(Vec::new(), latency)])?;
     page.counter("sluicegate_wal_written_bytes", "Bytes written to the log", metrics.written_bytes)?;
+    page.counter(
+        "sluicegate_damaged",
+        "Messages and records found damaged on the disk and kept aside",
+        metrics.damaged,
+    )?;
     page.counter("sluicegate_cold_reads", "Reads of bodies that were no longer in memory", metrics.cold_reads)?;
     let gauge = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     page.gauge("sluicegate_wal_files", "Files of the log", gauge(metrics.files))?;

@@ -39,6 +39,10 @@ impl EngineEvents for Announcements {
         self.bell.ring();
     }
 
+    fn damaged(&self, what: &str) {
+        tracing::error!(what, "damaged on the disk: kept aside, neither delivered nor dropped");
+    }
+
     fn failed(&self, error: &str) {
         tracing::error!(error, "the log failed; stopping, because nothing can be promised any more");
         std::process::abort();

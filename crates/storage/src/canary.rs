@@ -1,0 +1,124 @@
+//! Faults built in on purpose, to prove that the simulation finds them: one for each promise.
+//!
+//! Without the feature `sim` none can be chosen, and the compiler takes them out.
+
+/// A fault built in on purpose; the promise it breaks is in the text.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Canary {
+    /// Tickets become durable before the sync. *A durable ticket is not undone by a crash.*
+    ConfirmBeforeSync,
+    /// A sync that failed is tried again as if nothing had happened. *A failed sync is final.*
+    RetryFailedSync,
+    /// New names are not made durable. *A file's name is durable before a record is written to it.*
+    DropDirSync,
+    /// What could not be written because the disk was full is dropped. *A full disk is waited out.*
+    DropWhenFull,
+    /// Publishers are never told that the disk has space again. *Pressure that ends is told.*
+    ForgetRelief,
+    /// Durable tickets go back. *Tickets are monotone.*
+    TicketGoesBack,
+    /// Entries are handed out before they are durable. *Nothing a consumer saw can be un-written.*
+    DispatchBeforeDurable,
+    /// Who waits for an entry to become durable is not told. *What was pending is said to be readable.*
+    ForgetReadable,
+    /// One entry more than the credit is handed out. *At most the credit.*
+    IgnoreCredit,
+    /// Entries are handed out after their time to live. *Expired entries are never handed out.*
+    IgnoreExpiry,
+    /// A requeued entry goes behind the others. *It returns to its place.*
+    RequeueToBack,
+    /// Released entries stay with their holder too. *An entry is with one holder.*
+    ReleaseAndKeep,
+    /// What is handed out is still counted as ready. *Counts are exact.*
+    StaleCounts,
+    /// Settles are not logged. *What was settled durably does not come back.*
+    LoseSettle,
+    /// A settle names the seq behind the right one. *A settle is of the entry it was given for.*
+    SettleWrongSeq,
+    /// The settles of a batch are a record of their own, in front of it. *A batch is there wholly or not at all.*
+    AcksBeforeBatch,
+    /// A new value of a key that has one is not logged. *The last durable value counts.*
+    LoseValue,
+    /// Seqs begin again where the recovered ones end. *A seq is never used twice.*
+    ReuseSeq,
+    /// Queue ids begin again where the recovered ones end. *A queue id is never used twice.*
+    ReuseQueueId,
+    /// Recovery believes every record whose header is right. *What comes back is what was written.*
+    IgnoreChecksum,
+    /// Messages read back from the disk are not checked. *What is handed out is what was published.*
+    TrustReads,
+    /// A bad record before the tail ends the log. *Damage is refused, not skipped.*
+    SkipDamage,
+    /// A torn tail is left as it is. *It is cut, and never comes back.*
+    KeepTornTail,
+    /// A file goes before the settles that emptied it are durable. *A file is given up when nothing lives in it.*
+    GiveUpEarly,
+    /// The settles of a file that goes are not said again. *They matter while an older file exists.*
+    ForgetSettles,
+    /// The deletions of a file that goes are not said again. *They matter while an older file exists.*
+    ForgetDeletions,
+    /// Entries are moved without looking whether they still live. *A copy is made before its settle.*
+    MoveSettled,
+}
+
+#[cfg(feature = "sim")]
+impl Canary {
+    /// All of them.
+    pub const ALL: [Self; 27] = [
+        Self::ConfirmBeforeSync,
+        Self::RetryFailedSync,
+        Self::DropDirSync,
+        Self::DropWhenFull,
+        Self::ForgetRelief,
+        Self::TicketGoesBack,
+        Self::DispatchBeforeDurable,
+        Self::ForgetReadable,
+        Self::IgnoreCredit,
+        Self::IgnoreExpiry,
+        Self::RequeueToBack,
+        Self::ReleaseAndKeep,
+        Self::StaleCounts,
+        Self::LoseSettle,
+        Self::SettleWrongSeq,
+        Self::AcksBeforeBatch,
+        Self::LoseValue,
+        Self::ReuseSeq,
+        Self::ReuseQueueId,
+        Self::IgnoreChecksum,
+        Self::TrustReads,
+        Self::SkipDamage,
+        Self::KeepTornTail,
+        Self::GiveUpEarly,
+        Self::ForgetSettles,
+        Self::ForgetDeletions,
+        Self::MoveSettled,
+    ];
+
+    /// Its name in lower case with dashes, as on a command line.
+    #[must_use]
+    pub fn name(self) -> String {
+        let mut name = String::new();
+        for letter in format!("{self:?}").chars() {
+            if letter.is_ascii_uppercase() && !name.is_empty() {
+                name.push('-');
+            }
+            name.push(letter.to_ascii_lowercase());
+        }
+        name
+    }
+}
+
+impl crate::Options {
+    /// Whether this fault is built in.
+    #[cfg(feature = "sim")]
+    pub(crate) fn plants(&self, canary: Canary) -> bool {
+        self.canary == Some(canary)
+    }
+
+    /// Whether this fault is built in: never.
+    #[cfg(not(feature = "sim"))]
+    #[allow(clippy::unused_self)]
+    pub(crate) fn plants(&self, _: Canary) -> bool {
+        false
+    }
+}

@@ -1,0 +1,418 @@
+//! The calls of the port, by chance, and what each must answer.
+
+use crate::message::{checked_tag, message_of, tag_of};
+use crate::model::{Entry, Gone, Queue, State};
+use crate::run::Run;
+use ::model::{HolderId, Message, QueueId, Seq};
+use engine::{Credit, Delivery, Engine, EngineError, Outcome as Settle, QueueSpec, Ticket};
+
+impl Run {
+    /// One call.
+    pub(crate) fn call(&mut self) -> Result<(), String> {
+        match self.dice.below(72) {
+            0..=29 => self.publish(),
+            30..=45 => self.deliver(),
+            46..=57 => self.settle(),
+            58..=59 => self.release(),
+            60 => self.purge(),
+            61..=63 => self.create(),
+            64 => self.delete(),
+            65..=67 => self.meta(),
+            68..=69 => self.expire(),
+            _ => self.count(),
+        }
+    }
+
+    /// A queue that exists.
+    fn any_queue(&mut self) -> Option<QueueId> {
+        let ids: Vec<QueueId> =
+            self.model.queues.iter().filter(|(_, q)| q.deleted.is_none()).map(|(id, _)| *id).collect();
+        if ids.is_empty() {
+            return None;
+        }
+        Some(ids[self.dice.below(ids.len())])
+    }
+
+    /// An error of a call, if the engine had no right to it.
+    fn excuse(&self, error: &EngineError) -> Result<(), String> {
+        match error {
+            EngineError::Failed(_) if self.faulty => Ok(()),
+            EngineError::Pressed(_) => Ok(()),
+            other => Err(format!("unexpected: {other}")),
+        }
+    }
+
+    fn publish(&mut self) -> Result<(), String> {
+        let mut tags = Vec::new();
+        for _ in 0..1 + self.dice.below(5) {
+            let mut targets: Vec<QueueId> = (0..1 + self.dice.below(3)).filter_map(|_| self.any_queue()).collect();
+            targets.sort_unstable();
+            targets.dedup();
+            let message = self.message();
+            self.batch.push(message.clone(), &targets);
+            tags.push((message, targets));
+        }
+        let mut acks = Vec::new();
+        if self.dice.once_in(4)
+            && let Some(id) = self.any_queue()
+        {
+            acks = self.held(id, 3);
+            for &(_, seq) in &acks {
+                self.batch.ack(id, seq);
+            }
+            self.append(&tags, id, &acks)
+        } else {
+            self.append(&tags, QueueId(0), &acks)
+        }
+    }
+
+    fn append(
+        &mut self,
+        messages: &[(Message, Vec<QueueId>)],
+        acked: QueueId,
+        acks: &[(usize, Seq)],
+    ) -> Result<(), String> {
+        let now = self.now;
+        let claim = self.engine.durable().0;
+        let ticket = match self.engine.append(&mut self.batch, now) {
+            Ok(ticket) => ticket,
+            Err(error) => {
+                self.batch.clear();
+                return self.excuse(&error);
+            }
+        };
+        let batch = self.model.batches.len();
+        self.model.batches.push(ticket.0);
+        self.model.tickets.push((self.model.step, ticket.0));
+        if ticket == Ticket::NONE {
+            self.model.tickets.pop();
+        } else {
+            self.model.claims.push((claim, ticket.0));
+        }
+        for (message, targets) in messages {
+            for id in targets {
+                let Some(queue) = self.model.queues.get_mut(id) else {
+                    continue;
+                };
+                let durable = queue.durable && message.envelope.persistent;
+                if durable && ticket == Ticket::NONE {
+                    return Err("a durable message got no ticket".to_owned());
+                }
+                queue.entries.push(Entry {
+                    tag: tag_of(message),
+                    durable,
+                    lane: message.envelope.priority.min(queue.priority_max),
+                    batch,
+                    state: State::Ready,
+                    requeued: false,
+                    size: message.bytes().len() as u64,
+                    expires_at: shorter(queue.ttl_ms, message.envelope.ttl_ms).map(|ms| now.wall.after_millis(ms)),
+                });
+                queue.totals[0] += 1;
+                queue.pending = false;
+            }
+        }
+        if let Some(queue) = self.model.queues.get_mut(&acked) {
+            for &(at, _) in acks {
+                queue.totals[2] += u64::from(queue.entries[at].is_with_client());
+                queue.entries[at].state = State::Gone(Gone::With(batch));
+            }
+        }
+        Ok(())
+    }
+
+    fn message(&mut self) -> Message {
+        let tag = self.next_tag;
+        self.next_tag += 1;
+        let size = match self.dice.below(20) {
+            0 => 4096 + self.dice.below(6000),
+            1..=4 => self.dice.below(2000),
+            _ => self.dice.below(100),
+        };
+        let persistent = !self.dice.once_in(4);
+        let priority = u8::try_from(self.dice.below(4)).unwrap_or(0);
+        let ttl_ms = self.ttl();
+        message_of(tag, size, persistent, priority, ttl_ms)
+    }
+
+    fn ttl(&mut self) -> Option<u64> {
+        self.dice.once_in(8).then(|| self.dice.below(1_000_000) as u64)
+    }
+
+    /// Some entries of a queue that are handed out.
+    fn held(&mut self, id: QueueId, max: usize) -> Vec<(usize, Seq)> {
+        let Some(queue) = self.model.queues.get(&id) else {
+            return Vec::new();
+        };
+        let mut held: Vec<(usize, Seq)> = Vec::new();
+        for (at, entry) in queue.entries.iter().enumerate() {
+            if let State::Held(seq, _) = entry.state
+                && held.len() < max
+                && !self.dice.once_in(3)
+            {
+                held.push((at, seq));
+            }
+        }
+        held
+    }
+
+    fn deliver(&mut self) -> Result<(), String> {
+        let Some(id) = self.any_queue() else {
+            return Ok(());
+        };
+        let credit = Credit { messages: 1 + self.dice.below(8), bytes: 1 + self.dice.below(20_000) };
+        let holder = HolderId(self.next_holder);
+        self.next_holder += 1;
+        self.take(id, credit, holder).map(|_| ())
+    }
+
+    /// Delivers and checks what comes.
+    fn take(&mut self, id: QueueId, credit: Credit, holder: HolderId) -> Result<engine::Remainder, String> {
+        let mut got: Vec<Delivery> = Vec::new();
+        let durable = self.engine.durable();
+        let now = self.now;
+        let remainder = self.engine.deliver(id, credit, now, &mut |delivery| {
+            got.push(delivery);
+            holder
+        });
+        if got.len() != remainder.delivered || got.len() > credit.messages {
+            return Err("more was handed out than asked for or said".to_owned());
+        }
+        let mut fresh = self.model.queues.get(&id).is_some_and(|queue| queue.pending);
+        for delivery in got {
+            if std::mem::take(&mut fresh) && !self.watch.said().readable.remove(&id) {
+                return Err(format!("queue {id} was pending and nobody was told that it no longer is"));
+            }
+            let tag = checked_tag(&delivery.message)?;
+            self.model.see(id, delivery.seq, tag)?;
+            let at = self.model.next(id);
+            let queue = self.model.queues.get_mut(&id).ok_or("no such queue")?;
+            let Some(entry) = at.map(|at| &mut queue.entries[at]) else {
+                return Err(format!("queue {id} handed out {tag}, and should be empty"));
+            };
+            if entry.tag != tag {
+                return Err(format!("queue {id} handed out {tag} instead of {}", entry.tag));
+            }
+            if entry.durable && self.model.batches[entry.batch] > durable.0 {
+                return Err(format!("message {tag} was handed out before it was durable"));
+            }
+            if entry.requeued && entry.batch > 0 && !delivery.redelivered {
+                return Err(format!("message {tag} is not marked redelivered"));
+            }
+            if entry.expires_at.is_some_and(|at| at <= now.wall) {
+                return Err(format!("message {tag} was handed out after it had expired"));
+            }
+            entry.state = State::Held(delivery.seq, holder.0);
+            queue.totals[1] += 1;
+        }
+        self.check_remainder(id, remainder)?;
+        Ok(remainder)
+    }
+
+    /// What is said to be left in a queue.
+    fn check_remainder(&mut self, id: QueueId, remainder: engine::Remainder) -> Result<(), String> {
+        let next = self.model.next(id);
+        let now = self.now.wall;
+        let Some(queue) = self.model.queues.get_mut(&id) else {
+            return Ok(());
+        };
+        queue.pending = remainder.pending;
+        let next = next.map(|at| queue.entries[at].expires_at.is_some_and(|at| at <= now));
+        let right = match next {
+            None => !remainder.ready && !remainder.head_expired && !remainder.pending,
+            Some(true) => !remainder.ready && (remainder.head_expired || remainder.pending),
+            Some(false) => !remainder.head_expired && (remainder.ready || remainder.pending),
+        };
+        if right { Ok(()) } else { Err(format!("queue {id} says of its rest: {remainder:?}")) }
+    }
+
+    /// Takes expired entries out.
+    fn expire(&mut self) -> Result<(), String> {
+        let Some(id) = self.any_queue() else {
+            return Ok(());
+        };
+        let max = 1 + self.dice.below(6);
+        let mut expired: Vec<Delivery> = Vec::new();
+        self.engine.expire(id, max, self.now, &mut expired);
+        if expired.len() > max {
+            return Err(format!("{} expired of {max} asked for", expired.len()));
+        }
+        for delivery in expired {
+            let tag = checked_tag(&delivery.message)?;
+            self.model.see(id, delivery.seq, tag)?;
+            let at = self.model.next(id).ok_or("something expired in an empty queue")?;
+            let queue = self.model.queues.get_mut(&id).ok_or("no such queue")?;
+            let entry = &mut queue.entries[at];
+            if entry.tag != tag || entry.expires_at.is_none_or(|at| at > self.now.wall) {
+                return Err(format!("message {tag} of queue {id} has not expired, or is not the next"));
+            }
+            entry.state = State::Held(delivery.seq, HolderId::BROKER.0);
+            queue.pending = false;
+        }
+        Ok(())
+    }
+
+    /// The counts of a queue.
+    fn count(&mut self) -> Result<(), String> {
+        let Some(id) = self.any_queue() else {
+            return Ok(());
+        };
+        let stats = self.engine.stats(id);
+        let queue = &self.model.queues[&id];
+        let ready = || queue.entries.iter().filter(|e| e.state == State::Ready);
+        let held = queue.entries.iter().filter(|e| matches!(e.state, State::Held(..))).count() as u64;
+        let expected = (ready().count() as u64, held, ready().map(|e| e.size).sum::<u64>(), queue.totals);
+        let counted = (stats.ready, stats.unsettled, stats.ready_bytes, [stats.enqueued, stats.delivered, stats.acked]);
+        if counted == expected { Ok(()) } else { Err(format!("queue {id} counts {counted:?} and has {expected:?}")) }
+    }
+
+    fn settle(&mut self) -> Result<(), String> {
+        let Some(id) = self.any_queue() else {
+            return Ok(());
+        };
+        let held = self.held(id, 10);
+        let seqs: Vec<Seq> = held.iter().map(|&(_, seq)| seq).collect();
+        let outcome = if self.dice.once_in(4) { Settle::Requeue } else { Settle::Ack };
+        let n = self.engine.settle(id, &seqs, outcome, self.now);
+        if n != seqs.len() {
+            return Err(format!("{n} settled of {}", seqs.len()));
+        }
+        let step = self.model.step;
+        if let Some(queue) = self.model.queues.get_mut(&id) {
+            for (at, _) in held {
+                let entry = &mut queue.entries[at];
+                if outcome == Settle::Ack {
+                    queue.totals[2] += u64::from(entry.is_with_client());
+                    entry.state = State::Gone(Gone::At(step));
+                } else {
+                    entry.state = State::Ready;
+                    entry.requeued = true;
+                    queue.pending = false;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn release(&mut self) -> Result<(), String> {
+        let Some(id) = self.any_queue() else {
+            return Ok(());
+        };
+        let holder = self.next_holder - 1 - self.dice.below(5) as u64 % self.next_holder;
+        let n = self.engine.release(id, HolderId(holder), self.now);
+        let mut expected = 0;
+        if let Some(queue) = self.model.queues.get_mut(&id) {
+            for entry in &mut queue.entries {
+                if matches!(entry.state, State::Held(_, by) if by == holder) {
+                    entry.state = State::Ready;
+                    entry.requeued = true;
+                    queue.pending = false;
+                    expected += 1;
+                }
+            }
+        }
+        if n != expected {
+            return Err(format!("{n} released of {expected}"));
+        }
+        Ok(())
+    }
+
+    fn purge(&mut self) -> Result<(), String> {
+        let Some(id) = self.any_queue() else {
+            return Ok(());
+        };
+        let n = self.engine.purge(id, self.now);
+        let step = self.model.step;
+        let mut expected = 0;
+        if let Some(queue) = self.model.queues.get_mut(&id) {
+            for entry in &mut queue.entries {
+                if entry.state == State::Ready {
+                    entry.state = State::Gone(Gone::At(step));
+                    queue.pending = false;
+                    expected += 1;
+                }
+            }
+        }
+        if n != expected {
+            return Err(format!("{n} purged of {expected}"));
+        }
+        Ok(())
+    }
+
+    fn create(&mut self) -> Result<(), String> {
+        if self.model.queues.len() > 8 && !self.dice.once_in(4) {
+            return Ok(());
+        }
+        let spec = QueueSpec {
+            durable: !self.dice.once_in(5),
+            priority_max: if self.dice.once_in(4) { 2 } else { 0 },
+            ttl_ms: self.ttl(),
+        };
+        match self.engine.create_queue(spec) {
+            Ok((id, ticket)) => {
+                if spec.durable {
+                    self.model.tickets.push((self.model.step, ticket.0));
+                }
+                let queue = Queue {
+                    durable: spec.durable,
+                    priority_max: spec.priority_max,
+                    created: ticket.0,
+                    deleted: None,
+                    entries: Vec::new(),
+                    ttl_ms: spec.ttl_ms,
+                    totals: [0; 3],
+                    pending: false,
+                };
+                self.model.create(id, queue)
+            }
+            Err(error) => self.excuse(&error),
+        }
+    }
+
+    fn delete(&mut self) -> Result<(), String> {
+        let Some(id) = self.any_queue() else {
+            return Ok(());
+        };
+        match self.engine.delete_queue(id) {
+            Ok(ticket) => {
+                if ticket != Ticket::NONE {
+                    self.model.tickets.push((self.model.step, ticket.0));
+                }
+                if let Some(queue) = self.model.queues.get_mut(&id) {
+                    queue.deleted = Some(ticket.0);
+                    let step = self.model.step;
+                    for entry in &mut queue.entries {
+                        if !matches!(entry.state, State::Gone(_)) {
+                            entry.state = State::Gone(Gone::At(step));
+                        }
+                    }
+                }
+                Ok(())
+            }
+            Err(error) => self.excuse(&error),
+        }
+    }
+
+    fn meta(&mut self) -> Result<(), String> {
+        let key = vec![b'a' + u8::try_from(self.dice.below(6)).unwrap_or(0)];
+        let value = if self.dice.once_in(4) { None } else { Some(vec![self.dice.roll() as u8; self.dice.below(300)]) };
+        let result = match &value {
+            Some(value) => self.engine.put_meta(&key, value),
+            None => self.engine.delete_meta(&key),
+        };
+        match result {
+            Ok(Ticket::NONE) => Ok(()),
+            Ok(ticket) => {
+                self.model.tickets.push((self.model.step, ticket.0));
+                let history = self.model.metas.entry(key).or_insert_with(|| vec![(0, None)]);
+                history.push((ticket.0, value));
+                Ok(())
+            }
+            Err(error) => self.excuse(&error),
+        }
+    }
+}
+
+fn shorter(a: Option<u64>, b: Option<u64>) -> Option<u64> {
+    a.into_iter().chain(b).min()
+}

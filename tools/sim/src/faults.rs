@@ -1,0 +1,178 @@
+//! What goes wrong around the engine: calls that fail, disks that are full, rot or take long, crashes.
+
+use crate::run::{Run, read_everything};
+use crate::watch::Watch;
+use engine::{Engine, Pressure};
+use std::sync::Arc;
+use storage::OpenError;
+use storage::sim::Fault;
+
+impl Run {
+    /// Makes a call of the disk fail.
+    pub(crate) fn fault(&mut self) {
+        let fault = match self.dice.below(16) {
+            0 => Fault::Sync,
+            1 => Fault::Write,
+            2 => Fault::SyncDir,
+            3 => Fault::Name,
+            4..=6 => Fault::Read,
+            7..=11 => Fault::Flip(self.dice.below(20_000)),
+            _ => Fault::Full(self.dice.below(6)),
+        };
+        self.faulty |= matches!(fault, Fault::Sync | Fault::Write | Fault::SyncDir | Fault::Name);
+        self.disk.inject(fault);
+        self.done.faults += 1;
+    }
+
+    /// Fills the disk, or makes room again: then publishers are welcome without a restart.
+    pub(crate) fn fill_disk(&mut self) -> Result<(), String> {
+        if self.dice.once_in(2) {
+            let room = self.dice.below(20_000);
+            self.disk.limit(Some(self.disk.used() + room));
+            self.done.faults += 1;
+            return Ok(());
+        }
+        self.disk.limit(None);
+        self.disk.take_back();
+        self.engine.sync_step(false);
+        self.engine.keep_step();
+        if self.faulty {
+            return Ok(());
+        }
+        if self.engine.pressure() == Pressure::Disk {
+            return Err("there is space again, and publishers are still refused".to_owned());
+        }
+        if self.watch.said().pressure == Pressure::Disk {
+            return Err("there is space again, and publishers were not told".to_owned());
+        }
+        Ok(())
+    }
+
+    /// A sync that takes long, while calls go on, and perhaps the machine crashes.
+    pub(crate) fn stall(&mut self) -> Result<(), String> {
+        let (engine, disk) = (Arc::clone(&self.engine), self.disk.clone());
+        let (keep, flush) = (self.dice.once_in(4), self.dice.once_in(2));
+        let job = move || if keep { engine.keep_step() } else { engine.sync_step(flush) };
+        let mut result = Ok(());
+        let stood = disk.during_sync(job, || result = self.meanwhile());
+        self.done.faults += u64::from(stood);
+        result?;
+        match self.crashed.take() {
+            Some(durable) => self.reopen(durable),
+            None => Ok(()),
+        }
+    }
+
+    fn meanwhile(&mut self) -> Result<(), String> {
+        for _ in 0..self.dice.below(10) {
+            self.tick();
+            self.done.operations += 1;
+            self.call()?;
+            if self.dice.once_in(3) {
+                self.engine.write_step();
+            }
+        }
+        if self.dice.once_in(4) {
+            self.crashed = Some(self.pull_plug());
+        }
+        Ok(())
+    }
+
+    pub(crate) fn close(&mut self) -> Result<(), String> {
+        self.disk.limit(None);
+        self.disk.take_back();
+        if self.faulty {
+            return self.crash();
+        }
+        self.engine.close().map_err(|e| e.to_string())?;
+        let durable = self.engine.durable().0;
+        // Everything is durable, settles too.
+        self.model.tickets.push((u64::MAX, durable));
+        self.disk.kill();
+        self.reopen(durable)
+    }
+
+    pub(crate) fn crash(&mut self) -> Result<(), String> {
+        let durable = self.pull_plug();
+        self.reopen(durable)
+    }
+
+    /// Ends process or machine; returns what was durable then.
+    fn pull_plug(&mut self) -> u64 {
+        self.disk.limit(None);
+        let durable = self.engine.durable().0;
+        if self.dice.once_in(4) {
+            self.disk.kill();
+        } else {
+            self.disk.crash(&mut self.dice);
+        }
+        durable
+    }
+
+    fn reopen(&mut self, durable: u64) -> Result<(), String> {
+        self.done.crashes += 1;
+        self.faulty = false;
+        if self.dice.once_in(2) {
+            self.rot(durable)?;
+        }
+        // Now and then the disk fails, or the machine crashes again, during recovery.
+        while self.dice.once_in(4) {
+            if self.dice.once_in(2) {
+                self.fault_of_recovery();
+            }
+            drop(self.open(&self.disk, &Arc::new(Watch::new())));
+            self.disk.crash(&mut self.dice);
+        }
+        self.watch = Arc::new(Watch::new());
+        self.engine = Arc::new(self.open(&self.disk, &self.watch).map_err(|e| e.to_string())?);
+        let recovered = read_everything(&self.engine)?;
+        self.watch.said().readable.clear();
+        let metas = self.engine.metas();
+        self.model.restart(durable, &recovered, &metas)
+    }
+
+    fn fault_of_recovery(&mut self) {
+        let fault = match self.dice.below(6) {
+            0 => Fault::Sync,
+            1 => Fault::Write,
+            2 => Fault::SyncDir,
+            3 => Fault::Name,
+            4 => Fault::Read,
+            _ => Fault::Full(self.dice.below(6)),
+        };
+        self.disk.inject(fault);
+        self.done.faults += 1;
+    }
+
+    /// A bit flips on a copy of the disk: it is refused and left alone, or all that the log proves is there.
+    fn rot(&mut self, durable: u64) -> Result<(), String> {
+        let logs = |name: &String| name.starts_with("wal-");
+        let names: Vec<String> = self.disk.files().into_iter().filter(logs).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let name = &names[self.dice.below(names.len())];
+        let mut content = self.disk.content(name).unwrap_or_default();
+        let used = content.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
+        if used == 0 {
+            return Ok(());
+        }
+        content[self.dice.below(used)] ^= 1 << self.dice.below(8);
+        let disk = self.disk.copy();
+        disk.set_content(name, &content);
+        self.done.rotten += 1;
+        match self.open(&disk, &Arc::new(Watch::new())) {
+            Ok(engine) => {
+                let proven = self.model.proven(durable);
+                let recovered = read_everything(&engine).map_err(|e| format!("after a flipped bit in {name}: {e}"))?;
+                let restarted = self.model.clone().restart(proven, &recovered, &engine.metas());
+                restarted.map_err(|e| format!("after a flipped bit in {name}: {e}"))
+            }
+            Err(OpenError::Damaged { .. } | OpenError::Newer { .. } | OpenError::Encrypted { .. }) => {
+                let untouched = disk.content(name) == Some(content) && disk.files() == self.disk.files();
+                if untouched { Ok(()) } else { Err("a directory was refused and yet changed".to_owned()) }
+            }
+            Err(error) => Err(format!("a flipped bit in {name} is taken for: {error}")),
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Messages that tell their number and whether all of them came back.
+
+use crate::model::Tag;
+use bytes::Bytes;
+use model::{Envelope, Message, Origin, Wall};
+
+/// A message whose body tells its number and is full of it.
+pub(crate) fn message_of(tag: Tag, size: usize, persistent: bool, priority: u8, ttl_ms: Option<u64>) -> Message {
+    let mut bytes = tag.to_le_bytes().to_vec();
+    bytes.extend((0..size).map(|i| (tag as usize + i * 7) as u8));
+    let envelope = Envelope {
+        origin: Origin::Amqp091,
+        persistent,
+        priority,
+        ttl_ms,
+        received_at: Wall(1_700_000_000_000 + tag % 50),
+        has_headers: tag.is_multiple_of(2),
+    };
+    Message::from_parts(envelope, 2, 3, 3, Bytes::from(bytes)).expect("eight bytes at least")
+}
+
+pub(crate) fn tag_of(message: &Message) -> Tag {
+    let bytes: [u8; 8] = message.bytes()[..8].try_into().expect("eight bytes");
+    Tag::from_le_bytes(bytes)
+}
+
+/// The number of a message that came back, if all of it is as it was.
+pub(crate) fn checked_tag(message: &Message) -> Result<Tag, String> {
+    if message.bytes().len() < 8 {
+        return Err("a message came back too short".to_owned());
+    }
+    let tag = tag_of(message);
+    let envelope = message.envelope;
+    let size = message.bytes().len() - 8;
+    if *message != message_of(tag, size, envelope.persistent, envelope.priority, envelope.ttl_ms) {
+        return Err(format!("message {tag} came back changed"));
+    }
+    Ok(tag)
+}
