@@ -11,7 +11,7 @@ use crate::queue::{Queue, QueueState};
 use crate::record::{BindingRecord, ExchangeRecord, Key, QueueRecord, Record, vhost_value};
 use crate::refuse::Resource;
 use crate::registry::{Registry, Vhost};
-use engine::{Engine, MetaSpace, QueueSpec};
+use engine::{Engine, MetaSpace, Order, QueueSpec};
 use model::{Now, QueueId};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -141,5 +141,5 @@ fn add_binding(registry: &mut Registry, vhost: &str, record: &BindingRecord) -> 
 
 /// What the engine needs to know of a queue.
 pub(crate) fn queue_spec(durable: bool, arguments: &QueueArguments) -> QueueSpec {
-    QueueSpec { durable, priority_max: arguments.priority_max, ttl_ms: arguments.ttl_ms }
+    QueueSpec { durable, priority_max: arguments.priority_max, ttl_ms: arguments.ttl_ms, order: Order::Arrival }
 }

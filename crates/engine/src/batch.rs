@@ -3,6 +3,7 @@
 //! Invariants: the target lists of all entries lie in one vector, so a batch allocates nothing per message once its
 //! vectors have grown; it is cleared and reused, never rebuilt.
 
+use crate::Schedule;
 use model::{Message, QueueId, Seq};
 
 /// Publishes and settles that take effect together or not at all.
@@ -11,6 +12,8 @@ pub struct Batch {
     entries: Vec<Entry>,
     targets: Vec<QueueId>,
     acks: Vec<(QueueId, Seq)>,
+    /// By the index of their entry, ascending. Few have one, so it costs the others nothing.
+    schedules: Vec<(usize, Schedule)>,
 }
 
 /// A message and where its targets lie in the batch.
@@ -39,6 +42,12 @@ impl Batch {
         self.entries.push(Entry { message, targets: (start, end) });
     }
 
+    /// Adds a message for a queue in [`crate::Order::Due`].
+    pub fn push_scheduled(&mut self, message: Message, target: QueueId, schedule: Schedule) {
+        self.schedules.push((self.entries.len(), schedule));
+        self.push(message, &[target]);
+    }
+
     /// Acknowledges an entry that was handed out, together with the publishes of this batch.
     pub fn ack(&mut self, queue: QueueId, seq: Seq) {
         self.acks.push((queue, seq));
@@ -47,6 +56,12 @@ impl Batch {
     /// The messages in order, each with its targets.
     pub fn entries(&self) -> impl Iterator<Item = (&Message, &[QueueId])> {
         self.entries.iter().map(|e| (&e.message, &self.targets[e.targets.0 as usize..e.targets.1 as usize]))
+    }
+
+    /// The schedules of messages that have one, with the index of each, ascending.
+    #[must_use]
+    pub fn schedules(&self) -> &[(usize, Schedule)] {
+        &self.schedules
     }
 
     /// The entries it acknowledges.
@@ -67,11 +82,14 @@ impl Batch {
         self.entries.is_empty() && self.acks.is_empty()
     }
 
-    /// Takes the messages out, each with its targets, and leaves the batch empty with its memory.
-    pub fn drain(&mut self, mut each: impl FnMut(Message, &[QueueId])) {
-        for entry in self.entries.drain(..) {
-            each(entry.message, &self.targets[entry.targets.0 as usize..entry.targets.1 as usize]);
+    /// Takes the messages out, each with its targets and its schedule, and leaves the batch empty with its memory.
+    pub fn drain(&mut self, mut each: impl FnMut(Message, &[QueueId], Option<Schedule>)) {
+        let mut schedules = self.schedules.drain(..).peekable();
+        for (index, entry) in self.entries.drain(..).enumerate() {
+            let schedule = schedules.next_if(|(at, _)| *at == index).map(|(_, schedule)| schedule);
+            each(entry.message, &self.targets[entry.targets.0 as usize..entry.targets.1 as usize], schedule);
         }
+        drop(schedules);
         self.targets.clear();
         self.acks.clear();
     }
@@ -81,5 +99,6 @@ impl Batch {
         self.entries.clear();
         self.targets.clear();
         self.acks.clear();
+        self.schedules.clear();
     }
 }

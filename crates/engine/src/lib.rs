@@ -10,6 +10,7 @@
 //!   priority, then [`Seq`].
 //! * [`Engine::deliver`] hands out at most the credit it is given and each entry to one holder until it is settled
 //!   or released; a released or requeued entry returns to its place by seq.
+//! * Entries of a queue in [`Order::Due`] are handed out in order of their [`Schedule`] and never before it.
 //! * A [`Seq`] and a [`QueueId`] are never used twice.
 //! * Settling never waits for the disk and never fails.
 //!
@@ -17,11 +18,13 @@
 
 mod batch;
 mod metrics;
+mod schedule;
 mod space;
 pub mod suite;
 
 pub use batch::{Batch, Entry};
 pub use metrics::EngineMetrics;
+pub use schedule::{EntryKey, Order, Schedule};
 pub use space::MetaSpace;
 
 use model::{HolderId, Message, Mono, Now, QueueId, Seq, Wall};
@@ -45,6 +48,8 @@ pub struct QueueSpec {
     pub priority_max: u8,
     /// Time to live of each entry in milliseconds; the message's own counts too if it is shorter.
     pub ttl_ms: Option<u64>,
+    /// Which entry is the next.
+    pub order: Order,
 }
 
 /// An entry handed out.
@@ -109,6 +114,8 @@ pub struct QueueStats {
     pub oldest: Option<Wall>,
     /// When the head expires, if it does.
     pub head_expires_at: Option<Wall>,
+    /// When the head is due, in a queue in [`Order::Due`].
+    pub head_due_at: Option<Wall>,
     /// Entries enqueued since the process started.
     pub enqueued: u64,
     /// Entries handed out since then, again and again included, those that expired not.
@@ -201,6 +208,13 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Requeues everything a holder has of a queue; returns how many entries that were.
     fn release(&self, queue: QueueId, holder: HolderId, now: Now) -> usize;
+
+    /// Takes back what waits under a key in a queue in [`Order::Due`]: it will not be handed out once the ticket is
+    /// durable. Returns how many entries that were; what is handed out already is not among them.
+    ///
+    /// # Errors
+    /// [`EngineError::Failed`].
+    fn cancel(&self, queue: QueueId, key: EntryKey, now: Now) -> Result<(usize, Ticket), EngineError>;
 
     /// Drops every ready entry; returns how many.
     fn purge(&self, queue: QueueId, now: Now) -> u64;

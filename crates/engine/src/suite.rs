@@ -5,8 +5,9 @@
 
 mod durability;
 mod queues;
+mod schedule;
 
-use crate::{Batch, Credit, Delivery, Engine, QueueSpec, Remainder, Ticket};
+use crate::{Batch, Credit, Delivery, Engine, Order, QueueSpec, Remainder, Ticket};
 use bytes::Bytes;
 use model::{Envelope, HolderId, Message, Mono, Now, Origin, QueueId, Seq, Wall};
 
@@ -29,7 +30,7 @@ type Check = (&'static str, fn(&mut dyn Rig));
 
 /// Runs every check on a rig of its own; returns how many there are.
 pub fn run(mut make: impl FnMut(&str) -> Box<dyn Rig>) -> usize {
-    let checks: Vec<Check> = [queues::CHECKS, durability::CHECKS].concat();
+    let checks: Vec<Check> = [queues::CHECKS, durability::CHECKS, schedule::CHECKS].concat();
     for (name, check) in &checks {
         check(&mut *make(name));
     }
@@ -43,9 +44,9 @@ fn at(ms: u64) -> Now {
 
 const ALL: Credit = Credit { messages: usize::MAX, bytes: usize::MAX };
 
-const DURABLE: QueueSpec = QueueSpec { durable: true, priority_max: 0, ttl_ms: None };
+const DURABLE: QueueSpec = QueueSpec { durable: true, priority_max: 0, ttl_ms: None, order: Order::Arrival };
 
-const TRANSIENT: QueueSpec = QueueSpec { durable: false, priority_max: 0, ttl_ms: None };
+const TRANSIENT: QueueSpec = QueueSpec { durable: false, ..DURABLE };
 
 /// What a test chooses of a message.
 #[derive(Clone, Copy)]

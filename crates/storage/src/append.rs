@@ -6,10 +6,11 @@
 
 use crate::canary::Canary;
 use crate::core::{Core, QueueCell};
+use crate::due::SOON_MS;
 use crate::payload::{Record, add_to_ranges};
 use crate::queue::{Entry, NO_SLOT, Queue, SLOT_BYTES};
 use crate::record::Kind;
-use engine::{Batch, EngineError, Ticket};
+use engine::{Batch, EngineError, Schedule, Ticket};
 use model::{HolderId, Message, Now, QueueId};
 use parking_lot::MutexGuard;
 use std::sync::atomic::Ordering::Relaxed;
@@ -103,7 +104,7 @@ impl Core {
             if let Some((entry, by)) = queue.unsettled.remove(&seq.0) {
                 queue.totals.acked += u64::from(by != HolderId::BROKER);
                 self.drop_message(queue, &entry);
-                self.count_ack(&entry, now);
+                self.count_ack(queue, &entry, now);
                 acked.push(Acked { queue: id, entry });
             }
         }
@@ -114,7 +115,7 @@ impl Core {
     /// Puts the messages of a batch into their queues and empties it.
     fn enqueue(&self, batch: &mut Batch, offsets: &[usize], lsn: u64, guards: &mut Guards<'_>, now: Now) {
         let mut index = 0;
-        batch.drain(|message, targets| {
+        batch.drain(|message, targets, schedule| {
             let offset = offsets[index];
             index += 1;
             let mut message = Some(message);
@@ -125,7 +126,7 @@ impl Core {
                 let message = if n + 1 == targets.len() { message.take() } else { message.clone() };
                 let Some(message) = message else { continue };
                 let lsn = if offset > 0 && guards[at].spec.durable { lsn + offset as u64 } else { 0 };
-                self.enqueue_one(&mut guards[at], message, lsn, targets.len(), now);
+                self.enqueue_one(&mut guards[at], message, schedule, lsn, targets.len(), now);
             }
         });
         if self.resident.load(Relaxed) > self.options.resident_bytes_max {
@@ -133,13 +134,23 @@ impl Core {
         }
     }
 
-    fn enqueue_one(&self, queue: &mut Queue, message: Message, lsn: u64, shares: usize, now: Now) {
+    fn enqueue_one(
+        &self,
+        queue: &mut Queue,
+        message: Message,
+        schedule: Option<Schedule>,
+        lsn: u64,
+        shares: usize,
+        now: Now,
+    ) {
         let size = message.bytes().len();
         let lane = queue.lane_of(message.envelope.priority);
         let ttl_ms = queue.ttl_of(message.envelope.ttl_ms);
         let charge = size / shares + SLOT_BYTES;
-        // A durable message that finds the memory full is read back from the log when its turn comes.
-        let slot = if lsn != 0 && self.resident.load(Relaxed) > self.options.resident_bytes_max {
+        // A durable message that finds the memory full, or waits for its time, is read back from the log when its turn
+        // comes.
+        let waits = schedule.is_some_and(|s| s.at.millis_since(now.wall) > SOON_MS);
+        let slot = if lsn != 0 && (waits || self.resident.load(Relaxed) > self.options.resident_bytes_max) {
             NO_SLOT
         } else {
             self.resident.fetch_add(charge, Relaxed);
@@ -148,7 +159,7 @@ impl Core {
         let seq = queue.next_seq;
         queue.next_seq += 1;
         queue.totals.enqueued += 1;
-        queue.push(Entry {
+        let entry = Entry {
             seq,
             lsn,
             wall: now.wall.0,
@@ -159,7 +170,8 @@ impl Core {
             attempts: 0,
             lane,
             redelivered: false,
-        });
+        };
+        queue.push(entry, schedule);
     }
 }
 
@@ -174,9 +186,11 @@ fn encode_messages(record: &mut Record, batch: &Batch, cells: &[QueueCell], now:
         .collect();
     record.varint(now.wall.0);
     record.varint(offsets.iter().sum::<usize>() as u64);
-    for (offset, (message, _)) in offsets.iter_mut().zip(batch.entries()) {
+    let mut schedules = batch.schedules().iter().peekable();
+    for (index, (offset, (message, _))) in offsets.iter_mut().zip(batch.entries()).enumerate() {
+        let schedule = schedules.next_if(|(at, _)| *at == index).map(|(_, schedule)| *schedule);
         if *offset > 0 {
-            *offset = record.message(message, now.wall);
+            *offset = record.message(message, schedule, now.wall);
         }
     }
     offsets

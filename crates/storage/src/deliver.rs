@@ -6,7 +6,7 @@
 use crate::canary::Canary;
 use crate::core::Core;
 use crate::payload::add_to_ranges;
-use crate::queue::{DAMAGED, Entry, NO_SLOT, Queue};
+use crate::queue::{DAMAGED, Entry, NO_SLOT, Queue, Wait};
 use crate::record::Kind;
 use engine::{Credit, Delivery, Outcome, Remainder};
 use model::{HolderId, Mono, Now, QueueId, Seq};
@@ -46,6 +46,13 @@ impl Core {
             queue.pop();
             hold(queue, entry, HolderId::QUARANTINE);
         };
+        if let Some(wait) = queue.head_waits(now.wall) {
+            let wanted = wait == Wait::Soon && entry.slot == NO_SLOT && entry.is_elsewhere(self.durable_lsn());
+            if wanted {
+                self.read_ahead(queue);
+            }
+            return Head::None;
+        }
         let early = self.options.plants(Canary::DispatchBeforeDurable);
         if entry.is_durable() && entry.lsn >= self.durable_lsn() && !early && self.wait_durable(queue, entry.lsn) {
             return Head::Pending;
@@ -139,7 +146,7 @@ impl Core {
             message,
             redelivered: entry.redelivered,
             attempts: u32::from(entry.attempts),
-            enqueued_at: Mono(entry.mono),
+            enqueued_at: queue.enqueued_at(&entry),
         };
         Some((delivery, entry))
     }
@@ -174,7 +181,7 @@ impl Core {
                 queue.totals.acked += by_clients;
                 for entry in &taken {
                     self.drop_message(&mut queue, entry);
-                    self.count_ack(entry, now);
+                    self.count_ack(&queue, entry, now);
                 }
                 self.log_settled(&mut queue, &mut taken);
             }
@@ -182,7 +189,7 @@ impl Core {
                 for entry in &taken {
                     let seq = queue.next_seq;
                     queue.next_seq += 1;
-                    queue.push(Entry { seq, ..*entry });
+                    queue.push(Entry { seq, ..*entry }, None);
                 }
             }
             Outcome::Requeue => put_back(&mut queue, &mut taken),
@@ -220,7 +227,7 @@ impl Core {
     }
 
     /// Logs that entries are gone for good. The caller holds the queue's lock.
-    fn log_settled(&self, queue: &mut Queue, entries: &mut [Entry]) {
+    pub(crate) fn log_settled(&self, queue: &mut Queue, entries: &mut [Entry]) {
         entries.sort_unstable_by_key(|e| e.seq);
         let mut ranges = Vec::new();
         for entry in entries.iter().filter(|e| e.is_durable()) {
@@ -265,7 +272,10 @@ impl Core {
         }
     }
 
-    pub(crate) fn count_ack(&self, entry: &Entry, now: Now) {
+    pub(crate) fn count_ack(&self, queue: &Queue, entry: &Entry, now: Now) {
+        if queue.is_by_due() {
+            return;
+        }
         let enqueued = if entry.mono == 0 { now.mono } else { Mono(entry.mono) };
         let took = now.mono.since(enqueued).as_micros();
         self.counters.acks.add(u64::try_from(took).unwrap_or(0));

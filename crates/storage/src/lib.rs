@@ -2,7 +2,8 @@
 //!
 //! What is where: `record` and `payload` are the format (`docs/storage-format.md`), `log` gives records their place,
 //! `writer` writes and syncs them, `prepare` makes files ahead, `keeper` gives them back, `recover` and `replay` read
-//! them at the start; `queue` is a queue in memory, `append`, `deliver` and `admin` are the calls of the port,
+//! them at the start; `queue` is a queue in memory, `due` its
+//! entries when they wait for a time, `append`, `deliver` and `admin` are the calls of the port,
 //! `reader` brings back messages that are not in memory.
 //!
 //! Invariants: those of the port ([`engine`]), and: the decisions are separate from the threads that run them, so the
@@ -11,9 +12,11 @@
 mod admin;
 mod append;
 mod canary;
+mod cancel;
 mod core;
 mod deliver;
 mod disk;
+mod due;
 mod keeper;
 mod log;
 mod metrics;
@@ -28,6 +31,7 @@ mod replay;
 mod signal;
 #[cfg(feature = "sim")]
 pub mod sim;
+mod sorted;
 mod spill;
 mod threads;
 mod writer;
@@ -39,7 +43,7 @@ pub use recover::OpenError;
 
 use crate::core::Core;
 use engine::{
-    Batch, Credit, Delivery, Engine, EngineError, EngineEvents, EngineMetrics, Outcome, Pressure, QueueSpec,
+    Batch, Credit, Delivery, Engine, EngineError, EngineEvents, EngineMetrics, EntryKey, Outcome, Pressure, QueueSpec,
     QueueStats, Remainder, Ticket,
 };
 use model::{HolderId, Now, QueueId, Seq};
@@ -173,6 +177,10 @@ impl Engine for Storage {
 
     fn release(&self, queue: QueueId, holder: HolderId, _now: Now) -> usize {
         self.core.release(queue, holder)
+    }
+
+    fn cancel(&self, queue: QueueId, key: EntryKey, _now: Now) -> Result<(usize, Ticket), EngineError> {
+        self.core.cancel(queue, key)
     }
 
     fn purge(&self, queue: QueueId, _now: Now) -> u64 {

@@ -3,20 +3,22 @@
 //! Invariants: a message is encoded once, with a checksum of its own, and knows no queue; references to it follow
 //! in the same record. Decoding trusts nothing: every function is `None` on bytes that do not fit.
 
+use crate::due::key_of;
 use crate::record::{HEADER_BYTES, Reader, put_varint, zigzag};
 use bytes::Bytes;
-use engine::QueueSpec;
+use engine::{Order, QueueSpec, Schedule};
 use model::{Envelope, Message, Origin, QueueId, Wall};
 
 /// Messages at least this large are written from where they lie instead of being copied.
 const SHARED_BYTES_MIN: usize = 4096;
 /// An upper bound of what surrounds the bytes of an encoded message.
-pub(crate) const MESSAGE_HEAD_MAX: usize = 4 + 1 + 10 + 1 + 10 + 1 + 1 + 5 + 5;
+pub(crate) const MESSAGE_HEAD_MAX: usize = 4 + 1 + 10 + 1 + 10 + 10 + 8 + 1 + 1 + 5 + 5;
 
 const PERSISTENT: u8 = 1;
 const HAS_HEADERS: u8 = 2;
 const PRIORITY: u8 = 4;
 const TTL: u8 = 8;
+const SCHEDULE: u8 = 128;
 
 /// A record being built: its own bytes with room for the header in front, and large messages in between.
 #[derive(Default)]
@@ -49,11 +51,11 @@ impl Record {
     }
 
     /// Adds a message; returns how far behind the start of the record it lies.
-    pub(crate) fn message(&mut self, message: &Message, wall: Wall) -> usize {
+    pub(crate) fn message(&mut self, message: &Message, schedule: Option<Schedule>, wall: Wall) -> usize {
         let offset = self.len();
         let start = self.buf.len();
         self.buf.extend_from_slice(&[0; 4]);
-        message_head(&mut self.buf, message, wall);
+        message_head(&mut self.buf, message, schedule, wall);
         let bytes = message.bytes();
         let crc = crc32c::crc32c(&self.buf[start + 4..]);
         let crc = crc32c::crc32c_append(crc, bytes);
@@ -88,13 +90,14 @@ impl Record {
     }
 }
 
-fn message_head(out: &mut Vec<u8>, message: &Message, wall: Wall) {
+fn message_head(out: &mut Vec<u8>, message: &Message, schedule: Option<Schedule>, wall: Wall) {
     let e = message.envelope;
     let mut flags = (e.origin as u8) << 4;
     flags |= if e.persistent { PERSISTENT } else { 0 };
     flags |= if e.has_headers { HAS_HEADERS } else { 0 };
     flags |= if e.priority > 0 { PRIORITY } else { 0 };
     flags |= if e.ttl_ms.is_some() { TTL } else { 0 };
+    flags |= if schedule.is_some() { SCHEDULE } else { 0 };
     out.push(flags);
     put_varint(out, zigzag(e.received_at.0.wrapping_sub(wall.0) as i64));
     if e.priority > 0 {
@@ -102,6 +105,10 @@ fn message_head(out: &mut Vec<u8>, message: &Message, wall: Wall) {
     }
     if let Some(ttl) = e.ttl_ms {
         put_varint(out, ttl);
+    }
+    if let Some(schedule) = schedule {
+        put_varint(out, schedule.at.0);
+        out.extend_from_slice(&schedule.key.map_or(0, |key| key.0.get()).to_le_bytes());
     }
     let (exchange, key, header) = message.lengths();
     out.push(exchange);
@@ -113,6 +120,7 @@ fn message_head(out: &mut Vec<u8>, message: &Message, wall: Wall) {
 /// An encoded message, not yet checked against its checksum.
 pub(crate) struct MessageView<'a> {
     envelope: Envelope,
+    schedule: Option<Schedule>,
     lengths: (u8, u8, u32),
     bytes: &'a [u8],
     crc: u32,
@@ -128,6 +136,7 @@ impl<'a> MessageView<'a> {
         let received = reader.signed()?;
         let priority = if flags & PRIORITY != 0 { reader.byte()? } else { 0 };
         let ttl_ms = if flags & TTL != 0 { Some(reader.varint()?) } else { None };
+        let schedule = if flags & SCHEDULE != 0 { Some(read_schedule(reader)?) } else { None };
         let exchange = reader.byte()?;
         let key = reader.byte()?;
         let header = u32::try_from(reader.varint()?).ok()?;
@@ -135,13 +144,14 @@ impl<'a> MessageView<'a> {
         let bytes = reader.take(len)?;
         Some(Self {
             envelope: Envelope {
-                origin: Origin::from_code(flags >> 4)?,
+                origin: Origin::from_code((flags & !SCHEDULE) >> 4)?,
                 persistent: flags & PERSISTENT != 0,
                 priority,
                 ttl_ms,
                 received_at: Wall(wall.0.wrapping_add(received as u64)),
                 has_headers: flags & HAS_HEADERS != 0,
             },
+            schedule,
             lengths: (exchange, key, header),
             bytes,
             crc,
@@ -158,6 +168,10 @@ impl<'a> MessageView<'a> {
         self.envelope
     }
 
+    pub(crate) fn schedule(&self) -> Option<Schedule> {
+        self.schedule
+    }
+
     /// Bytes of the message.
     pub(crate) fn size(&self) -> usize {
         self.bytes.len()
@@ -171,6 +185,12 @@ impl<'a> MessageView<'a> {
     }
 }
 
+fn read_schedule(reader: &mut Reader<'_>) -> Option<Schedule> {
+    let at = Wall(reader.varint()?);
+    let key = reader.take(8)?.try_into().map(u64::from_le_bytes).ok()?;
+    Some(Schedule { at, key: key_of(key) })
+}
+
 /// Where a message of a batch lies and what its queues must know of it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Placed {
@@ -181,6 +201,7 @@ pub(crate) struct Placed {
     pub(crate) encoded: usize,
     pub(crate) priority: u8,
     pub(crate) ttl_ms: Option<u64>,
+    pub(crate) schedule: Option<Schedule>,
 }
 
 /// Reads a batch: fills `placed`, then calls `each` for every reference (with the index of its message) and `acks`
@@ -204,6 +225,7 @@ pub(crate) fn read_batch(
             encoded: HEADER_BYTES + reader.pos() - offset,
             priority: view.envelope().priority,
             ttl_ms: view.envelope().ttl_ms,
+            schedule: view.schedule(),
         });
     }
     for (index, message) in placed.iter().enumerate() {
@@ -230,11 +252,17 @@ pub(crate) fn read_ranges(reader: &mut Reader<'_>, mut each: impl FnMut(u64, u64
     Some(())
 }
 
+/// Says that a queue is in order of due time; nothing is said of the others.
+const BY_DUE: u8 = 1;
+
 /// Writes what a queue was made with.
 pub(crate) fn put_queue(record: &mut Record, id: QueueId, spec: QueueSpec) {
     record.varint(id.0);
     record.buf.push(spec.priority_max);
     record.varint(spec.ttl_ms.map_or(0, |ttl| ttl.saturating_add(1)));
+    if spec.order == Order::Due {
+        record.buf.push(BY_DUE);
+    }
 }
 
 /// Reads it back.
@@ -243,7 +271,11 @@ pub(crate) fn read_queue(payload: &[u8]) -> Option<(QueueId, QueueSpec)> {
     let id = QueueId(reader.varint()?);
     let priority_max = reader.byte()?;
     let ttl_ms = reader.varint()?.checked_sub(1);
-    let spec = QueueSpec { durable: true, priority_max, ttl_ms };
+    let order = match reader.is_at_end() {
+        true => Order::Arrival,
+        false => (reader.byte()? == BY_DUE).then_some(Order::Due)?,
+    };
+    let spec = QueueSpec { durable: true, priority_max, ttl_ms, order };
     reader.is_at_end().then_some((id, spec))
 }
 

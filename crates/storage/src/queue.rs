@@ -6,10 +6,11 @@
 //!
 //! Not here: locks, the log, reading messages back. 48 bytes an entry, plus the message while it is in memory.
 
+use crate::due::{Due, due_at};
 use crate::spill::Leaving;
-use engine::{QueueSpec, QueueStats};
+use engine::{EntryKey, Order, QueueSpec, QueueStats, Schedule};
 use foldhash::fast::FixedState;
-use model::{HolderId, Message, QueueId, Wall};
+use model::{HolderId, Message, Mono, QueueId, Wall};
 use std::collections::{HashMap, VecDeque};
 
 /// No message in memory.
@@ -45,6 +46,11 @@ impl Entry {
         self.lsn != 0 && self.lsn & SPILLED == 0
     }
 
+    /// Whether its message lies in the log, which is durable up to `durable`, or in the spill.
+    pub(crate) fn is_elsewhere(&self, durable: u64) -> bool {
+        self.lsn & SPILLED != 0 || (self.is_durable() && self.lsn < durable)
+    }
+
     pub(crate) fn expires_at(&self) -> Option<Wall> {
         (self.ttl_ms != NO_TTL).then(|| Wall(self.wall).after_millis(u64::from(self.ttl_ms)))
     }
@@ -54,6 +60,14 @@ impl Entry {
 struct Slot {
     message: Message,
     charge: u32,
+}
+
+/// How long the head waits for its time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Wait {
+    /// Its message is wanted in memory.
+    Soon,
+    Long,
 }
 
 /// Counts since the start.
@@ -82,6 +96,8 @@ pub(crate) struct Queue {
     /// Entries since the start that came, were handed out to somebody, and were settled for good by somebody.
     pub(crate) totals: Totals,
     lanes: Vec<VecDeque<Entry>>,
+    /// Where ready entries are instead if the queue is in order of due time.
+    due: Option<Box<Due>>,
     ready: u64,
     ready_bytes: u64,
     pub(crate) unsettled: HashMap<u64, (Entry, HolderId), FixedState>,
@@ -103,6 +119,7 @@ impl Queue {
             reading: false,
             totals: Totals::default(),
             lanes: vec![VecDeque::new()],
+            due: (spec.order == Order::Due).then(Box::default),
             ready: 0,
             ready_bytes: 0,
             unsettled: HashMap::default(),
@@ -127,14 +144,48 @@ impl Queue {
         u32::try_from(ttl).unwrap_or(NO_TTL - 1).min(NO_TTL - 1)
     }
 
-    /// Adds a new entry behind its lane; its seq is the highest so far.
-    pub(crate) fn push(&mut self, entry: Entry) {
-        self.lane_mut(entry.lane).push_back(entry);
+    /// Adds a new entry behind its lane or to its time; its seq is the highest so far.
+    pub(crate) fn push(&mut self, entry: Entry, schedule: Option<Schedule>) {
+        match &mut self.due {
+            Some(due) => due.push(Entry { ttl_ms: NO_TTL, ..entry }, schedule),
+            None => self.lane_mut(entry.lane).push_back(entry),
+        }
         self.count_in(&entry);
+    }
+
+    /// Whether the entries of this queue wait for a time.
+    pub(crate) fn is_by_due(&self) -> bool {
+        self.due.is_some()
+    }
+
+    /// Whether the head must wait for its time, and if so, whether that comes soon.
+    pub(crate) fn head_waits(&mut self, now: Wall) -> Option<Wait> {
+        let due = self.due.as_mut()?;
+        let head = *due.head()?;
+        let soon = due.is_soon(&head, now);
+        (due_at(&head) > now).then_some(if soon { Wait::Soon } else { Wait::Long })
+    }
+
+    /// Takes out what waits under a key.
+    pub(crate) fn take_key(&mut self, key: EntryKey) -> Vec<Entry> {
+        let taken = self.due.as_mut().map(|due| due.take(key)).unwrap_or_default();
+        self.ready -= taken.len() as u64;
+        self.ready_bytes -= taken.iter().map(|e| u64::from(e.size)).sum::<u64>();
+        taken
+    }
+
+    /// When an entry was enqueued, for latencies; those that were meant to wait have none.
+    pub(crate) fn enqueued_at(&self, entry: &Entry) -> Mono {
+        Mono(if self.is_by_due() { 0 } else { entry.mono })
     }
 
     /// Puts an entry back to its place.
     pub(crate) fn put_back(&mut self, entry: Entry) {
+        if let Some(due) = &mut self.due {
+            due.put_back(entry);
+            self.count_in(&entry);
+            return;
+        }
         let lane = self.lane_mut(entry.lane);
         match lane.front() {
             Some(front) if front.seq < entry.seq => {
@@ -161,12 +212,18 @@ impl Queue {
 
     /// The next entry to hand out.
     pub(crate) fn head(&self) -> Option<&Entry> {
+        if let Some(due) = &self.due {
+            return due.head();
+        }
         self.lanes.iter().rev().find_map(VecDeque::front)
     }
 
     /// Takes it.
     pub(crate) fn pop(&mut self) -> Option<Entry> {
-        let entry = self.lanes.iter_mut().rev().find_map(VecDeque::pop_front)?;
+        let entry = match &mut self.due {
+            Some(due) => due.pop(self.unsettled.len(), |seq| self.unsettled.contains_key(&seq))?,
+            None => self.lanes.iter_mut().rev().find_map(VecDeque::pop_front)?,
+        };
         self.ready -= 1;
         self.ready_bytes -= u64::from(entry.size);
         Some(entry)
@@ -176,12 +233,16 @@ impl Queue {
     pub(crate) fn drain_ready(&mut self) -> Vec<VecDeque<Entry>> {
         self.ready = 0;
         self.ready_bytes = 0;
+        if let Some(due) = &mut self.due {
+            return vec![due.drain()];
+        }
         std::mem::replace(&mut self.lanes, vec![VecDeque::new()])
     }
 
-    /// Ready entries in the order they will be handed out.
+    /// Ready entries in the order they will be handed out; of those that wait for a time, the ones due soon.
     pub(crate) fn ready(&self) -> impl Iterator<Item = &Entry> {
-        self.lanes.iter().rev().flatten()
+        let due = self.due.iter().flat_map(|due| due.soon());
+        self.lanes.iter().rev().flatten().chain(due)
     }
 
     /// Drops messages that lie durably in the log or in the spill from memory, but for about `keep` bytes at the
@@ -192,11 +253,13 @@ impl Queue {
         let held = self.unsettled.values_mut().map(|(entry, _)| entry);
         for entry in self.lanes.iter_mut().rev().flatten().chain(held) {
             passed += entry.size as usize + SLOT_BYTES;
-            let elsewhere = entry.lsn & SPILLED != 0 || (entry.is_durable() && entry.lsn < durable);
-            if passed > keep && entry.slot < DAMAGED && elsewhere {
+            if passed > keep && entry.slot < DAMAGED && entry.is_elsewhere(durable) {
                 slots.push(entry.slot);
                 entry.slot = NO_SLOT;
             }
+        }
+        if let Some(due) = &mut self.due {
+            slots.extend(due.evict(keep, durable));
         }
         slots.into_iter().map(|slot| self.forget(slot)).sum()
     }
@@ -206,9 +269,10 @@ impl Queue {
         let mut passed = 0;
         let mut taken = 0;
         let mut leaving = Vec::new();
-        for entry in self.ready() {
+        let waiting = self.due.iter().flat_map(|due| due.volatile(keep > 0));
+        for entry in self.lanes.iter().rev().flatten().chain(waiting) {
             passed += entry.size as usize + SLOT_BYTES;
-            if passed <= keep || entry.lsn != 0 {
+            if (passed <= keep && self.due.is_none()) || entry.lsn != 0 {
                 continue;
             }
             if leaving.len() >= messages || taken >= bytes {
@@ -223,8 +287,18 @@ impl Queue {
         leaving
     }
 
+    /// The message of an entry, which was only in memory, now lies in the spill.
+    pub(crate) fn spilled(&mut self, seq: u64) {
+        if let Some(due) = &mut self.due {
+            due.spilled(seq);
+        }
+    }
+
     /// The entry with this seq, wherever it is.
     pub(crate) fn find_mut(&mut self, seq: u64) -> Option<&mut Entry> {
+        if let Some(entry) = self.due.as_mut().and_then(|due| due.find_mut(seq)) {
+            return Some(entry);
+        }
         for lane in &mut self.lanes {
             if let Ok(at) = lane.binary_search_by_key(&seq, |e| e.seq) {
                 return lane.get_mut(at);
@@ -269,18 +343,27 @@ impl Queue {
             ready: self.ready,
             unsettled: self.unsettled.len() as u64,
             ready_bytes: self.ready_bytes,
-            oldest: self.lanes.iter().filter_map(VecDeque::front).map(|e| Wall(e.wall)).min(),
+            oldest: self.oldest().min(),
             head_expires_at: self.head().and_then(Entry::expires_at),
+            head_due_at: self.due.as_ref().and_then(|due| due.head()).map(due_at),
             enqueued: self.totals.enqueued,
             delivered: self.totals.delivered,
             acked: self.totals.acked,
         }
     }
 
+    /// When the first entries of the lanes, or the first that came to wait, were enqueued.
+    fn oldest(&self) -> impl Iterator<Item = Wall> {
+        let due = self.due.iter().filter_map(|due| due.iter().next());
+        self.lanes.iter().filter_map(VecDeque::front).chain(due).map(|e| Wall(e.wall))
+    }
+
     /// The durable seqs that are not settled, in order.
     pub(crate) fn live_seqs(&self) -> Vec<u64> {
         let held = self.unsettled.values().map(|(entry, _)| entry);
-        let mut seqs: Vec<u64> = self.ready().chain(held).filter(|e| e.is_durable()).map(|e| e.seq).collect();
+        let waiting = self.due.iter().flat_map(|due| due.iter());
+        let ready = self.lanes.iter().flatten().chain(waiting);
+        let mut seqs: Vec<u64> = ready.chain(held).filter(|e| e.is_durable()).map(|e| e.seq).collect();
         seqs.sort_unstable();
         seqs
     }

@@ -12,7 +12,7 @@ pub(crate) const HEADER_BYTES: usize = 16;
 /// Records start at multiples of this.
 pub(crate) const ALIGN: usize = 8;
 /// The format this program writes and the newest it reads.
-pub(crate) const FORMAT_VERSION: u32 = 1;
+pub(crate) const FORMAT_VERSION: u32 = 2;
 
 const MAGIC: [u8; 8] = *b"SLUICWAL";
 const UNSYNCED_MAX: u64 = (1 << 24) - 1;

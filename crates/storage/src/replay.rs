@@ -9,7 +9,7 @@ use crate::log::LogState;
 use crate::payload::{Placed, read_batch, read_meta, read_queue, read_ranges};
 use crate::queue::{Entry, NO_SLOT, Queue};
 use crate::record::{Kind, Reader};
-use engine::QueueSpec;
+use engine::{QueueSpec, Schedule};
 use foldhash::fast::FixedState;
 use model::QueueId;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -29,6 +29,8 @@ struct Ref {
 struct Found {
     spec: Option<(QueueSpec, u64)>,
     refs: BTreeMap<u64, Ref>,
+    /// Of the references that have one.
+    schedules: BTreeMap<u64, Schedule>,
     seq_end: u64,
     delivered: u64,
 }
@@ -120,6 +122,9 @@ impl Replay {
                     priority: message.priority,
                 };
                 queue.refs.insert(seq, entry);
+                if let Some(schedule) = message.schedule {
+                    queue.schedules.insert(seq, schedule);
+                }
             },
             |id, first, last| acks.push((id, first, last)),
         )?;
@@ -145,13 +150,19 @@ impl Replay {
             return;
         };
         queue.seq_end = queue.seq_end.max(last.saturating_add(1));
+        let remove = |queue: &mut Found, seq: u64| {
+            queue.refs.remove(&seq);
+            if !queue.schedules.is_empty() {
+                queue.schedules.remove(&seq);
+            }
+        };
         if first == last {
-            queue.refs.remove(&first);
+            remove(queue, first);
             return;
         }
         let gone: Vec<u64> = queue.refs.range(first..=last).map(|(&s, _)| s).collect();
         for seq in gone {
-            queue.refs.remove(&seq);
+            remove(queue, seq);
         }
     }
 
@@ -222,7 +233,7 @@ impl Replay {
             queue.delivered_logged = found.delivered;
             for (seq, entry) in found.refs {
                 recount(log, entry.lsn);
-                push(&mut queue, seq, &entry);
+                push(&mut queue, seq, &entry, found.schedules.get(&seq).copied());
             }
             queues.insert(id, Cell::new(queue));
         }
@@ -240,8 +251,8 @@ fn recount(log: &mut LogState, lsn: u64) {
     }
 }
 
-fn push(queue: &mut Queue, seq: u64, entry: &Ref) {
-    queue.push(Entry {
+fn push(queue: &mut Queue, seq: u64, entry: &Ref, schedule: Option<Schedule>) {
+    let entry = Entry {
         seq,
         lsn: entry.lsn,
         wall: entry.wall,
@@ -252,5 +263,6 @@ fn push(queue: &mut Queue, seq: u64, entry: &Ref) {
         attempts: 0,
         lane: queue.lane_of(entry.priority),
         redelivered: seq <= queue.delivered,
-    });
+    };
+    queue.push(entry, schedule);
 }

@@ -78,6 +78,7 @@ impl Core {
                 if let Some(entry) = queue.find_mut(one.seq).filter(here) {
                     entry.lsn = lsn;
                     entry.slot = crate::queue::NO_SLOT;
+                    queue.spilled(one.seq);
                     let freed = queue.forget(one.slot);
                     self.resident.fetch_sub(freed, Relaxed);
                 } else {
@@ -91,7 +92,8 @@ impl Core {
     fn write_spill(&self, leaving: &[Leaving]) -> Result<Vec<u64>, DiskError> {
         let mut record = Record::default();
         record.start();
-        let offsets: Vec<usize> = leaving.iter().map(|one| record.message(&one.message, Wall(one.wall))).collect();
+        let offsets: Vec<usize> =
+            leaving.iter().map(|one| record.message(&one.message, None, Wall(one.wall))).collect();
         let (handle, base, start) = {
             let mut spill = self.spill.lock();
             let current = spill.files.keys().next_back().copied();

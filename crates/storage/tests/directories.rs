@@ -3,13 +3,13 @@
 mod common;
 
 use common::{Recorder, Scratch, at, message};
-use engine::{Batch, Credit, Engine, EngineError, Outcome, Pressure, QueueSpec, Ticket};
+use engine::{Batch, Credit, Engine, EngineError, EntryKey, Order, Outcome, Pressure, QueueSpec, Schedule, Ticket};
 use model::{HolderId, QueueId};
 use sluicegate_storage::sim::{Dice, Fault, SimDisk, log_file_of};
 use sluicegate_storage::{OpenError, Options, Storage};
 use std::sync::Arc;
 
-const DURABLE: QueueSpec = QueueSpec { durable: true, priority_max: 0, ttl_ms: None };
+const DURABLE: QueueSpec = QueueSpec { durable: true, priority_max: 0, ttl_ms: None, order: Order::Arrival };
 
 fn small() -> Options {
     Options { first_file_bytes: 4096, file_bytes: 16384, ..Options::default() }
@@ -79,10 +79,10 @@ fn a_directory_in_use_is_refused_with_a_hint() {
 #[test]
 fn a_newer_format_is_refused() {
     let (disk, _, name, mut content) = written();
-    content[8] = 2;
+    content[8] = 3;
     disk.set_content(&name, &content);
     let error = open(&disk).err().expect("newer");
-    assert_eq!(error, OpenError::Newer { file: name, found: 2, known: 1 });
+    assert_eq!(error, OpenError::Newer { file: name, found: 3, known: 2 });
     assert!(error.to_string().contains("newer program"), "{error}");
 }
 
@@ -282,14 +282,17 @@ fn garbage_with_right_checksums_is_refused_or_harmless() {
     assert!(opened > 100, "{opened} were harmless");
 }
 
-/// The file that version 1 of the format must open for ever.
-const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/v1/wal-000000000001.log");
+/// The files that every version must open for ever.
+const GOLDEN: [&str; 2] = [
+    concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/v1/wal-000000000001.log"),
+    concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/v2/wal-000000000001.log"),
+];
 
 /// Writes one record of every kind but a seal.
 fn write_golden() -> Vec<u8> {
     let disk = SimDisk::new();
     let storage = open(&disk).expect("an empty disk opens");
-    let spec = QueueSpec { durable: true, priority_max: 9, ttl_ms: Some(86_400_000) };
+    let spec = QueueSpec { priority_max: 9, ttl_ms: Some(86_400_000), ..DURABLE };
     let (queue, _) = storage.create_queue(spec).expect("a queue");
     let (gone, _) = storage.create_queue(DURABLE).expect("a queue");
     append(&storage, queue, &["golden one", "golden two", "golden three"]).expect("taken");
@@ -306,23 +309,52 @@ fn write_golden() -> Vec<u8> {
         HolderId(1)
     });
     storage.settle(queue, &first, Outcome::Ack, at(0));
+    write_golden_schedules(&storage);
     storage.sync_step(true);
     disk.content("wal-000000000001.log").expect("the first file")
 }
 
-#[test]
-fn the_golden_file_opens_for_ever() {
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(GOLDEN, write_golden()).expect("the fixture can be written");
+/// What version 1 did not have: entries that wait for a time.
+fn write_golden_schedules(storage: &Storage) {
+    let (queue, _) = storage.create_queue(QueueSpec { order: Order::Due, ..DURABLE }).expect("a queue");
+    let mut batch = Batch::new();
+    for (ms, key, body) in [(2_000, None, "second"), (1_000, Some(GOLDEN_KEY), "first")] {
+        batch.push_scheduled(message(true, body.into()), queue, Schedule { at: at(ms).wall, key });
     }
-    let golden = std::fs::read(GOLDEN).expect("the fixture");
+    storage.append(&mut batch, at(0)).expect("taken");
+}
+
+const GOLDEN_KEY: EntryKey = EntryKey(std::num::NonZeroU64::MAX);
+
+/// Opens a golden file and checks what the versions have in common; returns what other queues are there.
+fn open_golden(golden: &[u8]) -> (Storage, Vec<(QueueId, QueueSpec)>) {
     let disk = SimDisk::new();
-    disk.set_content("wal-000000000001.log", &golden);
-    let storage = open(&disk).expect("version 1 opens");
-    let queues = storage.queues();
-    let spec = QueueSpec { durable: true, priority_max: 9, ttl_ms: Some(86_400_000) };
-    assert_eq!(queues.iter().map(|(_, spec)| *spec).collect::<Vec<_>>(), [spec]);
+    disk.set_content("wal-000000000001.log", golden);
+    let storage = open(&disk).expect("it opens");
+    let mut queues = storage.queues();
+    let (first, spec) = queues.remove(0);
+    assert_eq!(spec, QueueSpec { priority_max: 9, ttl_ms: Some(86_400_000), ..DURABLE });
+    assert_eq!(read_all(&storage, first), ["golden two", "golden three"]);
     assert_eq!(storage.metas(), [(b"key".to_vec(), b"value".to_vec())]);
-    assert_eq!(read_all(&storage, queues[0].0), ["golden two", "golden three"]);
+    (storage, queues)
+}
+
+#[test]
+fn the_golden_files_open_for_ever() {
+    let [one, two] = GOLDEN;
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(two, write_golden()).expect("the fixture can be written");
+    }
+    let (_, queues) = open_golden(&std::fs::read(one).expect("the fixture"));
+    assert!(queues.is_empty());
+
+    let golden = std::fs::read(two).expect("the fixture");
+    let (storage, queues) = open_golden(&golden);
+    assert_eq!(queues.len(), 1);
+    let (waiting, spec) = queues[0];
+    assert_eq!(spec.order, Order::Due);
+    assert_eq!(storage.stats(waiting).head_due_at, Some(at(1_000).wall));
+    assert_eq!(storage.cancel(waiting, GOLDEN_KEY, at(0)).map(|(taken, _)| taken), Ok(1));
+    assert_eq!(storage.stats(waiting).head_due_at, Some(at(2_000).wall));
     assert!(golden == write_golden(), "what is written has changed: raise the format version");
 }

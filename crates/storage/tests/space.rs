@@ -9,7 +9,7 @@ use sluicegate_storage::sim::SimDisk;
 use sluicegate_storage::{Options, Storage};
 use std::sync::Arc;
 
-const DURABLE: QueueSpec = QueueSpec { durable: true, priority_max: 0, ttl_ms: None };
+const DURABLE: QueueSpec = QueueSpec { durable: true, priority_max: 0, ttl_ms: None, order: engine::Order::Arrival };
 const MIB: u64 = 1024 * 1024;
 
 fn publish(storage: &Storage, queue: QueueId, persistent: bool, count: usize, size: usize) -> Ticket {

@@ -1,15 +1,16 @@
 //! The calls of the port, by chance, and what each must answer.
 
 use crate::message::{checked_tag, message_of, tag_of};
-use crate::model::{Entry, Gone, Queue, State};
+use crate::model::{Entry, Gone, Queue, State, key_of};
 use crate::run::Run;
-use ::model::{HolderId, Message, QueueId, Seq};
-use engine::{Credit, Delivery, Engine, EngineError, Outcome as Settle, QueueSpec, Ticket};
+use ::model::{HolderId, Message, QueueId, Seq, Wall};
+use engine::{Credit, Delivery, Engine, EngineError, EntryKey, Order, Outcome as Settle, QueueSpec, Schedule, Ticket};
+use std::num::NonZeroU64;
 
 impl Run {
     /// One call.
     pub(crate) fn call(&mut self) -> Result<(), String> {
-        match self.dice.below(72) {
+        match self.dice.below(75) {
             0..=29 => self.publish(),
             30..=45 => self.deliver(),
             46..=57 => self.settle(),
@@ -19,6 +20,7 @@ impl Run {
             64 => self.delete(),
             65..=67 => self.meta(),
             68..=69 => self.expire(),
+            70..=72 => self.cancel(),
             _ => self.count(),
         }
     }
@@ -49,8 +51,15 @@ impl Run {
             targets.sort_unstable();
             targets.dedup();
             let message = self.message();
-            self.batch.push(message.clone(), &targets);
-            tags.push((message, targets));
+            let waits = targets.iter().find(|id| self.model.queues.get(id).is_some_and(|q| q.by_due)).copied();
+            if let Some(target) = waits {
+                let schedule = self.schedule(&message);
+                self.batch.push_scheduled(message.clone(), target, schedule);
+                tags.push((message, vec![target], schedule.at.0));
+            } else {
+                self.batch.push(message.clone(), &targets);
+                tags.push((message, targets, 0));
+            }
         }
         let mut acks = Vec::new();
         if self.dice.once_in(4)
@@ -68,7 +77,7 @@ impl Run {
 
     fn append(
         &mut self,
-        messages: &[(Message, Vec<QueueId>)],
+        messages: &[(Message, Vec<QueueId>, u64)],
         acked: QueueId,
         acks: &[(usize, Seq)],
     ) -> Result<(), String> {
@@ -89,7 +98,7 @@ impl Run {
         } else {
             self.model.claims.push((claim, ticket.0));
         }
-        for (message, targets) in messages {
+        for (message, targets, due) in messages {
             for id in targets {
                 let Some(queue) = self.model.queues.get_mut(id) else {
                     continue;
@@ -102,11 +111,15 @@ impl Run {
                     tag: tag_of(message),
                     durable,
                     lane: message.envelope.priority.min(queue.priority_max),
+                    due: *due,
+                    key: if queue.by_due { key_of(tag_of(message)) } else { 0 },
                     batch,
                     state: State::Ready,
                     requeued: false,
                     size: message.bytes().len() as u64,
-                    expires_at: shorter(queue.ttl_ms, message.envelope.ttl_ms).map(|ms| now.wall.after_millis(ms)),
+                    expires_at: shorter(queue.ttl_ms, message.envelope.ttl_ms)
+                        .filter(|_| !queue.by_due)
+                        .map(|ms| now.wall.after_millis(ms)),
                 });
                 queue.totals[0] += 1;
                 queue.pending = false;
@@ -119,6 +132,43 @@ impl Run {
             }
         }
         Ok(())
+    }
+
+    /// Soon, far away, or past.
+    fn schedule(&mut self, message: &Message) -> Schedule {
+        let wall = self.now.wall.0;
+        let at = match self.dice.below(8) {
+            0 => wall + 1_000_000,
+            1 => wall - 1,
+            _ => wall + self.dice.below(300) as u64,
+        };
+        Schedule { at: Wall(at), key: NonZeroU64::new(key_of(tag_of(message))).map(EntryKey) }
+    }
+
+    /// Takes back what waits under a key.
+    fn cancel(&mut self) -> Result<(), String> {
+        let Some(id) = self.any_queue() else {
+            return Ok(());
+        };
+        let key = EntryKey(NonZeroU64::MIN.saturating_add(self.dice.below(4) as u64));
+        let (n, ticket) = match self.engine.cancel(id, key, self.now) {
+            Ok(taken) => taken,
+            Err(error) => return self.excuse(&error),
+        };
+        let step = self.model.step;
+        let mut expected = 0;
+        if let Some(queue) = self.model.queues.get_mut(&id) {
+            for entry in queue.entries.iter_mut().filter(|e| e.state == State::Ready && e.key == key.0.get()) {
+                entry.state = State::Gone(Gone::At(step));
+                queue.pending = false;
+                expected += 1;
+            }
+        }
+        if ticket != Ticket::NONE {
+            // Once it is durable, so is all that was logged up to this operation.
+            self.model.tickets.push((step + 1, ticket.0));
+        }
+        if n == expected { Ok(()) } else { Err(format!("{n} of queue {id} taken back of {expected}")) }
     }
 
     fn message(&mut self) -> Message {
@@ -185,7 +235,7 @@ impl Run {
             }
             let tag = checked_tag(&delivery.message)?;
             self.model.see(id, delivery.seq, tag)?;
-            let at = self.model.next(id);
+            let at = self.model.next(id, self.now.wall);
             let queue = self.model.queues.get_mut(&id).ok_or("no such queue")?;
             let Some(entry) = at.map(|at| &mut queue.entries[at]) else {
                 return Err(format!("queue {id} handed out {tag}, and should be empty"));
@@ -211,7 +261,7 @@ impl Run {
 
     /// What is said to be left in a queue.
     fn check_remainder(&mut self, id: QueueId, remainder: engine::Remainder) -> Result<(), String> {
-        let next = self.model.next(id);
+        let next = self.model.next(id, self.now.wall);
         let now = self.now.wall;
         let Some(queue) = self.model.queues.get_mut(&id) else {
             return Ok(());
@@ -240,7 +290,7 @@ impl Run {
         for delivery in expired {
             let tag = checked_tag(&delivery.message)?;
             self.model.see(id, delivery.seq, tag)?;
-            let at = self.model.next(id).ok_or("something expired in an empty queue")?;
+            let at = self.model.next(id, self.now.wall).ok_or("something expired in an empty queue")?;
             let queue = self.model.queues.get_mut(&id).ok_or("no such queue")?;
             let entry = &mut queue.entries[at];
             if entry.tag != tag || entry.expires_at.is_none_or(|at| at > self.now.wall) {
@@ -347,6 +397,7 @@ impl Run {
             durable: !self.dice.once_in(5),
             priority_max: if self.dice.once_in(4) { 2 } else { 0 },
             ttl_ms: self.ttl(),
+            order: if self.dice.once_in(4) { Order::Due } else { Order::Arrival },
         };
         match self.engine.create_queue(spec) {
             Ok((id, ticket)) => {
@@ -355,7 +406,9 @@ impl Run {
                 }
                 let queue = Queue {
                     durable: spec.durable,
-                    priority_max: spec.priority_max,
+                    // Where time counts, priorities do not.
+                    priority_max: if spec.order == Order::Due { 0 } else { spec.priority_max },
+                    by_due: spec.order == Order::Due,
                     created: ticket.0,
                     deleted: None,
                     entries: Vec::new(),

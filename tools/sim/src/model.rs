@@ -13,6 +13,11 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A message, told apart by a number that its body carries.
 pub(crate) type Tag = u64;
 
+/// What a scheduled message can be taken back by; 0 is nothing.
+pub(crate) fn key_of(tag: Tag) -> u64 {
+    tag % 5
+}
+
 /// A point in time: how many operations came before.
 pub(crate) type Step = u64;
 
@@ -37,6 +42,10 @@ pub(crate) struct Entry {
     pub(crate) tag: Tag,
     pub(crate) durable: bool,
     pub(crate) lane: u8,
+    /// Milliseconds since 1970; 0 in a queue that is not in order of due time.
+    pub(crate) due: u64,
+    /// What it can be taken back by while it waits; 0 is nothing.
+    pub(crate) key: u64,
     pub(crate) batch: usize,
     pub(crate) state: State,
     pub(crate) requeued: bool,
@@ -56,6 +65,7 @@ impl Entry {
 pub(crate) struct Queue {
     pub(crate) durable: bool,
     pub(crate) priority_max: u8,
+    pub(crate) by_due: bool,
     pub(crate) created: u64,
     pub(crate) deleted: Option<u64>,
     pub(crate) entries: Vec<Entry>,
@@ -90,13 +100,13 @@ type History = Vec<(u64, Option<Vec<u8>>)>;
 pub(crate) type Recovered = BTreeMap<QueueId, Vec<(Tag, Seq)>>;
 
 impl Model {
-    /// The entry that must be handed out next.
-    pub(crate) fn next(&self, id: QueueId) -> Option<usize> {
+    /// The entry that must be handed out next at a time.
+    pub(crate) fn next(&self, id: QueueId, now: Wall) -> Option<usize> {
         let queue = self.queues.get(&id)?;
         let ready = queue.entries.iter().enumerate();
         ready
-            .filter(|(_, e)| e.state == State::Ready)
-            .min_by_key(|(at, e)| (std::cmp::Reverse(e.lane), *at))
+            .filter(|(_, e)| e.state == State::Ready && e.due <= now.0)
+            .min_by_key(|(at, e)| (std::cmp::Reverse(e.lane), e.due, *at))
             .map(|(at, _)| at)
     }
 
@@ -176,8 +186,8 @@ impl Model {
     fn check_entries(&self, id: QueueId, found: &[(Tag, Seq)], durable: u64) -> Result<(), String> {
         let queue = &self.queues[&id];
         let mut expected: Vec<&Entry> = queue.entries.iter().filter(|e| e.durable).collect();
-        // Stable: within a lane the order of appending stays.
-        expected.sort_by_key(|e| std::cmp::Reverse(e.lane));
+        // Stable: within a lane or a time the order of appending stays.
+        expected.sort_by_key(|e| (std::cmp::Reverse(e.lane), e.due));
         let mut found = found.iter().peekable();
         for entry in expected {
             let there = found.peek().is_some_and(|(tag, _)| *tag == entry.tag);

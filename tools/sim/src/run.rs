@@ -6,7 +6,7 @@ use crate::message::checked_tag;
 use crate::model::{Model, Recovered, Tag};
 use crate::watch::Watch;
 use ::model::{HolderId, Mono, Now, QueueId, Seq, Wall};
-use engine::{Batch, Credit, Engine};
+use engine::{Batch, Credit, Engine, Order};
 use std::sync::Arc;
 use storage::sim::{Dice, SimDisk};
 use storage::{Canary, OpenError, Options, Storage};
@@ -165,18 +165,19 @@ pub(crate) fn read_everything(engine: &Storage) -> Result<Recovered, String> {
         if !spec.durable {
             return Err(format!("transient queue {id} was recovered"));
         }
-        recovered.insert(id, read_all(engine, id)?);
+        recovered.insert(id, read_all(engine, id, spec.order)?);
     }
     Ok(recovered)
 }
 
 /// Everything in a queue, put back afterwards.
-fn read_all(engine: &Storage, id: QueueId) -> Result<Vec<(Tag, Seq)>, String> {
+fn read_all(engine: &Storage, id: QueueId, order: Order) -> Result<Vec<(Tag, Seq)>, String> {
     let mut all = Vec::new();
     let holder = HolderId(u64::MAX - 1);
     let credit = Credit { messages: usize::MAX, bytes: usize::MAX };
-    // At this time nothing has expired.
-    let now = Now { mono: Mono(1), wall: Wall(0) };
+    // At this time nothing has expired, or all is due.
+    let wall = if order == Order::Due { u64::MAX } else { 0 };
+    let now = Now { mono: Mono(1), wall: Wall(wall) };
     for _ in 0..ROUNDS_MAX {
         let mut bad = None;
         let remainder = engine.deliver(id, credit, now, &mut |delivery| {

@@ -1,8 +1,8 @@
 //! An engine in memory for tests: simple, with durability that happens when the test says so.
 
 use engine::{
-    Batch, Credit, Delivery, Engine, EngineError, EngineMetrics, Outcome, Pressure, QueueSpec, QueueStats, Remainder,
-    Ticket,
+    Batch, Credit, Delivery, Engine, EngineError, EngineMetrics, EntryKey, Order, Outcome, Pressure, QueueSpec,
+    QueueStats, Remainder, Schedule, Ticket,
 };
 use model::{HolderId, Message, Mono, Now, QueueId, Seq, Wall};
 use std::collections::BTreeMap;
@@ -33,12 +33,15 @@ struct State {
 struct Queue {
     spec: QueueSpec,
     next_seq: u64,
-    ready: BTreeMap<(u8, Seq), Entry>,
+    /// By due time (0 in order of arrival), priority and seq.
+    ready: BTreeMap<Place, Entry>,
     unsettled: BTreeMap<Seq, (HolderId, Entry)>,
     enqueued: u64,
     delivered: u64,
     acked: u64,
 }
+
+type Place = (Wall, u8, Seq);
 
 #[derive(Clone)]
 struct Entry {
@@ -47,12 +50,16 @@ struct Entry {
     redelivered: bool,
     attempts: u32,
     expires_at: Option<Wall>,
+    schedule: Option<Schedule>,
 }
 
 impl Queue {
-    fn place(&self, message: &Message, seq: Seq) -> (u8, Seq) {
+    fn place(&self, message: &Message, schedule: Option<Schedule>, seq: Seq) -> Place {
+        if self.spec.order == Order::Due {
+            return (schedule.map_or(Wall(0), |s| s.at), 0, seq);
+        }
         let priority = message.envelope.priority.min(self.spec.priority_max);
-        (u8::MAX - priority, seq)
+        (Wall(0), u8::MAX - priority, seq)
     }
 
     fn requeue(&mut self, seq: Seq) -> bool {
@@ -60,7 +67,7 @@ impl Queue {
             return false;
         };
         entry.redelivered = true;
-        let place = self.place(&entry.message, seq);
+        let place = self.place(&entry.message, entry.schedule, seq);
         self.ready.insert(place, entry);
         true
     }
@@ -158,13 +165,13 @@ impl Engine for MemoryEngine {
                 queue.ack(seq);
             }
         }
-        batch.drain(|message, targets| {
+        batch.drain(|message, targets, schedule| {
             for target in targets {
                 let Some(queue) = state.queues.get_mut(target) else {
                     continue;
                 };
                 queue.next_seq += 1;
-                let place = queue.place(&message, Seq(queue.next_seq));
+                let place = queue.place(&message, schedule, Seq(queue.next_seq));
                 let ttl = [queue.spec.ttl_ms, message.envelope.ttl_ms];
                 let waits = message.envelope.persistent && queue.spec.durable;
                 let entry = Entry {
@@ -172,7 +179,13 @@ impl Engine for MemoryEngine {
                     ticket: if waits { ticket.0 } else { 0 },
                     redelivered: false,
                     attempts: 0,
-                    expires_at: ttl.into_iter().flatten().min().map(|ms| now.wall.after_millis(ms)),
+                    expires_at: ttl
+                        .into_iter()
+                        .flatten()
+                        .min()
+                        .filter(|_| queue.spec.order == Order::Arrival)
+                        .map(|ms| now.wall.after_millis(ms)),
+                    schedule,
                 };
                 queue.ready.insert(place, entry);
                 queue.enqueued += 1;
@@ -200,7 +213,10 @@ impl Engine for MemoryEngine {
             return left;
         };
         while let Some(first) = queue.ready.first_entry() {
-            let (seq, entry) = (first.key().1, first.get());
+            let ((due, _, seq), entry) = (*first.key(), first.get());
+            if due > now.wall {
+                break;
+            }
             if entry.ticket > durable {
                 left.pending = true;
                 break;
@@ -248,13 +264,13 @@ impl Engine for MemoryEngine {
             let (key, entry) = first.remove_entry();
             expired.push(Delivery {
                 queue: id,
-                seq: key.1,
+                seq: key.2,
                 message: entry.message.clone(),
                 redelivered: entry.redelivered,
                 attempts: entry.attempts,
                 enqueued_at: Mono(0),
             });
-            queue.unsettled.insert(key.1, (HolderId::BROKER, entry));
+            queue.unsettled.insert(key.2, (HolderId::BROKER, entry));
         }
     }
 
@@ -286,6 +302,18 @@ impl Engine for MemoryEngine {
         held.len()
     }
 
+    fn cancel(&self, id: QueueId, key: EntryKey, _now: Now) -> Result<(usize, Ticket), EngineError> {
+        let mut state = self.state();
+        let Some(queue) = state.queues.get_mut(&id) else {
+            return Ok((0, Ticket::NONE));
+        };
+        let before = queue.ready.len();
+        queue.ready.retain(|_, e| e.schedule.and_then(|s| s.key) != Some(key));
+        let taken = before - queue.ready.len();
+        let ticket = if taken > 0 { state.new_ticket() } else { Ticket::NONE };
+        Ok((taken, ticket))
+    }
+
     fn purge(&self, id: QueueId, _now: Now) -> u64 {
         let mut state = self.state();
         let queue = state.queues.get_mut(&id);
@@ -298,12 +326,14 @@ impl Engine for MemoryEngine {
             return QueueStats::default();
         };
         let head = queue.ready.values().next();
+        let due = queue.ready.keys().next().map(|place| place.0);
         QueueStats {
             ready: queue.ready.len() as u64,
             unsettled: queue.unsettled.len() as u64,
             ready_bytes: queue.ready.values().map(|e| e.message.bytes().len() as u64).sum(),
             oldest: head.map(|e| e.message.envelope.received_at),
             head_expires_at: head.and_then(|e| e.expires_at),
+            head_due_at: due.filter(|_| queue.spec.order == Order::Due),
             enqueued: queue.enqueued,
             delivered: queue.delivered,
             acked: queue.acked,
