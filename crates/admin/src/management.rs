@@ -60,6 +60,9 @@ async fn overview(Shared(state): Shared<Arc<State>>) -> Response {
             "file_bytes": metrics.file_bytes,
             "live_bytes": metrics.live_bytes,
             "resident_bytes": metrics.resident_bytes,
+            "disk_free": metrics.disk_free,
+            "disk_free_limit": metrics.disk_free_limit,
+            "damaged": metrics.damaged,
         },
     }))
 }

@@ -20,7 +20,7 @@ const LEVELS_MAX: usize = 16;
 const SECOND_LEVEL: [(&str, &[&str]); 5] = [
     ("listen", &crate::listen::LISTENERS),
     ("storage", &["path"]),
-    ("limits", &["memory_max", "message_size_max", "drain_timeout"]),
+    ("limits", &["memory_max", "disk_free_limit", "message_size_max", "drain_timeout"]),
     ("broker", &["definitions", "definitions_file"]),
     ("telemetry", &["log", "log_level", "log_format"]),
 ];

@@ -230,6 +230,7 @@ pub(crate) fn limits(check: &mut Check<'_>, node: &Node) -> Limits {
         }
     };
     size(check, &mut map, "memory_max", 1 << 20, 1 << 40, &mut limits.memory_max);
+    size(check, &mut map, "disk_free_limit", 0, 1 << 50, &mut limits.disk_free_limit);
     size(check, &mut map, "message_size_max", 1, MESSAGE_BYTES_MAX, &mut limits.message_size_max);
     let hour = Duration::from_secs(3_600);
     if let Some(timeout) =

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bridge::subscription::SubscriptionSettings;
 use gateway::entity::{Backend, Entities};
 use model::definitions::{Definitions, PasswordDef, PermissionDef, UserDef, VhostDef};
-use model::limits::MESSAGE_BYTES_MAX;
+use model::limits::{DISK_FREE_LIMIT_BYTES, MESSAGE_BYTES_MAX};
 
 /// Everything the program is told.
 #[derive(Clone, Debug, Default)]
@@ -139,6 +139,9 @@ impl Default for Storage {
 pub struct Limits {
     /// Bytes of messages kept in memory; what is above lives on disk. Default 64 MiB, at least 1 MiB.
     pub memory_max: usize,
+    /// Bytes of the data directory's disk that must be free for publishers to be read; 0 is no limit. RabbitMQ's
+    /// `disk_free_limit`, with its default of 50 MB.
+    pub disk_free_limit: usize,
     /// Bytes of one message body. Default and largest 128 MiB.
     pub message_size_max: usize,
     /// Time for work in flight to finish after SIGTERM. Default 10 s.
@@ -147,7 +150,12 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { memory_max: 64 << 20, message_size_max: MESSAGE_BYTES_MAX, drain_timeout: Duration::from_secs(10) }
+        Limits {
+            memory_max: 64 << 20,
+            disk_free_limit: DISK_FREE_LIMIT_BYTES,
+            message_size_max: MESSAGE_BYTES_MAX,
+            drain_timeout: Duration::from_secs(10),
+        }
     }
 }
 

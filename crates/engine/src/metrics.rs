@@ -32,6 +32,10 @@ pub struct EngineMetrics {
     pub cold_reads: u64,
     /// Messages and records that were found damaged on the disk while running, and are kept aside.
     pub damaged: u64,
+    /// Bytes of the file system that are free.
+    pub disk_free: u64,
+    /// How many must be for publishers to be welcome; 0 is no limit.
+    pub disk_free_limit: u64,
 }
 
 impl EngineMetrics {

@@ -33,6 +33,9 @@ pub const CONSUMERS_PER_CHANNEL_MAX: usize = 65_535;
 
 /// Bytes of a message body (RabbitMQ 3.10's default).
 pub const MESSAGE_BYTES_MAX: usize = 134_217_728;
+/// Bytes that must be free on the data directory's disk, unless the configuration says otherwise (RabbitMQ's
+/// `disk_free_limit`).
+pub const DISK_FREE_LIMIT_BYTES: usize = 50_000_000;
 /// Bytes of a queue, exchange, routing key or consumer name: AMQP short strings.
 pub const NAME_BYTES_MAX: usize = 255;
 /// Priorities of a queue (`x-max-priority`).

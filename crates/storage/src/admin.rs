@@ -28,7 +28,7 @@ impl Core {
     }
 
     pub(crate) fn create_queue(&self, spec: QueueSpec) -> Result<(QueueId, Ticket), EngineError> {
-        self.check()?;
+        self.check_small()?;
         let id = QueueId(self.next_queue.fetch_add(1, Relaxed));
         let (mut lsn, mut ticket) = (0, Ticket::NONE);
         if spec.durable {
@@ -81,7 +81,7 @@ impl Core {
     }
 
     pub(crate) fn put_meta(&self, key: &[u8], value: &[u8]) -> Result<Ticket, EngineError> {
-        self.check()?;
+        self.check_small()?;
         let mut metas = self.metas.lock();
         let before = metas.get(key).map(|(_, lsn)| *lsn);
         let mut record = self.record();
@@ -145,6 +145,8 @@ impl Core {
             resident_bytes_max: self.options.resident_bytes_max as u64,
             cold_reads: self.counters.cold_reads.load(Relaxed),
             damaged: self.counters.damaged.load(Relaxed),
+            disk_free: self.disk.free_bytes().unwrap_or(0),
+            disk_free_limit: self.options.disk_free_limit,
         }
     }
 

@@ -4,6 +4,7 @@
 
 /// A fault built in on purpose; the promise it breaks is in the text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(not(feature = "sim"), allow(unreachable_pub))]
 pub enum Canary {
     /// Tickets become durable before the sync. *A durable ticket is not undone by a crash.*
     ConfirmBeforeSync,

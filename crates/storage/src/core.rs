@@ -14,6 +14,7 @@ use crate::payload::Record;
 use crate::prepare::Prepared;
 use crate::queue::Queue;
 use crate::signal::Signals;
+use crate::space::Space;
 use crate::spill::Spill;
 use crate::writer::Writer;
 use engine::{EngineError, EngineEvents, Pressure, QueueSpec, Ticket};
@@ -80,6 +81,7 @@ pub(crate) struct Core {
     pub(crate) spill: Mutex<Spill>,
     /// The disk was full when last tried: by the writer, by the keeper.
     pub(crate) full: [AtomicBool; 2],
+    pub(crate) space: Space,
     pub(crate) told_pressure: Mutex<Pressure>,
     pub(crate) counters: Counters,
     pub(crate) signals: Signals,
@@ -133,6 +135,7 @@ impl Core {
             resident: AtomicUsize::new(0),
             spill: Mutex::new(Spill::default()),
             full: [AtomicBool::new(false), AtomicBool::new(false)],
+            space: Space::default(),
             told_pressure: Mutex::new(Pressure::None),
             counters: Counters::default(),
             signals: Signals::default(),
@@ -245,7 +248,7 @@ impl Core {
 
     /// The pressure right now, if `told` was told last.
     fn pressure_after(&self, told: Pressure) -> Pressure {
-        if self.full.iter().any(|full| full.load(Ordering::Acquire)) {
+        if self.is_full() || self.space.is_short() {
             return Pressure::Disk;
         }
         let resident = self.resident.load(Ordering::Relaxed);
@@ -277,22 +280,28 @@ impl Core {
         }
     }
 
+    /// Whether the disk was full when last tried.
+    pub(crate) fn is_full(&self) -> bool {
+        self.full.iter().any(|full| full.load(Ordering::Acquire))
+    }
+
     /// Whether publishers were told to stop.
     pub(crate) fn is_pressed(&self) -> bool {
         *self.told_pressure.lock() != Pressure::None
     }
 
+    /// Whether something small may be appended now: a queue, a value. A disk that is short of space and not full has
+    /// room for that.
+    pub(crate) fn check_small(&self) -> Result<(), EngineError> {
+        match self.check() {
+            Err(EngineError::Pressed(Pressure::Disk)) if !self.is_full() => Ok(()),
+            other => other,
+        }
+    }
+
     /// Whether something may be appended now.
     pub(crate) fn check(&self) -> Result<(), EngineError> {
-        {
-            let log = self.log.lock();
-            if let Some(why) = &log.failed {
-                return Err(EngineError::Failed(why.clone()));
-            }
-            if log.closed {
-                return Err(EngineError::Failed("it is closed".to_owned()));
-            }
-        }
+        self.check_open()?;
         self.tell_pressure();
         match *self.told_pressure.lock() {
             Pressure::None => Ok(()),

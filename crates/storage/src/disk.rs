@@ -73,6 +73,11 @@ pub trait Disk: Send + Sync + 'static {
     /// # Errors
     /// Any.
     fn sync_dir(&self) -> Result<(), DiskError>;
+    /// Bytes that may still be written to the file system, as far as that can be told.
+    ///
+    /// # Errors
+    /// Any.
+    fn free_bytes(&self) -> Result<u64, DiskError>;
     /// Microseconds that never go back, to measure how long a sync took.
     fn micros(&self) -> u64;
 }

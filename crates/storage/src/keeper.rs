@@ -52,6 +52,7 @@ impl Core {
         }
         left = left.max(self.move_step(&mut keeper));
         self.free_memory();
+        self.look_at_space();
         self.tell_pressure();
         // Who was told to stop waits to be told to go on, and nothing else may happen that would look again.
         if self.is_pressed() { left.max(Left::Later) } else { left }

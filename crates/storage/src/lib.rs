@@ -32,6 +32,7 @@ mod signal;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod sorted;
+mod space;
 mod spill;
 mod threads;
 mod writer;
@@ -60,6 +61,8 @@ pub struct Options {
     pub first_file_bytes: u64,
     /// Bytes of the files that follow. An idle log keeps three of them: the current, the next and a spare.
     pub file_bytes: u64,
+    /// Bytes of the file system that must be free for publishers to be welcome; 0 is no limit.
+    pub disk_free_limit: u64,
     /// A fault built in on purpose, to prove that the simulation finds it.
     #[cfg(feature = "sim")]
     pub canary: Option<Canary>,
@@ -72,6 +75,7 @@ impl Default for Options {
             first_file_bytes: 4 * 1024 * 1024,
             // Small, so that little of the disk is reserved and what is settled is soon given back.
             file_bytes: 12 * 1024 * 1024,
+            disk_free_limit: 0,
             #[cfg(feature = "sim")]
             canary: None,
         }
@@ -119,7 +123,9 @@ impl Storage {
 
     fn recover(disk: Arc<dyn Disk>, options: Options, events: Arc<dyn EngineEvents>) -> Result<Arc<Core>, OpenError> {
         let parts = recover::recover(&disk, &options)?;
-        Ok(Arc::new(Core::new(disk, options, events, parts)))
+        let core = Arc::new(Core::new(disk, options, events, parts));
+        core.look_at_space();
+        Ok(core)
     }
 
     /// Writes what waits, and syncs it if somebody waits for it or `flush` says so.

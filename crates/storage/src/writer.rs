@@ -164,6 +164,7 @@ impl Core {
 
     fn write_and_sync(&self, flush: bool) -> Result<(), DiskError> {
         let now = self.disk.micros();
+        self.look_at_space_now_and_then(now);
         if flush || now.saturating_sub(self.delivered_told_us.load(Relaxed)) > DELIVERED_US {
             self.delivered_told_us.store(now, Relaxed);
             self.log_delivered();

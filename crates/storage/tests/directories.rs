@@ -233,6 +233,101 @@ fn a_full_disk_stops_publishers_until_there_is_space() {
 }
 
 #[test]
+fn a_disk_short_of_space_stops_publishers_and_nobody_else() {
+    let disk = SimDisk::new();
+    let events = Arc::new(Recorder::default());
+    let options = Options { disk_free_limit: 50_000, ..small() };
+    let storage = Storage::open_by_hand(Arc::new(disk.clone()), options, events.clone()).expect("opens");
+    let (queue, _) = storage.create_queue(DURABLE).expect("a queue");
+    let free = |bytes: usize| disk.limit(Some(disk.used() + bytes));
+    append(&storage, queue, &["x"]).expect("taken");
+    storage.sync_step(false);
+    free(50_000 + 16384);
+    storage.keep_step();
+    assert_eq!(storage.pressure(), Pressure::None, "exactly the limit is left once the next file is made");
+    free(49_999);
+    storage.keep_step();
+    assert_eq!(append(&storage, queue, &["y"]), Err(EngineError::Pressed(Pressure::Disk)));
+    assert!(storage.create_queue(DURABLE).is_ok() && storage.put_meta(b"key", b"value").is_ok(), "small things go on");
+    assert_eq!(read_all(&storage, queue), ["x"], "consumers go on");
+    disk.limit(None);
+    storage.keep_step();
+    assert_eq!(events.pressures(), [Pressure::Disk, Pressure::None]);
+    append(&storage, queue, &["y"]).expect("taken again");
+}
+
+#[test]
+fn what_is_damaged_while_running_is_kept_aside_and_stops_nothing() {
+    let disk = SimDisk::new();
+    let events = Arc::new(Recorder::default());
+    let options = Options { resident_bytes_max: 100, ..small() };
+    let storage = Storage::open_by_hand(Arc::new(disk.clone()), options, events.clone()).expect("opens");
+    let (queue, _) = storage.create_queue(DURABLE).expect("a queue");
+    for body in ["first message", "second message", "third message"] {
+        // Too little memory for any but the first: publishers would be stopped, a batch that came before is not.
+        let _ = append(&storage, queue, &[body]);
+        storage.sync_step(true);
+        storage.keep_step();
+    }
+    let name = "wal-000000000001.log";
+    let mut content = disk.content(name).expect("the first file");
+    let bad = position(&content, b"second");
+    content[bad] ^= 1;
+    disk.set_content(name, &content);
+    assert_eq!(read_all(&storage, queue), ["first message", "third message"], "the others come, in order");
+    assert_eq!(events.failed(), None, "the process goes on");
+    assert_eq!(events.damaged().len(), 1, "it is told once");
+    assert_eq!((storage.metrics().damaged, storage.stats(queue).unsettled), (1, 3), "it is kept and counted");
+    assert_eq!(storage.release(queue, HolderId(1), at(0)), 2, "nobody holds it");
+    storage.close().expect("everything else is written");
+    drop(storage);
+    disk.kill();
+    assert!(matches!(open(&disk).err(), Some(OpenError::Damaged { .. })), "a restart does not hide it");
+}
+
+#[test]
+fn a_disk_that_turns_read_only_under_load_is_final() {
+    let disk = SimDisk::new();
+    let events = Arc::new(Recorder::default());
+    let storage = Storage::open_by_hand(Arc::new(disk.clone()), small(), events.clone()).expect("opens");
+    let (queue, _) = storage.create_queue(DURABLE).expect("a queue");
+    let last = append(&storage, queue, &["kept"]).expect("taken");
+    storage.sync_step(false);
+    assert!(storage.durable() >= last);
+    disk.set_read_only(true);
+    let lost = append(&storage, queue, &["lost"]).expect("the engine does not know yet");
+    storage.sync_step(false);
+    assert!(events.failed().is_some_and(|why| why.contains("read-only")) && storage.durable() < lost);
+    assert!(matches!(append(&storage, queue, &["late"]), Err(EngineError::Failed(_))));
+    drop(storage);
+    disk.kill();
+    assert!(matches!(open(&disk).err(), Some(OpenError::ReadOnly(_))), "said by name as long as it is so");
+    disk.kill();
+    disk.set_read_only(false);
+    let storage = open(&disk).expect("opens");
+    assert_eq!(read_all(&storage, queue), ["kept"]);
+}
+
+#[test]
+fn a_read_that_fails_once_is_read_again() {
+    for fault in [Fault::Read, Fault::Flip(700)] {
+        let disk = SimDisk::new();
+        let events = Arc::new(Recorder::default());
+        let storage = Storage::open_by_hand(Arc::new(disk.clone()), small(), events.clone()).expect("opens");
+        let (queue, _) = storage.create_queue(DURABLE).expect("a queue");
+        append(&storage, queue, &["a".repeat(500).as_str()]).expect("taken");
+        storage.close().expect("written");
+        drop(storage);
+        disk.kill();
+        let storage = Storage::open_by_hand(Arc::new(disk.clone()), small(), events.clone()).expect("opens");
+        disk.inject(fault);
+        assert_eq!(read_all(&storage, queue), ["a".repeat(500)]);
+        assert!(!disk.take_back(), "the fault has come");
+        assert!(events.damaged().is_empty());
+    }
+}
+
+#[test]
 fn a_rotation_into_a_full_disk_waits_and_loses_nothing() {
     let disk = SimDisk::new();
     let storage = open(&disk).expect("opens");

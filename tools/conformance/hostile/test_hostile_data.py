@@ -4,6 +4,7 @@ clear error that names it, nothing crashes, and nothing that was promised is los
 import contextlib
 import ctypes
 import os
+import resource
 import shutil
 import subprocess
 
@@ -17,7 +18,9 @@ from harness.server import Server, limit_file_size
 from harness.wait import until
 
 pytestmark = pytest.mark.ours
-CONFIG = {"services": [{"name": "q", "protocol": "queue", "host": "q", "routes": [{"name": "q", "paths": ["/q"]}]}]}
+# No watermark: these disks are small on purpose.
+CONFIG = {"services": [{"name": "q", "protocol": "queue", "host": "q", "routes": [{"name": "q", "paths": ["/q"]}]}],
+          "limits": {"disk_free_limit": 0}}
 
 
 def channel(server):
@@ -272,6 +275,127 @@ def test_a_full_disk_seen_by_amqp(tmp_path):
             ch = channel(server)
             got = [int(body[:8]) for body in bodies(ch, "q")]
             assert got[:confirmed] == list(range(confirmed)), "a confirmed message is missing or out of order"
+            ch.connection.close()
+            server.stop()
+        finally:
+            if server.alive():
+                server.kill()
+
+
+class Publisher:
+    """A connection that publishes without confirms and notes when the server blocks and unblocks it."""
+
+    def __init__(self, server):
+        self.connection = pika.BlockingConnection(pika.URLParameters(server.amqp_url()))
+        self.said = []
+        self.connection.add_on_connection_blocked_callback(
+            lambda _, frame: self.said.append(("blocked", frame.method.reason)))
+        self.connection.add_on_connection_unblocked_callback(lambda _, __: self.said.append(("unblocked",)))
+        self.channel = self.connection.channel()
+        self.sent = 0
+
+    def publish(self, size):
+        self.channel.basic_publish("", "q", b"%08d" % self.sent + b"p" * size, PERSISTENT)
+        self.sent += 1
+
+    def heard(self, *said):
+        def poll():
+            self.connection.process_data_events(time_limit=0.05)
+            return tuple(self.said[-1:]) == said
+
+        until(poll, f"the server says {said}; it said {self.said}", 15)
+
+
+def consume_some(server, count):
+    """Takes and acks `count` messages on a connection of its own; returns their numbers."""
+    ch = channel(server)
+    got = []
+    for method, _, body in ch.consume("q", inactivity_timeout=15):
+        assert method is not None, f"consumers must go on; {len(got)} of {count} came"
+        got.append(int(body[:8]))
+        ch.basic_ack(method.delivery_tag)
+        if len(got) == count:
+            break
+    ch.cancel()
+    ch.connection.close()
+    return got
+
+
+def test_publishers_go_on_after_enospc_without_a_restart(tmp_path):
+    """Writes that find no space: publishers are told and wait, consumers go on, and when there is space again publishing
+    goes on in the same process. Everything that was confirmed is there."""
+    server = Server(tmp_path / "server", CONFIG)
+    with small_disk(server.data, 48) as grow:
+        server.start()
+        pid = server.process.pid
+        hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]
+        if not grow:
+            # Not root: no file of the process may grow, which fails the same writes.
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (3_000_000, hard))
+        try:
+            publisher = Publisher(server)
+            for _ in range(2000):
+                publisher.publish(100_000)
+                publisher.connection.process_data_events(time_limit=0)
+                if publisher.said:
+                    break
+            publisher.heard(("blocked", "low on disk"))
+            assert request(server.ports["http"], "POST", "/q", b"no").status == 429
+            assert consume_some(server, 3) == [0, 1, 2]
+            if grow:
+                grow(512)
+            else:
+                resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
+            publisher.heard(("unblocked",))
+            publisher.connection.close()
+            ch = channel(server)
+            ch.confirm_delivery()
+            ch.basic_publish("", "q", b"%08d works again" % publisher.sent, PERSISTENT)
+            got = [int(body[:8]) for body in bodies(ch, "q")]
+            assert got == list(range(3, publisher.sent + 1)), "something is missing or out of order"
+            ch.connection.close()
+            assert server.process.pid == pid and server.alive()
+            server.stop()
+        finally:
+            if server.alive():
+                server.kill()
+
+
+def test_a_disk_short_of_space_stops_publishers_and_not_consumers(tmp_path):
+    """The watermark (RabbitMQ's disk_free_limit): publishers are blocked long before the disk is full, and go on by
+    themselves when there is space again."""
+    server = Server(tmp_path / "server")
+    with small_disk(server.data, 256):
+        free = shutil.disk_usage(server.data).free
+        ballast = free // 2
+        server.write_config({**CONFIG, "limits": {"disk_free_limit": free - ballast // 2}})
+        server.start()
+        try:
+            publisher = Publisher(server)
+            for _ in range(10):
+                publisher.publish(1000)
+            until(lambda: depth(channel(server), "q") == 10, "all is there", 10)
+            assert not publisher.said
+            with open(server.data / "ballast", "wb") as file:
+                os.posix_fallocate(file.fileno(), 0, ballast)
+            # What the server has not looked at yet may still be taken: it looks once a second.
+            for _ in range(200):
+                publisher.publish(10)
+                publisher.connection.process_data_events(time_limit=0.05)
+                if publisher.said:
+                    break
+            publisher.heard(("blocked", "low on disk"))
+            metrics = request(server.ports["admin"], "GET", "/metrics").text
+            assert f"sluicegate_disk_free_limit_bytes {free - ballast // 2}" in metrics
+            assert consume_some(server, 10) == list(range(10))
+            channel(server).queue_declare("another", durable=True)
+            (server.data / "ballast").unlink()
+            publisher.heard(("unblocked",))
+            publisher.connection.close()
+            ch = channel(server)
+            ch.confirm_delivery()
+            ch.basic_publish("", "q", b"%08d" % publisher.sent, PERSISTENT)
+            assert [int(body[:8]) for body in bodies(ch, "q")] == list(range(10, publisher.sent + 1))
             ch.connection.close()
             server.stop()
         finally:

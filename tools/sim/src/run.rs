@@ -90,6 +90,7 @@ pub fn run_seed(seed: u64, operations: u64, canary: Option<Canary>) -> Result<Ou
         resident_bytes_max: 8192 << dice.below(4),
         first_file_bytes: 4096 << dice.below(2),
         file_bytes: 8192 << dice.below(3),
+        disk_free_limit: dice.below(2) as u64 * 4096,
         canary,
     };
     let disk = SimDisk::new();

@@ -24,6 +24,16 @@ pub(super) fn encode(page: &mut Page<'_>, metrics: &EngineMetrics) -> fmt::Resul
     )?;
     page.counter("sluicegate_cold_reads", "Reads of bodies that were no longer in memory", metrics.cold_reads)?;
     let gauge = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    page.gauge(
+        "sluicegate_disk_free_bytes",
+        "Bytes of the data directory's disk that are free",
+        gauge(metrics.disk_free),
+    )?;
+    page.gauge(
+        "sluicegate_disk_free_limit_bytes",
+        "How many must be for publishers to be welcome",
+        gauge(metrics.disk_free_limit),
+    )?;
     page.gauge("sluicegate_wal_files", "Files of the log", gauge(metrics.files))?;
     page.gauge("sluicegate_wal_file_bytes", "Bytes of those files", gauge(metrics.file_bytes))?;
     page.gauge("sluicegate_wal_live_bytes", "Bytes in them that something needs", gauge(metrics.live_bytes))?;

@@ -298,9 +298,10 @@ fn aliases_and_merge_keys_work() {
 #[test]
 fn our_own_settings_are_read() {
     let settings = settings(
-        "limits: {memory_max: 16MiB, message_size_max: 1MB, drain_timeout: 2s}\ntelemetry: {log: {level: debug, format: json}}\nlisten: {http: 0.0.0.0:80, amqp: [{address: '[::1]:0'}]}\n",
+        "limits: {memory_max: 16MiB, disk_free_limit: 1GB, message_size_max: 1MB, drain_timeout: 2s}\ntelemetry: {log: {level: debug, format: json}}\nlisten: {http: 0.0.0.0:80, amqp: [{address: '[::1]:0'}]}\n",
     );
     assert_eq!((settings.limits.memory_max, settings.limits.message_size_max), (16 << 20, 1_000_000));
+    assert_eq!(settings.limits.disk_free_limit, 1_000_000_000);
     assert_eq!(settings.limits.drain_timeout, Duration::from_secs(2));
     assert_eq!((settings.telemetry.log.level, settings.telemetry.log.format), (LogLevel::Debug, LogFormat::Json));
     assert_eq!(settings.listen.http[0].address.to_string(), "0.0.0.0:80");

@@ -101,8 +101,11 @@ async fn serve(settings: Settings, source: Source, started: Instant) -> Result<(
 impl Server {
     fn open(settings: Settings, source: Source, announcements: &Arc<Announcements>) -> Result<Self, Failure> {
         let clock = Clock::start();
-        let options =
-            storage::Options { resident_bytes_max: settings.limits.memory_max, ..storage::Options::default() };
+        let options = storage::Options {
+            resident_bytes_max: settings.limits.memory_max,
+            disk_free_limit: settings.limits.disk_free_limit as u64,
+            ..storage::Options::default()
+        };
         let storage = Storage::open(&settings.storage.path, options, Arc::clone(announcements) as _)
             .map_err(|error| Failure::new(format!("{}: {error}", settings.storage.path.display())))?;
         let engine: Arc<dyn Engine> = Arc::new(storage);
@@ -186,7 +189,12 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    /// Only listened to: a limit of file sizes (`ulimit -f`) is then a full disk and not the end of the process.
+    _file_size: Signal,
 }
+
+/// SIGXFSZ, which has no name in tokio.
+const FILE_SIZE: i32 = 25;
 
 impl Signals {
     fn listen() -> Result<Self, Failure> {
@@ -195,6 +203,7 @@ impl Signals {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
             hang_up: listen(SignalKind::hangup())?,
+            _file_size: listen(SignalKind::from_raw(FILE_SIZE))?,
         })
     }
 }

@@ -80,6 +80,11 @@ impl Disk for RealDisk {
         fs::fsync(&self.dir).map_err(error)
     }
 
+    fn free_bytes(&self) -> Result<u64, DiskError> {
+        let stat = fs::fstatvfs(&self.dir).map_err(error)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
     fn micros(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
@@ -163,7 +168,8 @@ impl RealFile {
 
 fn error(errno: Errno) -> DiskError {
     match errno {
-        Errno::NOSPC | Errno::DQUOT => DiskError::Full,
+        // The last is the process's own limit of a file's size, which can be raised while it runs, as a quota can.
+        Errno::NOSPC | Errno::DQUOT | Errno::FBIG => DiskError::Full,
         Errno::ROFS | Errno::ACCESS | Errno::PERM => DiskError::ReadOnly(errno.to_string()),
         other => DiskError::Io(other.to_string()),
     }

@@ -295,6 +295,11 @@ impl Disk for SimDisk {
         Ok(())
     }
 
+    fn free_bytes(&self) -> Result<u64, DiskError> {
+        let state = self.alive()?;
+        Ok(state.capacity.map_or(u64::MAX, |max| max.saturating_sub(state.used()) as u64))
+    }
+
     fn micros(&self) -> u64 {
         let mut state = self.state.lock();
         state.micros += 1000;

@@ -20,6 +20,7 @@ struct Said {
     readable: BTreeSet<QueueId>,
     pressure: Vec<Pressure>,
     failed: Option<String>,
+    damaged: Vec<String>,
 }
 
 /// Remembers what the engine said.
@@ -64,6 +65,10 @@ impl Recorder {
         self.said.lock().pressure.clone()
     }
 
+    pub fn damaged(&self) -> Vec<String> {
+        self.said.lock().damaged.clone()
+    }
+
     pub fn failed(&self) -> Option<String> {
         self.said.lock().failed.clone()
     }
@@ -84,6 +89,10 @@ impl EngineEvents for Recorder {
     fn pressure(&self, pressure: Pressure) {
         self.said.lock().pressure.push(pressure);
         self.changed.notify_all();
+    }
+
+    fn damaged(&self, what: &str) {
+        self.said.lock().damaged.push(what.to_owned());
     }
 
     fn failed(&self, error: &str) {
