@@ -206,6 +206,18 @@ pub trait Engine: Send + Sync + 'static {
     /// Settles entries that were handed out. Seqs that are not unsettled are ignored; returns how many were.
     fn settle(&self, queue: QueueId, seqs: &[Seq], outcome: Outcome, now: Now) -> usize;
 
+    /// Settles entries of any queues with [`Outcome::Ack`], and empties `acks` but keeps its memory.
+    ///
+    /// Does what [`Engine::settle`] does for each queue; an engine that can say it all at once does so here.
+    fn acknowledge(&self, acks: &mut Vec<(QueueId, Seq)>, now: Now) {
+        acks.sort_unstable();
+        for of_queue in acks.chunk_by(|a, b| a.0 == b.0) {
+            let seqs: Vec<Seq> = of_queue.iter().map(|&(_, seq)| seq).collect();
+            self.settle(of_queue[0].0, &seqs, Outcome::Ack, now);
+        }
+        acks.clear();
+    }
+
     /// Requeues everything a holder has of a queue; returns how many entries that were.
     fn release(&self, queue: QueueId, holder: HolderId, now: Now) -> usize;
 

@@ -18,9 +18,9 @@ use std::sync::atomic::Ordering::Relaxed;
 type Guards<'a> = Vec<MutexGuard<'a, Queue>>;
 
 /// An entry that a batch acknowledges.
-struct Acked {
-    queue: QueueId,
-    entry: Entry,
+pub(crate) struct Acked {
+    pub(crate) queue: QueueId,
+    pub(crate) entry: Entry,
 }
 
 impl Core {
@@ -227,7 +227,7 @@ fn encode_refs(record: &mut Record, batch: &Batch, offsets: &[usize], guards: &m
 }
 
 /// Encodes the acknowledged entries that are durable, which are in order of queue and seq.
-fn encode_acks(record: &mut Record, acked: &[Acked]) {
+pub(crate) fn encode_acks(record: &mut Record, acked: &[Acked]) {
     let same = |a: &&Acked| a.entry.is_durable();
     let durable: Vec<&Acked> = acked.iter().filter(same).collect();
     let groups: Vec<&[&Acked]> = durable.chunk_by(|a, b| a.queue == b.queue).collect();

@@ -13,7 +13,7 @@ use model::{HolderId, Mono, Now, QueueId, Seq};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Unwritten bytes after which settles no longer wait for company.
-const LAZY_BYTES_MAX: usize = 1024 * 1024;
+pub(crate) const LAZY_BYTES_MAX: usize = 1024 * 1024;
 
 /// What the head of a queue is waiting for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -251,6 +251,12 @@ impl Core {
         }
         let many = log.pending_bytes > LAZY_BYTES_MAX;
         drop(log);
+        self.signal_settled(emptied, many);
+    }
+
+    /// What was settled is in the log: the keeper looks at a file that was emptied, and the writer writes when there is
+    /// company or much.
+    pub(crate) fn signal_settled(&self, emptied: bool, many: bool) {
         if emptied {
             self.signals.keep.work();
         }
@@ -263,23 +269,32 @@ impl Core {
 
     /// Frees the memory of an entry's message, and its place in the spill.
     pub(crate) fn drop_message(&self, queue: &mut Queue, entry: &Entry) {
-        if entry.slot != NO_SLOT {
-            let freed = queue.forget(entry.slot);
-            self.resident.fetch_sub(freed, Relaxed);
-        }
+        let freed = self.take_message(queue, entry);
+        self.resident.fetch_sub(freed, Relaxed);
+    }
+
+    /// The same, but the caller counts the bytes out of what is resident.
+    pub(crate) fn take_message(&self, queue: &mut Queue, entry: &Entry) -> usize {
+        let freed = if entry.slot == NO_SLOT { 0 } else { queue.forget(entry.slot) };
         if entry.lsn & crate::queue::SPILLED != 0 {
             self.spill.lock().free(entry.lsn);
         }
+        freed
     }
 
     pub(crate) fn count_ack(&self, queue: &Queue, entry: &Entry, now: Now) {
-        if queue.is_by_due() {
-            return;
+        if let Some(us) = ack_us(queue, entry, now) {
+            self.counters.acks.add(us);
         }
-        let enqueued = if entry.mono == 0 { now.mono } else { Mono(entry.mono) };
-        let took = now.mono.since(enqueued).as_micros();
-        self.counters.acks.add(u64::try_from(took).unwrap_or(0));
     }
+}
+
+/// Microseconds from the enqueueing of an entry to its acknowledgement, as far as this process knows; none where
+/// entries wait for a time.
+pub(crate) fn ack_us(queue: &Queue, entry: &Entry, now: Now) -> Option<u64> {
+    let enqueued = if entry.mono == 0 { now.mono } else { Mono(entry.mono) };
+    let us = u64::try_from(now.mono.since(enqueued).as_micros()).unwrap_or(0);
+    (!queue.is_by_due()).then_some(us)
 }
 
 /// Notes who holds an entry that was handed out.

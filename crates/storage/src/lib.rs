@@ -2,13 +2,14 @@
 //!
 //! What is where: `record` and `payload` are the format (`docs/storage-format.md`), `log` gives records their place,
 //! `writer` writes and syncs them, `prepare` makes files ahead, `keeper` gives them back, `recover` and `replay` read
-//! them at the start; `queue` is a queue in memory, `due` its
-//! entries when they wait for a time, `append`, `deliver` and `admin` are the calls of the port,
+//! them at the start; `queue` is a queue in memory, `due` its entries when they wait for a time, `append`, `deliver`,
+//! `acknowledge` and `admin` are the calls of the port,
 //! `reader` brings back messages that are not in memory.
 //!
 //! Invariants: those of the port ([`engine`]), and: the decisions are separate from the threads that run them, so the
 //! simulated disk drives the very same code by hand. No clock, no random numbers, no runtime.
 
+mod acknowledge;
 mod admin;
 mod append;
 mod canary;
@@ -179,6 +180,10 @@ impl Engine for Storage {
 
     fn settle(&self, queue: QueueId, seqs: &[Seq], outcome: Outcome, now: Now) -> usize {
         self.core.settle(queue, seqs, outcome, now)
+    }
+
+    fn acknowledge(&self, acks: &mut Vec<(QueueId, Seq)>, now: Now) {
+        self.core.acknowledge(acks, now);
     }
 
     fn release(&self, queue: QueueId, holder: HolderId, _now: Now) -> usize {

@@ -15,8 +15,16 @@ impl Durations {
     pub(crate) fn add(&self, us: u64) {
         self.count.fetch_add(1, Relaxed);
         self.sum_us.fetch_add(us, Relaxed);
-        let bucket = EngineMetrics::SYNC_BUCKETS_US.partition_point(|&bound| bound < us);
-        self.buckets[bucket].fetch_add(1, Relaxed);
+        self.buckets[bucket(us)].fetch_add(1, Relaxed);
+    }
+
+    /// Adds what was counted apart.
+    pub(crate) fn add_all(&self, tally: &Tally) {
+        self.count.fetch_add(tally.count, Relaxed);
+        self.sum_us.fetch_add(tally.sum_us, Relaxed);
+        for (total, &added) in self.buckets.iter().zip(&tally.buckets).filter(|(_, added)| **added > 0) {
+            total.fetch_add(added, Relaxed);
+        }
     }
 
     pub(crate) fn count(&self) -> u64 {
@@ -30,6 +38,26 @@ impl Durations {
     pub(crate) fn buckets(&self) -> [u64; 12] {
         std::array::from_fn(|i| self.buckets[i].load(Relaxed))
     }
+}
+
+/// Durations counted by one thread, to be added at once.
+#[derive(Default)]
+pub(crate) struct Tally {
+    count: u64,
+    sum_us: u64,
+    buckets: [u64; 12],
+}
+
+impl Tally {
+    pub(crate) fn add(&mut self, us: u64) {
+        self.count += 1;
+        self.sum_us += us;
+        self.buckets[bucket(us)] += 1;
+    }
+}
+
+fn bucket(us: u64) -> usize {
+    EngineMetrics::SYNC_BUCKETS_US.partition_point(|&bound| bound < us)
 }
 
 /// Everything that is counted.

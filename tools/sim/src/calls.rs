@@ -323,9 +323,14 @@ impl Run {
         let held = self.held(id, 10);
         let seqs: Vec<Seq> = held.iter().map(|&(_, seq)| seq).collect();
         let outcome = if self.dice.once_in(4) { Settle::Requeue } else { Settle::Ack };
-        let n = self.engine.settle(id, &seqs, outcome, self.now);
-        if n != seqs.len() {
-            return Err(format!("{n} settled of {}", seqs.len()));
+        if outcome == Settle::Ack && seqs.len().is_multiple_of(2) {
+            let mut acks = seqs.iter().map(|&seq| (id, seq)).collect();
+            self.engine.acknowledge(&mut acks, self.now);
+        } else {
+            let n = self.engine.settle(id, &seqs, outcome, self.now);
+            if n != seqs.len() {
+                return Err(format!("{n} settled of {}", seqs.len()));
+            }
         }
         let step = self.model.step;
         if let Some(queue) = self.model.queues.get_mut(&id) {

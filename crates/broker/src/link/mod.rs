@@ -93,7 +93,7 @@ impl Link {
             }
             Request::Settle(settle) => {
                 if settle.settlement == Settlement::Ack {
-                    self.acknowledge(&settle, now);
+                    self.acknowledge(&settle);
                 } else {
                     self.give_back(&settle, now);
                 }

@@ -16,8 +16,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
-/// Queues whose acknowledgements are collected at a time.
-const ACK_GROUPS_MAX: usize = 16;
+/// Acknowledgements whose memory is kept for the next.
+const ACKS_KEPT: usize = 16 * 1024;
 
 /// What a link consumes.
 #[derive(Default)]
@@ -28,13 +28,8 @@ pub(super) struct Receiver {
     pub(super) inbox: VecDeque<Parcel>,
     /// Bytes told and not yet written.
     pub(super) unwritten: usize,
-    acks: Vec<AckGroup>,
-}
-
-/// Acknowledgements of one queue. Its memory is kept.
-struct AckGroup {
-    queue: QueueId,
-    seqs: Vec<Seq>,
+    /// Acknowledged and not yet told to the engine.
+    acks: Vec<(QueueId, Seq)>,
 }
 
 /// A channel of a link.
@@ -65,23 +60,6 @@ impl ChannelSide {
 }
 
 impl Receiver {
-    fn collect(&mut self, queue: QueueId, seq: Seq) -> bool {
-        if let Some(group) = self.acks.iter_mut().rev().find(|g| g.queue == queue) {
-            group.seqs.push(seq);
-            return true;
-        }
-        if let Some(free) = self.acks.iter_mut().find(|g| g.seqs.is_empty()) {
-            free.queue = queue;
-            free.seqs.push(seq);
-        } else if self.acks.len() < ACK_GROUPS_MAX {
-            let seqs = vec![seq];
-            self.acks.push(AckGroup { queue, seqs });
-        } else {
-            return false;
-        }
-        true
-    }
-
     /// Forgets a consumer that has ended. False if it was not known.
     pub(super) fn forget(&mut self, consumer: &Consumer) -> bool {
         let known = self.consumers.remove(&consumer.id).is_some();
@@ -132,13 +110,13 @@ impl Link {
                     }
                 }
                 Parcel::Delivery { consumer, seq, message, redelivered } => {
-                    return Some(self.deliver(&consumer, seq, message, redelivered, now));
+                    return Some(self.deliver(&consumer, seq, message, redelivered));
                 }
             }
         }
     }
 
-    fn deliver(&mut self, consumer: &Consumer, seq: Seq, message: Message, redelivered: bool, now: Now) -> Event {
+    fn deliver(&mut self, consumer: &Consumer, seq: Seq, message: Message, redelivered: bool) -> Event {
         let queue = &consumer.queue;
         let channel = consumer.channel.id;
         self.mailbox.polled(1);
@@ -147,7 +125,7 @@ impl Link {
         self.counted.redelivered += u64::from(redelivered);
         if consumer.no_ack {
             self.counted.acknowledged += 1;
-            self.collect(queue.id, seq, now);
+            self.receiver.acks.push((queue.id, seq));
         } else if queue.has_dead_letter()
             && let Some(side) = self.receiver.channels.get_mut(&channel)
         {
@@ -162,36 +140,23 @@ impl Link {
         }
     }
 
-    fn collect(&mut self, queue: QueueId, seq: Seq, now: Now) {
-        if !self.receiver.collect(queue, seq) {
-            self.flush_acknowledged(now);
-            self.receiver.collect(queue, seq);
-        }
-    }
-
     /// Collects acknowledgements.
-    pub(super) fn acknowledge(&mut self, settle: &Settle, now: Now) {
+    pub(super) fn acknowledge(&mut self, settle: &Settle) {
         for receipt in &settle.receipts {
             self.receiver.release(settle.channel, receipt);
-            self.collect(receipt.queue, receipt.seq, now);
+            self.receiver.acks.push((receipt.queue, receipt.seq));
         }
         self.counted.acknowledged += settle.receipts.len() as u64;
     }
 
     /// Gives collected acknowledgements to the engine, and the credit they free to the queues.
     pub(super) fn flush_acknowledged(&mut self, now: Now) {
-        let mut any = false;
-        for group in &mut self.receiver.acks {
-            if !group.seqs.is_empty() {
-                let engine = &self.broker.engine;
-                engine.settle(group.queue, &group.seqs, Outcome::Ack, now);
-                group.seqs.clear();
-                any = true;
-            }
+        if self.receiver.acks.is_empty() {
+            return;
         }
-        if any {
-            self.broker.feed(&self.mailbox, now);
-        }
+        self.broker.engine.acknowledge(&mut self.receiver.acks, now);
+        self.receiver.acks.shrink_to(ACKS_KEPT);
+        self.broker.feed(&self.mailbox, now);
     }
 
     /// Requeues or rejects.

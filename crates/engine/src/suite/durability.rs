@@ -14,6 +14,7 @@ pub(super) const CHECKS: &[Check] = &[
     ("restart_keeps_what_is_durable", restart_keeps_what_is_durable),
     ("crash_keeps_what_was_promised", crash_keeps_what_was_promised),
     ("settled_stays_settled", settled_stays_settled),
+    ("acknowledged_stays_settled", acknowledged_stays_settled),
     ("batch_with_acks", batch_with_acks),
     ("nothing_is_numbered_twice", nothing_is_numbered_twice),
     ("time_to_live_goes_on", time_to_live_goes_on),
@@ -117,6 +118,26 @@ fn settled_stays_settled(rig: &mut dyn Rig) {
     publish(rig, q, PERSISTENT, &["c"]);
     rig.crash();
     assert_eq!(bodies(&take(rig, q, 9, 1)), ["b", "c"]);
+}
+
+fn acknowledged_stays_settled(rig: &mut dyn Rig) {
+    let (a, b, passing) = (queue(rig, DURABLE), queue(rig, DURABLE), queue(rig, TRANSIENT));
+    let mut acks = vec![(b, model::Seq(u64::MAX))];
+    for q in [b, passing, a] {
+        publish(rig, q, PERSISTENT, &["1", "2", "3"]);
+        let got = take(rig, q, 3, 1);
+        acks.extend([(q, got[2].seq), (q, got[0].seq), (q, got[2].seq)]);
+    }
+    rig.engine().acknowledge(&mut acks, at(0));
+    assert!(acks.is_empty());
+    for q in [a, b, passing] {
+        let stats = rig.engine().stats(q);
+        assert_eq!((stats.unsettled, stats.acked), (1, 2), "each once, those that are not held not at all");
+    }
+    publish(rig, a, PERSISTENT, &["4"]);
+    rig.crash();
+    assert_eq!(bodies(&take(rig, a, 9, 1)), ["2", "4"]);
+    assert_eq!(bodies(&take(rig, b, 9, 1)), ["2"]);
 }
 
 fn batch_with_acks(rig: &mut dyn Rig) {
