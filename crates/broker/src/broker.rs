@@ -2,6 +2,7 @@
 
 use crate::api::{ConnectionMeta, OpenError, Published, Settings, Wake};
 use crate::counters::Counters;
+use crate::dead_letter::Burial;
 use crate::link::Link;
 use crate::mailbox::Mailbox;
 use crate::queue::Queue;
@@ -23,6 +24,9 @@ use std::time::Duration;
 
 /// When a head that has expired and could not be taken is looked at again.
 const OVERDUE: Duration = Duration::from_millis(10);
+
+/// Queues looked at in one call.
+const LOOKS_MAX: usize = 1_024;
 
 /// The broker. One per process; shared by every connection.
 pub struct Broker {
@@ -189,11 +193,9 @@ impl Broker {
         let Some(queue) = self.queue(queue) else {
             return;
         };
-        for getter in std::mem::take(&mut queue.state.lock().getters) {
-            getter.wake();
-        }
+        queue.wake_getters();
         self.dispatch(&queue, now);
-        if queue.may_expire.load(SeqCst) && self.expire_heads(&queue, now) {
+        if (queue.may_expire.load(SeqCst) || queue.has_dead_letter()) && self.bury(&queue, now) == Burial::Done {
             self.watch_head(&queue, now);
         }
     }
@@ -217,16 +219,18 @@ impl Broker {
         }
     }
 
-    /// To be called when [`Broker::poll_timeout`] is due: expires messages and queues.
+    /// To be called when [`Broker::poll_timeout`] is due: expires messages and queues. Looks at a bounded number of
+    /// queues, since dead letters lead to dead letters; if more are due, so is the next call.
     pub fn handle_timeout(&self, now: Now) {
-        loop {
+        for _ in 0..LOOKS_MAX {
             let Some(id) = self.timers.lock().pop(now.mono) else {
                 return;
             };
             // Consumers first: what they waited for does not expire.
             if let Some(queue) = self.queue(id) {
                 self.dispatch(&queue, now);
-                if self.expire_heads(&queue, now) {
+                if self.bury(&queue, now) == Burial::Done {
+                    queue.wake_getters();
                     self.watch(&queue, now);
                 }
             }

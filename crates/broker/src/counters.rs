@@ -40,6 +40,17 @@ macro_rules! counters {
     };
 }
 
+impl Totals {
+    /// Messages dead-lettered, for whatever reason.
+    #[must_use]
+    pub fn dead_lettered(&self) -> u64 {
+        self.dead_lettered_rejected
+            + self.dead_lettered_expired
+            + self.dead_lettered_maxlen
+            + self.dead_lettered_delivery_limit
+    }
+}
+
 counters! {
     /// Messages published.
     published,
@@ -65,6 +76,10 @@ counters! {
     dead_lettered_rejected,
     /// Messages dead-lettered because they expired.
     dead_lettered_expired,
+    /// Messages dead-lettered because their queue was too long.
+    dead_lettered_maxlen,
+    /// Messages dead-lettered because they were given back too often.
+    dead_lettered_delivery_limit,
     /// Connections opened.
     connections_opened,
     /// Connections closed.

@@ -7,67 +7,70 @@ use crate::broker::Broker;
 use crate::publish::{Touched, touch};
 use crate::queue::Queue;
 use crate::route::route;
-use engine::{Batch, Outcome};
+use engine::{Batch, Dead, Death, Outcome};
 use model::{Message, MessageArena, Now, Properties, QueueId, Seq, Table, Value, Wall};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Expired entries taken from a head at a time.
-const EXPIRE_BATCH: usize = 256;
+/// Dead entries taken from a queue at a time, and how many times in a row: what is left is looked at in turn.
+const DEAD_BATCH: usize = 256;
+const DEAD_ROUNDS: usize = 16;
 /// Bytes of dead messages in one batch, but for the last: clients decide how many and how large they are.
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// How long after a refusal of the engine an expired head is looked at again.
+/// How long after a refusal of the engine the dead of a queue are looked at again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Why a message is dead.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Reason {
-    /// A consumer refused it.
-    Rejected,
-    /// Its time to live is over.
-    Expired,
+/// The word for it in `x-death`.
+fn reason(death: Death) -> &'static str {
+    match death {
+        Death::Rejected => "rejected",
+        Death::Expired => "expired",
+        Death::MaxLen => "maxlen",
+        Death::DeliveryLimit => "delivery_limit",
+    }
 }
 
-impl Reason {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Rejected => "rejected",
-            Self::Expired => "expired",
-        }
-    }
+/// What became of what is dead in a queue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Burial {
+    /// Nothing is left that could be taken now.
+    Done,
+    /// There is very much of it: the queue is looked at again in its turn.
+    Later,
+    /// The engine cannot take it in for now: the queue is looked at again after a while.
+    Refused,
 }
 
 impl Broker {
-    /// Takes the expired entries from a queue's head and dead-letters or drops them. False if the engine cannot take
-    /// that in for now; then the queue is looked at again later.
-    pub(crate) fn expire_heads(&self, queue: &Arc<Queue>, now: Now) -> bool {
-        loop {
-            let mut expired = Vec::new();
-            self.engine.expire(queue.id, EXPIRE_BATCH, now, &mut expired);
-            if expired.is_empty() {
-                return true;
-            }
-            let dead = expired.into_iter().map(|d| (d.seq, d.message)).collect();
-            if !self.dead_letter(queue, dead, Reason::Expired, now) {
+    /// Dead-letters or drops what is dead in a queue.
+    pub(crate) fn bury(&self, queue: &Arc<Queue>, now: Now) -> Burial {
+        for _ in 0..DEAD_ROUNDS {
+            let mut dead = Vec::new();
+            let reaped = self.engine.take_dead(queue.id, DEAD_BATCH, now, &mut dead);
+            if !dead.is_empty() && !self.dead_letter(queue, &dead, now) {
                 self.schedule(queue.id, now.mono.after(RETRY));
-                return false;
+                return Burial::Refused;
+            }
+            if reaped.ended < DEAD_BATCH {
+                return Burial::Done;
             }
         }
+        self.schedule(queue.id, now.mono);
+        Burial::Later
     }
 
-    /// Ends entries that were handed out, by way of the dead-letter exchange if the queue has one. If the engine
-    /// cannot take that in, those it did not take are requeued and it is false.
-    pub(crate) fn dead_letter(&self, queue: &Arc<Queue>, dead: Vec<(Seq, Message)>, reason: Reason, now: Now) -> bool {
-        let seqs = |dead: &[(Seq, Message)]| dead.iter().map(|(seq, _)| *seq).collect::<Vec<Seq>>();
-        if !queue.has_dead_letter() {
-            self.engine.settle(queue.id, &seqs(&dead), Outcome::Ack, now);
-            return true;
-        }
-        let mut rest = dead.as_slice();
+    /// Ends dead entries by way of the dead-letter exchange. False if the engine cannot take that in; then those it did
+    /// not take are dead as before.
+    fn dead_letter(&self, queue: &Queue, dead: &[Dead], now: Now) -> bool {
+        let mut rest = dead;
         while !rest.is_empty() {
             let (some, others) = rest.split_at(batch_len(rest));
-            if !self.dead_letter_batch(queue, some, reason, now) {
-                self.engine.settle(queue.id, &seqs(rest), Outcome::Requeue, now);
+            if !self.dead_letter_batch(queue, some, now) {
+                // The last first: each goes before all others.
+                for alike in rest.chunk_by(|a, b| a.death == b.death).rev() {
+                    let seqs: Vec<Seq> = alike.iter().map(|one| one.seq).collect();
+                    self.engine.settle(queue.id, &seqs, Outcome::Dead(alike[0].death), now);
+                }
                 return false;
             }
             rest = others;
@@ -76,22 +79,28 @@ impl Broker {
     }
 
     /// Dead-letters entries with one append. False if the engine cannot take it in.
-    fn dead_letter_batch(&self, queue: &Queue, dead: &[(Seq, Message)], reason: Reason, now: Now) -> bool {
+    fn dead_letter_batch(&self, queue: &Queue, dead: &[Dead], now: Now) -> bool {
         let mut batch = Batch::new();
         let mut touched = Vec::new();
-        let mut lettered = 0;
-        for (seq, message) in dead {
-            batch.ack(queue.id, *seq);
-            lettered += u64::from(self.letter(queue, message, reason, now, &mut batch, &mut touched));
+        let mut lettered = Vec::new();
+        for one in dead {
+            batch.ack(queue.id, one.seq);
+            if self.letter(queue, &one.message, one.death, now, &mut batch, &mut touched) {
+                lettered.push(one.death);
+            }
         }
         if self.engine.append(&mut batch, now).is_err() {
             return false;
         }
-        let counter = match reason {
-            Reason::Rejected => &self.counters.dead_lettered_rejected,
-            Reason::Expired => &self.counters.dead_lettered_expired,
-        };
-        counter.add(lettered);
+        for death in lettered {
+            let counter = match death {
+                Death::Rejected => &self.counters.dead_lettered_rejected,
+                Death::Expired => &self.counters.dead_lettered_expired,
+                Death::MaxLen => &self.counters.dead_lettered_maxlen,
+                Death::DeliveryLimit => &self.counters.dead_lettered_delivery_limit,
+            };
+            counter.add(1);
+        }
         // A look later and not now: dead letters may lead to dead letters, as deep as clients like.
         for Touched { queue, .. } in touched {
             self.schedule(queue.id, now.mono);
@@ -104,7 +113,7 @@ impl Broker {
         &self,
         queue: &Queue,
         message: &Message,
-        reason: Reason,
+        death: Death,
         now: Now,
         batch: &mut Batch,
         touched: &mut Vec<Touched>,
@@ -122,7 +131,7 @@ impl Broker {
         if arguments.dead_letter_routing_key.is_none() {
             keys.extend(carbon_copies(&properties));
         }
-        mark_death(&mut properties, queue, message, reason, now.wall);
+        mark_death(&mut properties, queue, message, death, now.wall);
         if arguments.dead_letter_routing_key.is_some()
             && let Some(headers) = &mut properties.headers
         {
@@ -138,7 +147,7 @@ impl Broker {
             let mut headers = || properties.headers.clone().unwrap_or_default();
             route(vhost, exchange, &keys, &mut headers, &mut found);
         }
-        if reason != Reason::Rejected {
+        if death != Death::Rejected {
             found.retain(|target| !is_cycle(&properties, &target.name));
         }
         if found.is_empty() {
@@ -168,11 +177,11 @@ impl Broker {
 }
 
 /// How many of these go into one batch; at least one.
-fn batch_len(dead: &[(Seq, Message)]) -> usize {
+fn batch_len(dead: &[Dead]) -> usize {
     let mut bytes = 0;
-    let fits = dead.iter().take_while(|(_, message)| {
+    let fits = dead.iter().take_while(|one| {
         let before = bytes;
-        bytes += message.bytes().len();
+        bytes += one.message.bytes().len();
         before < BATCH_BYTES_MAX
     });
     fits.count()
@@ -190,7 +199,8 @@ fn is(field: Option<&Value>, text: &str) -> bool {
 }
 
 /// Adds a death to the headers and takes the time to live away.
-fn mark_death(properties: &mut Properties, queue: &Queue, message: &Message, reason: Reason, wall: Wall) {
+fn mark_death(properties: &mut Properties, queue: &Queue, message: &Message, death: Death, wall: Wall) {
+    let reason = Value::text(reason(death));
     let exchange = Value::text(&String::from_utf8_lossy(message.exchange()));
     let key = String::from_utf8_lossy(message.routing_key());
     let mut keys = vec![Value::text(&key)];
@@ -202,7 +212,7 @@ fn mark_death(properties: &mut Properties, queue: &Queue, message: &Message, rea
         _ => Vec::new(),
     };
     let known = deaths.iter().position(|death| match death {
-        Value::Table(t) => is(t.get("queue"), &queue.name) && is(t.get("reason"), reason.word()),
+        Value::Table(t) => is(t.get("queue"), &queue.name) && t.get("reason") == Some(&reason),
         _ => false,
     });
     let death = match known.map(|at| deaths.remove(at)) {
@@ -217,7 +227,7 @@ fn mark_death(properties: &mut Properties, queue: &Queue, message: &Message, rea
                 death.set("original-expiration", Value::text(expiration));
             }
             death.set("count", Value::I64(1));
-            death.set("reason", Value::text(reason.word()));
+            death.set("reason", reason.clone());
             death.set("queue", Value::text(&queue.name));
             death.set("time", Value::Timestamp(wall.seconds()));
             death.set("exchange", exchange.clone());
@@ -228,9 +238,7 @@ fn mark_death(properties: &mut Properties, queue: &Queue, message: &Message, rea
     deaths.insert(0, Value::Table(death));
     headers.set("x-death", Value::Array(deaths));
     let first = headers.get("x-first-death-reason").is_none();
-    for (what, value) in
-        [("reason", Value::text(reason.word())), ("queue", Value::text(&queue.name)), ("exchange", exchange)]
-    {
+    for (what, value) in [("reason", reason), ("queue", Value::text(&queue.name)), ("exchange", exchange)] {
         if first {
             headers.set(&format!("x-first-death-{what}"), value.clone());
         }

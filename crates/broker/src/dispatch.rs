@@ -4,6 +4,7 @@
 //! gets nothing more and a consumer's deliveries keep their order. Connections are woken once per batch.
 
 use crate::broker::Broker;
+use crate::dead_letter::Burial;
 use crate::mailbox::{Mailbox, Parcel};
 use crate::queue::{Consumer, Queue, QueueState};
 use engine::{Credit, Delivery};
@@ -41,7 +42,7 @@ thread_local! {
 /// What a batch leaves behind.
 struct Done {
     more: bool,
-    head_expired: bool,
+    head_dead: bool,
 }
 
 impl Broker {
@@ -64,8 +65,8 @@ impl Broker {
                     slot.consumer.mailbox.wake();
                 }
             }
-            if done.head_expired {
-                if !self.expire_heads(queue, now) {
+            if done.head_dead {
+                if self.bury(queue, now) != Burial::Done {
                     break;
                 }
             } else if !done.more {
@@ -85,7 +86,7 @@ impl Broker {
             state.waited_since = None;
             // Credit that came back while this looked is used at once: nobody else will look for it.
             let more = rest(&mut state, &mut scratch.passed);
-            return Done { more, head_expired: false };
+            return Done { more, head_dead: false };
         }
         let credit = Credit { messages: total as usize, bytes: OUTBOX_BYTES_MAX / 2 };
         let (slots, handed) = (&mut scratch.slots, &mut scratch.handed);
@@ -125,9 +126,9 @@ impl Broker {
         let turns = if all_served { slots.len() } else { turn };
         state.ring.rotate_left(turns);
         let more = rest(&mut state, &mut scratch.passed) || served > 0;
-        let waits = !left.ready && !left.head_expired && state.ring.iter().any(|c| c.has_credit());
+        let waits = !left.ready && !left.head_dead && state.ring.iter().any(|c| c.has_credit());
         state.waited_since = waits.then(|| state.waited_since.unwrap_or(Wall(now.wall.0.saturating_sub(1))));
-        Done { more: left.ready && more, head_expired: left.head_expired }
+        Done { more: left.ready && more, head_dead: left.head_dead }
     }
 
     /// Offers the queues of a connection's starved consumers again, as far as they have credit.

@@ -54,6 +54,13 @@ impl Queue {
     pub(crate) fn has_dead_letter(&self) -> bool {
         self.arguments.dead_letter_exchange.is_some()
     }
+
+    /// Whoever waits to get looks again.
+    pub(crate) fn wake_getters(&self) {
+        for getter in std::mem::take(&mut self.state.lock().getters) {
+            getter.wake();
+        }
+    }
 }
 
 impl fmt::Debug for Queue {

@@ -11,7 +11,7 @@ use crate::queue::{Queue, QueueState};
 use crate::record::{BindingRecord, ExchangeRecord, Key, QueueRecord, Record, vhost_value};
 use crate::refuse::Resource;
 use crate::registry::{Registry, Vhost};
-use engine::{Engine, MetaSpace, Order, QueueSpec};
+use engine::{Engine, Limits, MetaSpace, Order, QueueSpec};
 use model::{Now, QueueId};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -49,7 +49,7 @@ pub(crate) fn recover(engine: &dyn Engine, now: Now) -> Result<Registry, OpenErr
     let mut orphans: HashSet<QueueId> = engine.queues().into_iter().map(|(id, _)| id).collect();
     for (vhost, name, record) in queues {
         if orphans.remove(&QueueId(record.id)) {
-            add_queue(&mut registry, &vhost, &name, record, now)?;
+            add_queue(engine, &mut registry, &vhost, &name, record, now)?;
         } else {
             engine.delete_meta(Key::queue(&vhost, &name).bytes())?;
         }
@@ -95,12 +95,20 @@ fn add_exchange(registry: &mut Registry, vhost: &str, name: &str, record: Exchan
     Ok(())
 }
 
-fn add_queue(registry: &mut Registry, vhost: &str, name: &str, record: QueueRecord, now: Now) -> Result<(), OpenError> {
+fn add_queue(
+    engine: &dyn Engine,
+    registry: &mut Registry,
+    vhost: &str,
+    name: &str,
+    record: QueueRecord,
+    now: Now,
+) -> Result<(), OpenError> {
     let Some(vhost) = registry.vhosts.get_mut(vhost) else {
         return Ok(());
     };
     let arguments = QueueArguments::read(&record.arguments, Resource::Queue(&vhost.name, name))
         .map_err(|_| broken("queue", name))?;
+    engine.set_limits(QueueId(record.id), limits(&arguments), now);
     let queue = Arc::new(Queue {
         id: QueueId(record.id),
         vhost: vhost.name.clone(),
@@ -139,7 +147,12 @@ fn add_binding(registry: &mut Registry, vhost: &str, record: &BindingRecord) -> 
     Ok(true)
 }
 
-/// What the engine needs to know of a queue.
+/// What a queue may hold, for the engine. It does not keep that, so it is told at every start and declaration.
+pub(crate) fn limits(arguments: &QueueArguments) -> Limits {
+    Limits { dead_letters: arguments.dead_letter_exchange.is_some(), ..Limits::default() }
+}
+
+/// What the engine needs to know of a queue for ever.
 pub(crate) fn queue_spec(durable: bool, arguments: &QueueArguments) -> QueueSpec {
     QueueSpec { durable, priority_max: arguments.priority_max, ttl_ms: arguments.ttl_ms, order: Order::Arrival }
 }

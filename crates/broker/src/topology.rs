@@ -8,7 +8,7 @@ use crate::broker::Broker;
 use crate::exchange::{Binding, Exchange, ExchangeKind, ExchangeSpec, Target};
 use crate::queue::{Queue, QueueState};
 use crate::record::{ExchangeRecord, Key, QueueRecord};
-use crate::recovery::queue_spec;
+use crate::recovery::{limits, queue_spec};
 use crate::refuse::{self, Resource};
 use crate::registry::{Registry, Vhost};
 use crate::users::{Access, Verb};
@@ -264,6 +264,7 @@ impl Broker {
         let durable = request.durable && !request.exclusive;
         let spec = queue_spec(durable, &arguments);
         let (id, mut ticket) = self.engine.create_queue(spec).map_err(stored)?;
+        self.engine.set_limits(id, limits(&arguments), asker.now);
         if durable {
             let record =
                 QueueRecord { id: id.0, auto_delete: request.auto_delete, arguments: request.arguments.clone() };

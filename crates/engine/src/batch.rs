@@ -14,6 +14,7 @@ pub struct Batch {
     acks: Vec<(QueueId, Seq)>,
     /// By the index of their entry, ascending. Few have one, so it costs the others nothing.
     schedules: Vec<(usize, Schedule)>,
+    rejected: Vec<u32>,
 }
 
 /// A message and where its targets lie in the batch.
@@ -70,6 +71,20 @@ impl Batch {
         &self.acks
     }
 
+    /// For engines: a queue of the message with this index did not take it in.
+    pub fn reject(&mut self, index: usize) {
+        let index = u32::try_from(index).expect("a batch is bounded by a read buffer");
+        if self.rejected.last() != Some(&index) {
+            self.rejected.push(index);
+        }
+    }
+
+    /// The messages, by their index in the batch that was appended, that a queue did not take in; ascending.
+    #[must_use]
+    pub fn take_rejected(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.rejected)
+    }
+
     /// Messages in it.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -100,5 +115,6 @@ impl Batch {
         self.targets.clear();
         self.acks.clear();
         self.schedules.clear();
+        self.rejected.clear();
     }
 }

@@ -11,18 +11,23 @@
 //! * [`Engine::deliver`] hands out at most the credit it is given and each entry to one holder until it is settled
 //!   or released; a released or requeued entry returns to its place by seq.
 //! * Entries of a queue in [`Order::Due`] are handed out in order of their [`Schedule`] and never before it.
+//! * An entry that is dead ([`Death`]) is never handed out to a consumer again while the engine runs; with dead letters
+//!   it ends when the broker settles it, so a crash before that brings it back.
+//! * A publish is never let in beyond the [`Limits`] of a queue that refuses it, however many publish at once.
 //! * A [`Seq`] and a [`QueueId`] are never used twice.
 //! * Settling never waits for the disk and never fails.
 //!
 //! Hot calls (append, deliver, settle) are synchronous, batched, and never wait for IO.
 
 mod batch;
+mod lifecycle;
 mod metrics;
 mod schedule;
 mod space;
 pub mod suite;
 
 pub use batch::{Batch, Entry};
+pub use lifecycle::{Dead, Death, Limits, Overflow, Reaped};
 pub use metrics::EngineMetrics;
 pub use schedule::{EntryKey, Order, Schedule};
 pub use space::MetaSpace;
@@ -63,7 +68,8 @@ pub struct Delivery {
     pub message: Message,
     /// It may have been handed out before.
     pub redelivered: bool,
-    /// How often it was handed out before, as far as this process knows.
+    /// How often it was handed out before: as far as this process knows, and since ever if the queue
+    /// [counts attempts](Limits::counts_attempts). What was handed out when the process died was handed out once more.
     pub attempts: u32,
     /// When it was enqueued, for latency metrics.
     pub enqueued_at: Mono,
@@ -85,8 +91,8 @@ pub struct Remainder {
     pub delivered: usize,
     /// Entries that could be handed out right now, had there been credit.
     pub ready: bool,
-    /// The head has expired: call [`Engine::expire`] before delivering more.
-    pub head_expired: bool,
+    /// The head is dead: call [`Engine::take_dead`] before delivering more.
+    pub head_dead: bool,
     /// The next entry waits for its ticket or its body is being read from disk; the engine will say
     /// [`EngineEvents::readable`] when it can be handed out.
     pub pending: bool,
@@ -97,8 +103,11 @@ pub struct Remainder {
 pub enum Outcome {
     /// Done with: the entry is gone for good.
     Ack,
-    /// Not done: back to its place, marked redelivered.
+    /// Not done: back to its place, marked redelivered, unless it was handed out too often.
     Requeue,
+    /// Dead: kept for [`Engine::take_dead`] or gone for good, as the queue's [`Limits`] say. The broker gives back
+    /// with it what it has taken and could not dead-letter yet.
+    Dead(Death),
 }
 
 /// Counts of a queue, for declare-ok, limits and metrics.
@@ -106,9 +115,9 @@ pub enum Outcome {
 pub struct QueueStats {
     /// Entries that wait for a consumer, those still being synced included.
     pub ready: u64,
-    /// Entries handed out and not settled.
+    /// Entries handed out and not settled, dead ones included.
     pub unsettled: u64,
-    /// Bytes of the messages that are ready.
+    /// Bytes of the bodies that are ready.
     pub ready_bytes: u64,
     /// When the oldest ready entry was published.
     pub oldest: Option<Wall>,
@@ -180,7 +189,8 @@ pub trait Engine: Send + Sync + 'static {
     /// Appends a batch as one atomic unit: the entries are referenced by their queues and the settles take effect.
     ///
     /// A target queue that does not exist (any more) is skipped. The batch is left empty, its memory kept for reuse.
-    /// The ticket is [`Ticket::NONE`] if nothing in the batch is durable.
+    /// The ticket is [`Ticket::NONE`] if nothing in the batch is durable. What a full queue did not take in is in
+    /// [`Batch::take_rejected`]; the other queues of that message have it.
     ///
     /// # Errors
     /// [`EngineError::Pressed`] or [`EngineError::Failed`]; then nothing took effect and the batch is unchanged.
@@ -191,7 +201,7 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Hands out entries from the head of a queue, at most `credit`, each to the holder that `assign` names.
     ///
-    /// Expired entries are never handed out; see [`Remainder::head_expired`]. An unknown queue hands out nothing.
+    /// Dead entries are never handed out; see [`Remainder::head_dead`]. An unknown queue hands out nothing.
     fn deliver(
         &self,
         queue: QueueId,
@@ -200,8 +210,17 @@ pub trait Engine: Send + Sync + 'static {
         assign: &mut dyn FnMut(Delivery) -> HolderId,
     ) -> Remainder;
 
-    /// Takes up to `max` expired entries from the head, held by [`HolderId::BROKER`] until they are settled.
-    fn expire(&self, queue: QueueId, max: usize, now: Now, expired: &mut Vec<Delivery>);
+    /// Takes up to `max` dead entries, held by [`HolderId::BROKER`] until they are settled; without dead letters they
+    /// are gone and not told.
+    fn take_dead(&self, queue: QueueId, max: usize, now: Now, dead: &mut Vec<Dead>) -> Reaped;
+
+    /// Changes what a queue may hold; what is there beyond it dies, or is gone at once, as far as that is quickly done,
+    /// and the rest with the next calls of [`Engine::take_dead`].
+    fn set_limits(&self, queue: QueueId, limits: Limits, now: Now);
+
+    /// Says whether a consumer waits for entries of a queue. While one does, publishes beyond its limits push nothing
+    /// out at the head: what is waited for goes to who waits. What is still beyond them when none waits any more dies.
+    fn set_waited(&self, queue: QueueId, waited: bool, now: Now);
 
     /// Settles entries that were handed out. Seqs that are not unsettled are ignored; returns how many were.
     fn settle(&self, queue: QueueId, seqs: &[Seq], outcome: Outcome, now: Now) -> usize;

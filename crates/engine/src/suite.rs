@@ -4,10 +4,11 @@
 //! An engine's tests call [`run`] with a maker of rigs; a failing check panics with its name.
 
 mod durability;
+mod lifecycle;
 mod queues;
 mod schedule;
 
-use crate::{Batch, Credit, Delivery, Engine, Order, QueueSpec, Remainder, Ticket};
+use crate::{Batch, Credit, Dead, Delivery, Engine, Limits, Order, QueueSpec, Remainder, Ticket};
 use bytes::Bytes;
 use model::{Envelope, HolderId, Message, Mono, Now, Origin, QueueId, Seq, Wall};
 
@@ -30,7 +31,7 @@ type Check = (&'static str, fn(&mut dyn Rig));
 
 /// Runs every check on a rig of its own; returns how many there are.
 pub fn run(mut make: impl FnMut(&str) -> Box<dyn Rig>) -> usize {
-    let checks: Vec<Check> = [queues::CHECKS, durability::CHECKS, schedule::CHECKS].concat();
+    let checks: Vec<Check> = [queues::CHECKS, lifecycle::CHECKS, durability::CHECKS, schedule::CHECKS].concat();
     for (name, check) in &checks {
         check(&mut *make(name));
     }
@@ -143,13 +144,36 @@ fn take(rig: &mut dyn Rig, queue: QueueId, messages: usize, holder: u64) -> Vec<
     deliver_at(rig, queue, credit, holder, at(0)).0
 }
 
-/// Up to `max` expired entries at `now`.
-fn expire_at(rig: &mut dyn Rig, queue: QueueId, max: usize, now: Now) -> Vec<Delivery> {
-    let none = Credit { messages: 0, bytes: 0 };
-    deliver_at(rig, queue, none, 1, now);
-    let mut expired = Vec::new();
-    rig.engine().expire(queue, max, now, &mut expired);
-    expired
+/// Dead entries are kept to be dead-lettered.
+const LETTERS: Limits = Limits {
+    messages: None,
+    bytes: None,
+    overflow: crate::Overflow::DropHead,
+    attempts: None,
+    counts_attempts: false,
+    ttl_ms: None,
+    dead_letters: true,
+};
+
+/// Up to `max` dead entries at `now`, of a queue that keeps them, waiting where the engine does.
+fn dead_at(rig: &mut dyn Rig, queue: QueueId, max: usize, now: Now) -> Vec<Dead> {
+    let mut dead = Vec::new();
+    loop {
+        let left = max - dead.len();
+        let reaped = rig.engine().take_dead(queue, left, now, &mut dead);
+        if !reaped.pending || dead.len() == max {
+            return dead;
+        }
+        rig.wait_readable(queue);
+    }
+}
+
+fn dead_bodies(dead: &[Dead]) -> Vec<String> {
+    dead.iter().map(|d| String::from_utf8_lossy(d.message.body()).into_owned()).collect()
+}
+
+fn dead_seqs(dead: &[Dead]) -> Vec<Seq> {
+    dead.iter().map(|d| d.seq).collect()
 }
 
 fn bodies(deliveries: &[Delivery]) -> Vec<String> {

@@ -42,6 +42,8 @@ pub const NAME_BYTES_MAX: usize = 255;
 pub const QUEUE_PRIORITY_MAX: u8 = 255;
 /// The longest time to live or expiry, in milliseconds (RabbitMQ: 2^32 - 1).
 pub const TTL_MS_MAX: u64 = 4_294_967_295;
+/// Dead entries of a queue that wait to be dead-lettered; beyond it the queue stays longer than it may be for a while.
+pub const GRAVES_MAX: usize = 16_384;
 /// Exchanges visited by one publish.
 pub const ROUTE_EXCHANGES_MAX: usize = 1_000;
 

@@ -6,16 +6,26 @@
 
 use crate::canary::Canary;
 use crate::core::{Core, QueueCell};
+use crate::dead::{TRIM_BATCH, bury};
 use crate::due::SOON_MS;
 use crate::payload::{Record, add_to_ranges};
 use crate::queue::{Entry, NO_SLOT, Queue, SLOT_BYTES};
 use crate::record::Kind;
-use engine::{Batch, EngineError, Schedule, Ticket};
+use engine::{Batch, Death, EngineError, Overflow, Schedule, Ticket};
 use model::{HolderId, Message, Now, QueueId};
 use parking_lot::MutexGuard;
 use std::sync::atomic::Ordering::Relaxed;
 
 type Guards<'a> = Vec<MutexGuard<'a, Queue>>;
+
+/// What a queue says to a publish.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Verdict {
+    Take,
+    Refuse,
+    /// Refused and dead.
+    Bury,
+}
 
 /// An entry that a batch acknowledges.
 pub(crate) struct Acked {
@@ -35,7 +45,9 @@ impl Core {
         let offsets = encode_messages(&mut record, batch, &cells, now);
         let mut guards: Guards<'_> = cells.iter().map(|cell| cell.lock()).collect();
         let first_seqs: Vec<u64> = guards.iter().map(|queue| queue.next_seq).collect();
-        let refs = encode_refs(&mut record, batch, &offsets, &mut guards);
+        let published = batch.len();
+        let verdicts = judge(batch, &guards);
+        let refs = encode_refs(&mut record, batch, &offsets, &mut guards, &verdicts);
         let acked = self.take_acked(batch, &cells, &mut guards, now);
         if self.options.plants(Canary::AcksBeforeBatch) {
             self.log_acks_alone(&acked);
@@ -60,8 +72,14 @@ impl Core {
         for (queue, first) in guards.iter_mut().zip(first_seqs) {
             queue.next_seq = first;
         }
-        self.enqueue(batch, &offsets, lsn, &mut guards, now);
+        let rejected = self.enqueue(batch, &offsets, lsn, &mut guards, &verdicts, now);
+        for queue in &mut guards {
+            self.trim(queue, published.max(TRIM_BATCH), now);
+        }
         drop(guards);
+        for index in rejected {
+            batch.reject(index);
+        }
         if ticket != Ticket::NONE {
             self.signals.write.work();
         }
@@ -112,29 +130,50 @@ impl Core {
         acked
     }
 
-    /// Puts the messages of a batch into their queues and empties it.
-    fn enqueue(&self, batch: &mut Batch, offsets: &[usize], lsn: u64, guards: &mut Guards<'_>, now: Now) {
+    /// Puts the messages of a batch into their queues and empties it; returns which were refused somewhere.
+    fn enqueue(
+        &self,
+        batch: &mut Batch,
+        offsets: &[usize],
+        lsn: u64,
+        guards: &mut Guards<'_>,
+        verdicts: &[Verdict],
+        now: Now,
+    ) -> Vec<usize> {
         let mut index = 0;
+        let mut verdicts = verdicts.iter();
+        let mut rejected = Vec::new();
         batch.drain(|message, targets, schedule| {
             let offset = offsets[index];
-            index += 1;
             let mut message = Some(message);
             for (n, &id) in targets.iter().enumerate() {
-                let Some(at) = live_guard(guards, id) else {
+                let verdict = verdicts.next().copied().unwrap_or(Verdict::Take);
+                if verdict != Verdict::Take {
+                    rejected.push(index);
+                }
+                let Some(at) = live_guard(guards, id).filter(|_| verdict != Verdict::Refuse) else {
                     continue;
                 };
                 let message = if n + 1 == targets.len() { message.take() } else { message.clone() };
                 let Some(message) = message else { continue };
-                let lsn = if offset > 0 && guards[at].spec.durable { lsn + offset as u64 } else { 0 };
-                self.enqueue_one(&mut guards[at], message, schedule, lsn, targets.len(), now);
+                let queue = &mut guards[at];
+                let lsn = if offset > 0 && queue.spec.durable { lsn + offset as u64 } else { 0 };
+                let entry = self.keep(queue, message, schedule, lsn, targets.len(), now);
+                match verdict {
+                    Verdict::Bury => bury(queue, entry, Death::MaxLen),
+                    _ => queue.push(entry, schedule),
+                }
             }
+            index += 1;
         });
         if self.resident.load(Relaxed) > self.options.resident_bytes_max {
             self.signals.keep.work();
         }
+        rejected
     }
 
-    fn enqueue_one(
+    /// Keeps a message in memory if there is room; returns its entry, which is in no lane yet.
+    fn keep(
         &self,
         queue: &mut Queue,
         message: Message,
@@ -142,9 +181,10 @@ impl Core {
         lsn: u64,
         shares: usize,
         now: Now,
-    ) {
+    ) -> Entry {
         let size = message.bytes().len();
         let lane = queue.lane_of(message.envelope.priority);
+        let body = u32::try_from(message.body_len()).unwrap_or(u32::MAX);
         let ttl_ms = queue.ttl_of(message.envelope.ttl_ms);
         let charge = size / shares + SLOT_BYTES;
         // A durable message that finds the memory full, or waits for its time, is read back from the log when its turn
@@ -159,20 +199,51 @@ impl Core {
         let seq = queue.next_seq;
         queue.next_seq += 1;
         queue.totals.enqueued += 1;
-        let entry = Entry {
+        Entry {
             seq,
             lsn,
             wall: now.wall.0,
             mono: now.mono.0,
             size: u32::try_from(size).unwrap_or(u32::MAX),
+            body,
             ttl_ms,
             slot,
             attempts: 0,
             lane,
             redelivered: false,
-        };
-        queue.push(entry, schedule);
+        }
     }
+}
+
+/// What the queues of a batch say to each target in turn; empty if all take everything.
+fn judge(batch: &Batch, guards: &Guards<'_>) -> Vec<Verdict> {
+    let mut verdicts = Vec::new();
+    if !guards.iter().any(|queue| queue.limits.refuse_publishes()) {
+        return verdicts;
+    }
+    let mut lengths: Vec<(u64, u64)> = guards.iter().map(|queue| queue.length()).collect();
+    for (message, targets) in batch.entries() {
+        for &id in targets {
+            let Some(at) = live_guard(guards, id) else {
+                verdicts.push(Verdict::Take);
+                continue;
+            };
+            let (messages, bytes) = &mut lengths[at];
+            let after = (*messages + 1, *bytes + message.body_len() as u64);
+            let limits = &guards[at].limits;
+            let verdict = match limits.overflow {
+                _ if !limits.are_exceeded_by(after.0, after.1) => Verdict::Take,
+                Overflow::DropHead => Verdict::Take,
+                Overflow::RejectPublishDeadLetter if limits.dead_letters => Verdict::Bury,
+                Overflow::RejectPublish | Overflow::RejectPublishDeadLetter => Verdict::Refuse,
+            };
+            if verdict == Verdict::Take {
+                (*messages, *bytes) = after;
+            }
+            verdicts.push(verdict);
+        }
+    }
+    verdicts
 }
 
 /// Encodes the messages that a durable queue must keep; returns how far behind the start of the record each message
@@ -203,15 +274,27 @@ fn live_guard(guards: &Guards<'_>, id: QueueId) -> Option<usize> {
 }
 
 /// Numbers the entries and encodes the references of the durable ones; returns how many those are.
-fn encode_refs(record: &mut Record, batch: &Batch, offsets: &[usize], guards: &mut Guards<'_>) -> u64 {
+fn encode_refs(
+    record: &mut Record,
+    batch: &Batch,
+    offsets: &[usize],
+    guards: &mut Guards<'_>,
+    verdicts: &[Verdict],
+) -> u64 {
     let mut refs = 0;
+    let mut ordinal = 0;
     for (&offset, (_, targets)) in offsets.iter().zip(batch.entries()) {
+        let said = verdicts.get(ordinal..ordinal + targets.len()).unwrap_or_default();
+        ordinal += targets.len();
+        let taken = |n: usize| said.get(n) != Some(&Verdict::Refuse);
         if offset > 0 {
-            let durable = |id: &&QueueId| live_guard(guards, **id).is_some_and(|at| guards[at].spec.durable);
-            record.varint(targets.iter().filter(durable).count() as u64);
+            let durable = |&(n, id): &(usize, &QueueId)| {
+                taken(n) && live_guard(guards, *id).is_some_and(|at| guards[at].spec.durable)
+            };
+            record.varint(targets.iter().enumerate().filter(durable).count() as u64);
         }
-        for &id in targets {
-            let Some(at) = live_guard(guards, id) else {
+        for (n, &id) in targets.iter().enumerate() {
+            let Some(at) = live_guard(guards, id).filter(|_| taken(n)) else {
                 continue;
             };
             let seq = guards[at].next_seq;

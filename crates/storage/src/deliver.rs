@@ -3,12 +3,15 @@
 //! Invariants: a durable entry is handed out only once the log is durable beyond it. The head is never passed over:
 //! while it cannot be handed out, nothing behind it is.
 
+use crate::attempts;
 use crate::canary::Canary;
 use crate::core::Core;
+use crate::dead::bury_again;
+use crate::log::LogState;
 use crate::payload::add_to_ranges;
 use crate::queue::{DAMAGED, Entry, NO_SLOT, Queue, Wait};
 use crate::record::Kind;
-use engine::{Credit, Delivery, Outcome, Remainder};
+use engine::{Credit, Death, Delivery, Outcome, Remainder};
 use model::{HolderId, Mono, Now, QueueId, Seq};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -17,10 +20,10 @@ pub(crate) const LAZY_BYTES_MAX: usize = 1024 * 1024;
 
 /// What the head of a queue is waiting for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Head {
+pub(crate) enum Head {
     None,
     Ready(Entry),
-    Expired(Entry),
+    Dead(Death),
     Pending,
 }
 
@@ -34,7 +37,7 @@ impl Eq for Entry {}
 
 impl Core {
     /// Looks at the head; if it is not there yet, sees to it that `readable` is said when it is.
-    fn head(&self, queue: &mut Queue, now: Now) -> Head {
+    pub(crate) fn head(&self, queue: &mut Queue, now: Now) -> Head {
         let entry = loop {
             let Some(&entry) = queue.head() else {
                 return Head::None;
@@ -44,7 +47,7 @@ impl Core {
             }
             // It keeps its place in the log and stands in nobody's way; only the end of its queue settles it.
             queue.pop();
-            hold(queue, entry, HolderId::QUARANTINE);
+            queue.unsettled.insert(entry.seq, (entry, HolderId::QUARANTINE));
         };
         if let Some(wait) = queue.head_waits(now.wall) {
             let wanted = wait == Wait::Soon && entry.slot == NO_SLOT && entry.is_elsewhere(self.durable_lsn());
@@ -57,14 +60,16 @@ impl Core {
         if entry.is_durable() && entry.lsn >= self.durable_lsn() && !early && self.wait_durable(queue, entry.lsn) {
             return Head::Pending;
         }
-        if entry.slot == NO_SLOT {
+        let dead = match entry.expires_at(queue.limits.ttl_ms) {
+            Some(at) if at <= now.wall && !self.options.plants(Canary::IgnoreExpiry) => Some(Death::Expired),
+            _ if queue.limits.are_exhausted_by(u32::from(entry.attempts)) => Some(Death::DeliveryLimit),
+            _ => None,
+        };
+        if entry.slot == NO_SLOT && (dead.is_none() || queue.limits.dead_letters) {
             self.read_ahead(queue);
             return Head::Pending;
         }
-        match entry.expires_at() {
-            Some(at) if at <= now.wall && !self.options.plants(Canary::IgnoreExpiry) => Head::Expired(entry),
-            _ => Head::Ready(entry),
-        }
+        dead.map_or(Head::Ready(entry), Head::Dead)
     }
 
     pub(crate) fn deliver(
@@ -87,8 +92,8 @@ impl Core {
                     remainder.pending = true;
                     break;
                 }
-                Head::Expired(_) => {
-                    remainder.head_expired = true;
+                Head::Dead(_) => {
+                    remainder.head_dead = true;
                     break;
                 }
                 Head::Ready(entry) => {
@@ -102,26 +107,12 @@ impl Core {
                     if let Some((delivery, entry)) = self.take(&mut queue) {
                         queue.totals.delivered += 1;
                         let holder = assign(delivery);
-                        hold(&mut queue, entry, holder);
+                        self.hold(&mut queue, entry, holder);
                     }
                 }
             }
         }
         remainder
-    }
-
-    pub(crate) fn expire(&self, id: QueueId, max: usize, now: Now, expired: &mut Vec<Delivery>) {
-        let Some(cell) = self.queue(id) else { return };
-        let mut queue = cell.lock();
-        for _ in 0..max {
-            let Head::Expired(_) = self.head(&mut queue, now) else {
-                break;
-            };
-            if let Some((delivery, entry)) = self.take(&mut queue) {
-                expired.push(delivery);
-                hold(&mut queue, entry, HolderId::BROKER);
-            }
-        }
     }
 
     /// Takes the head, whose message is in memory, out of the lanes.
@@ -132,13 +123,6 @@ impl Core {
             // Memory is short, and the message can be read again should it come back.
             self.resident.fetch_sub(queue.forget(entry.slot), Relaxed);
             entry.slot = NO_SLOT;
-        }
-        if entry.is_durable() && entry.seq > queue.delivered {
-            if queue.delivered == queue.delivered_logged {
-                self.delivered.lock().push(queue.id);
-                self.signals.write.lazy();
-            }
-            queue.delivered = entry.seq;
         }
         let delivery = Delivery {
             queue: queue.id,
@@ -151,18 +135,41 @@ impl Core {
         Some((delivery, entry))
     }
 
-    /// Tells the log which entries were handed out, at most every so often.
+    /// Notes who holds an entry that is handed out.
+    fn hold(&self, queue: &mut Queue, mut entry: Entry, holder: HolderId) {
+        entry.attempts = entry.attempts.saturating_add(1);
+        let told = queue.delivered == queue.delivered_logged && queue.retries.is_told();
+        if entry.is_durable() && entry.seq > queue.delivered {
+            queue.delivered = entry.seq;
+        }
+        attempts::note(queue, &entry);
+        if told && !(queue.delivered == queue.delivered_logged && queue.retries.is_told()) {
+            self.delivered.lock().push(queue.id);
+            self.signals.write.lazy();
+        }
+        queue.unsettled.insert(entry.seq, (entry, holder));
+    }
+
+    /// Tells the log which entries were handed out and how often, at most every so often.
     pub(crate) fn log_delivered(&self) {
         let queues = std::mem::take(&mut *self.delivered.lock());
         for id in queues {
             let Some(cell) = self.queue(id) else { continue };
             let mut queue = cell.lock();
-            queue.delivered_logged = queue.delivered;
-            let mut record = self.record();
-            record.varint(id.0);
-            record.varint(queue.delivered);
-            self.log.lock().push(Kind::Delivered, record, self.durable_lsn());
+            self.say_delivered(&mut self.log.lock(), &mut queue);
+            self.log_attempts(&mut queue);
         }
+    }
+
+    /// Says the highest seq that was handed out; returns when that is durable.
+    pub(crate) fn say_delivered(&self, log: &mut LogState, queue: &mut Queue) -> u64 {
+        queue.delivered_logged = queue.delivered;
+        let mut record = self.record();
+        record.varint(queue.id.0);
+        record.varint(queue.delivered);
+        let (_, end) = log.push(Kind::Delivered, record, self.durable_lsn());
+        log.current().settled.insert(queue.id);
+        end
     }
 
     pub(crate) fn settle(&self, id: QueueId, seqs: &[Seq], outcome: Outcome, now: Now) -> usize {
@@ -192,14 +199,21 @@ impl Core {
                     queue.push(Entry { seq, ..*entry }, None);
                 }
             }
-            Outcome::Requeue => put_back(&mut queue, &mut taken),
+            Outcome::Requeue => self.put_back(&mut queue, &mut taken, now),
+            Outcome::Dead(death) if by_clients == 0 && queue.limits.dead_letters => {
+                bury_again(&mut queue, &taken, death);
+            }
+            Outcome::Dead(death) => {
+                queue.totals.acked += by_clients;
+                self.die(&mut queue, &mut taken, death, now);
+            }
         }
         drop(queue);
         self.tell_pressure();
         taken.len()
     }
 
-    pub(crate) fn release(&self, id: QueueId, holder: HolderId) -> usize {
+    pub(crate) fn release(&self, id: QueueId, holder: HolderId, now: Now) -> usize {
         let Some(cell) = self.queue(id) else { return 0 };
         let mut queue = cell.lock();
         let mut taken = Vec::new();
@@ -209,8 +223,28 @@ impl Core {
             }
             *by != holder || self.options.plants(Canary::ReleaseAndKeep)
         });
-        put_back(&mut queue, &mut taken);
+        self.put_back(&mut queue, &mut taken, now);
         taken.len()
+    }
+
+    /// Returns entries to their places, but for those that were handed out too often.
+    fn put_back(&self, queue: &mut Queue, entries: &mut [Entry], now: Now) {
+        // Those with the highest seq first: then each goes to the front.
+        entries.sort_unstable_by_key(|e| std::cmp::Reverse(e.seq));
+        let mut dead = Vec::new();
+        for entry in entries.iter_mut() {
+            entry.redelivered = true;
+            if queue.limits.are_exhausted_by(u32::from(entry.attempts)) {
+                dead.push(*entry);
+            } else {
+                queue.put_back(*entry);
+            }
+        }
+        if !dead.is_empty() {
+            dead.reverse();
+            self.die(queue, &mut dead, Death::DeliveryLimit, now);
+        }
+        self.trim(queue, entries.len(), now);
     }
 
     pub(crate) fn purge(&self, id: QueueId) -> u64 {
@@ -275,6 +309,7 @@ impl Core {
 
     /// The same, but the caller counts the bytes out of what is resident.
     pub(crate) fn take_message(&self, queue: &mut Queue, entry: &Entry) -> usize {
+        queue.retries.forget(entry.seq);
         let freed = if entry.slot == NO_SLOT { 0 } else { queue.forget(entry.slot) };
         if entry.lsn & crate::queue::SPILLED != 0 {
             self.spill.lock().free(entry.lsn);
@@ -295,19 +330,4 @@ pub(crate) fn ack_us(queue: &Queue, entry: &Entry, now: Now) -> Option<u64> {
     let enqueued = if entry.mono == 0 { now.mono } else { Mono(entry.mono) };
     let us = u64::try_from(now.mono.since(enqueued).as_micros()).unwrap_or(0);
     (!queue.is_by_due()).then_some(us)
-}
-
-/// Notes who holds an entry that was handed out.
-fn hold(queue: &mut Queue, mut entry: Entry, holder: HolderId) {
-    entry.attempts = entry.attempts.saturating_add(1);
-    queue.unsettled.insert(entry.seq, (entry, holder));
-}
-
-/// Returns entries to their places, those with the highest seq first: then each goes to the front.
-fn put_back(queue: &mut Queue, entries: &mut [Entry]) {
-    entries.sort_unstable_by_key(|e| std::cmp::Reverse(e.seq));
-    for entry in entries {
-        entry.redelivered = true;
-        queue.put_back(*entry);
-    }
 }

@@ -169,7 +169,7 @@ impl Core {
         let mut log = self.log.lock();
         let (_, end) = log.push(Kind::Live, record, self.durable_lsn());
         log.current().settled.insert(id);
-        end
+        end.max(self.say_all_attempts(&mut log, &queue))
     }
 
     /// Frees memory if there is little left: first of messages that can be read again, then by spilling.

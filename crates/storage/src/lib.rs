@@ -3,7 +3,7 @@
 //! What is where: `record` and `payload` are the format (`docs/storage-format.md`), `log` gives records their place,
 //! `writer` writes and syncs them, `prepare` makes files ahead, `keeper` gives them back, `recover` and `replay` read
 //! them at the start; `queue` is a queue in memory, `due` its entries when they wait for a time, `append`, `deliver`,
-//! `acknowledge` and `admin` are the calls of the port,
+//! `acknowledge`, `dead` and `admin` are the calls of the port,
 //! `reader` brings back messages that are not in memory.
 //!
 //! Invariants: those of the port ([`engine`]), and: the decisions are separate from the threads that run them, so the
@@ -12,9 +12,11 @@
 mod acknowledge;
 mod admin;
 mod append;
+mod attempts;
 mod canary;
 mod cancel;
 mod core;
+mod dead;
 mod deliver;
 mod disk;
 mod due;
@@ -45,8 +47,8 @@ pub use recover::OpenError;
 
 use crate::core::Core;
 use engine::{
-    Batch, Credit, Delivery, Engine, EngineError, EngineEvents, EngineMetrics, EntryKey, Outcome, Pressure, QueueSpec,
-    QueueStats, Remainder, Ticket,
+    Batch, Credit, Dead, Delivery, Engine, EngineError, EngineEvents, EngineMetrics, EntryKey, Limits, Outcome,
+    Pressure, QueueSpec, QueueStats, Reaped, Remainder, Ticket,
 };
 use model::{HolderId, Now, QueueId, Seq};
 use std::path::Path;
@@ -174,8 +176,16 @@ impl Engine for Storage {
         self.core.deliver(queue, credit, now, assign)
     }
 
-    fn expire(&self, queue: QueueId, max: usize, now: Now, expired: &mut Vec<Delivery>) {
-        self.core.expire(queue, max, now, expired);
+    fn take_dead(&self, queue: QueueId, max: usize, now: Now, dead: &mut Vec<Dead>) -> Reaped {
+        self.core.take_dead(queue, max, now, dead)
+    }
+
+    fn set_limits(&self, queue: QueueId, limits: Limits, now: Now) {
+        self.core.set_limits(queue, limits, now);
+    }
+
+    fn set_waited(&self, queue: QueueId, waited: bool, now: Now) {
+        self.core.set_waited(queue, waited, now);
     }
 
     fn settle(&self, queue: QueueId, seqs: &[Seq], outcome: Outcome, now: Now) -> usize {
@@ -186,8 +196,8 @@ impl Engine for Storage {
         self.core.acknowledge(acks, now);
     }
 
-    fn release(&self, queue: QueueId, holder: HolderId, _now: Now) -> usize {
-        self.core.release(queue, holder)
+    fn release(&self, queue: QueueId, holder: HolderId, now: Now) -> usize {
+        self.core.release(queue, holder, now)
     }
 
     fn cancel(&self, queue: QueueId, key: EntryKey, _now: Now) -> Result<(usize, Ticket), EngineError> {

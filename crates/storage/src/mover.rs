@@ -186,7 +186,13 @@ impl Core {
                 put_meta(&mut record, key, value);
                 self.push_copy(job, Kind::PutMeta, record, What::Meta(key.to_vec()), lsn);
             }
-            Kind::DeleteQueue | Kind::Settle | Kind::DeleteMeta | Kind::Live | Kind::Delivered | Kind::Seal => {}
+            Kind::DeleteQueue
+            | Kind::Settle
+            | Kind::DeleteMeta
+            | Kind::Live
+            | Kind::Delivered
+            | Kind::Attempts
+            | Kind::Seal => {}
         }
     }
 
@@ -226,6 +232,15 @@ impl Core {
         let (to, end) = log.push(Kind::Batch, record, self.durable_lsn());
         job.after = end;
         log.add_live(to, refs.len() as u64);
+        // What was said of a copied entry may lie in a file that is now given up before the copy's.
+        for queue in &mut guards {
+            let mut copied: Vec<u64> = refs.iter().filter(|r| r.1 == queue.id).map(|r| r.2).collect();
+            copied.sort_unstable();
+            if copied.first().is_some_and(|first| *first <= queue.delivered) {
+                job.after = job.after.max(self.say_delivered(&mut log, queue));
+            }
+            job.after = job.after.max(self.say_attempts(&mut log, queue, copied.into_iter()));
+        }
         for (index, id, seq) in refs {
             job.moved.push(Moved {
                 what: What::Entry(id, seq),

@@ -177,6 +177,13 @@ impl<'a> MessageView<'a> {
         self.bytes.len()
     }
 
+    /// Bytes of its body.
+    fn body(&self) -> usize {
+        let (exchange, key, header) = self.lengths;
+        let head = usize::from(exchange) + usize::from(key) + header as usize;
+        self.bytes.len().saturating_sub(head)
+    }
+
     /// The message, in a buffer of its own.
     pub(crate) fn to_message(&self) -> Option<Message> {
         let (exchange, key, header) = self.lengths;
@@ -197,6 +204,8 @@ pub(crate) struct Placed {
     /// Bytes behind the start of the record.
     pub(crate) offset: usize,
     pub(crate) size: usize,
+    /// Bytes of its body.
+    pub(crate) body: usize,
     /// Bytes it takes there.
     pub(crate) encoded: usize,
     pub(crate) priority: u8,
@@ -222,6 +231,7 @@ pub(crate) fn read_batch(
         placed.push(Placed {
             offset,
             size: view.size(),
+            body: view.body(),
             encoded: HEADER_BYTES + reader.pos() - offset,
             priority: view.envelope().priority,
             ttl_ms: view.envelope().ttl_ms,

@@ -4,11 +4,13 @@
 //! `ready_bytes` count the lanes. A message is in the slab exactly if its entry has a slot; a transient entry
 //! always has one, unless it was spilled.
 //!
-//! Not here: locks, the log, reading messages back. 48 bytes an entry, plus the message while it is in memory.
+//! Not here: locks, the log, reading messages back. 56 bytes an entry, plus the message while it is in memory.
 
+use crate::attempts::Retries;
+use crate::dead::Graveyard;
 use crate::due::{Due, due_at};
 use crate::spill::Leaving;
-use engine::{EntryKey, Order, QueueSpec, QueueStats, Schedule};
+use engine::{EntryKey, Limits, Order, QueueSpec, QueueStats, Schedule};
 use foldhash::fast::FixedState;
 use model::{HolderId, Message, Mono, QueueId, Wall};
 use std::collections::{HashMap, VecDeque};
@@ -34,6 +36,8 @@ pub(crate) struct Entry {
     pub(crate) mono: u64,
     /// Bytes of the message.
     pub(crate) size: u32,
+    /// Bytes of its body.
+    pub(crate) body: u32,
     pub(crate) ttl_ms: u32,
     pub(crate) slot: u32,
     pub(crate) attempts: u16,
@@ -51,8 +55,11 @@ impl Entry {
         self.lsn & SPILLED != 0 || (self.is_durable() && self.lsn < durable)
     }
 
-    pub(crate) fn expires_at(&self) -> Option<Wall> {
-        (self.ttl_ms != NO_TTL).then(|| Wall(self.wall).after_millis(u64::from(self.ttl_ms)))
+    /// When it expires in a queue of this time to live.
+    pub(crate) fn expires_at(&self, queue_ttl_ms: Option<u64>) -> Option<Wall> {
+        let own = (self.ttl_ms != NO_TTL).then(|| u64::from(self.ttl_ms));
+        let ttl = own.into_iter().chain(queue_ttl_ms).min()?;
+        Some(Wall(self.wall).after_millis(ttl))
     }
 }
 
@@ -82,6 +89,9 @@ pub(crate) struct Totals {
 pub(crate) struct Queue {
     pub(crate) id: QueueId,
     pub(crate) spec: QueueSpec,
+    pub(crate) limits: Limits,
+    /// A consumer waits for entries.
+    pub(crate) waited: bool,
     pub(crate) deleted: bool,
     pub(crate) next_seq: u64,
     /// Where the log says that it exists; 0 for a transient queue.
@@ -101,6 +111,8 @@ pub(crate) struct Queue {
     ready: u64,
     ready_bytes: u64,
     pub(crate) unsettled: HashMap<u64, (Entry, HolderId), FixedState>,
+    pub(crate) graves: Graveyard,
+    pub(crate) retries: Retries,
     slots: Vec<Option<Slot>>,
     free: Vec<u32>,
 }
@@ -110,6 +122,8 @@ impl Queue {
         Self {
             id,
             spec,
+            limits: Limits::default(),
+            waited: false,
             deleted: false,
             next_seq,
             create_lsn,
@@ -123,6 +137,8 @@ impl Queue {
             ready: 0,
             ready_bytes: 0,
             unsettled: HashMap::default(),
+            graves: Graveyard::new(),
+            retries: Retries::default(),
             slots: Vec::new(),
             free: Vec::new(),
         }
@@ -170,7 +186,7 @@ impl Queue {
     pub(crate) fn take_key(&mut self, key: EntryKey) -> Vec<Entry> {
         let taken = self.due.as_mut().map(|due| due.take(key)).unwrap_or_default();
         self.ready -= taken.len() as u64;
-        self.ready_bytes -= taken.iter().map(|e| u64::from(e.size)).sum::<u64>();
+        self.ready_bytes -= taken.iter().map(|e| u64::from(e.body)).sum::<u64>();
         taken
     }
 
@@ -205,9 +221,19 @@ impl Queue {
         &mut self.lanes[lane]
     }
 
+    /// Ready entries and the bytes of their bodies.
+    pub(crate) fn length(&self) -> (u64, u64) {
+        (self.ready, self.ready_bytes)
+    }
+
+    /// Whether it holds more than it may.
+    pub(crate) fn is_too_long(&self) -> bool {
+        self.limits.are_exceeded_by(self.ready, self.ready_bytes)
+    }
+
     fn count_in(&mut self, entry: &Entry) {
         self.ready += 1;
-        self.ready_bytes += u64::from(entry.size);
+        self.ready_bytes += u64::from(entry.body);
     }
 
     /// The next entry to hand out.
@@ -225,7 +251,7 @@ impl Queue {
             None => self.lanes.iter_mut().rev().find_map(VecDeque::pop_front)?,
         };
         self.ready -= 1;
-        self.ready_bytes -= u64::from(entry.size);
+        self.ready_bytes -= u64::from(entry.body);
         Some(entry)
     }
 
@@ -344,7 +370,7 @@ impl Queue {
             unsettled: self.unsettled.len() as u64,
             ready_bytes: self.ready_bytes,
             oldest: self.oldest().min(),
-            head_expires_at: self.head().and_then(Entry::expires_at),
+            head_expires_at: self.head().and_then(|e| e.expires_at(self.limits.ttl_ms)),
             head_due_at: self.due.as_ref().and_then(|due| due.head()).map(due_at),
             enqueued: self.totals.enqueued,
             delivered: self.totals.delivered,

@@ -129,7 +129,8 @@ impl Core {
 fn wanted(queue: &Queue, durable: u64) -> Vec<Entry> {
     let mut bytes = 0;
     let mut wanted = Vec::new();
-    for entry in queue.ready().take(AHEAD_ENTRIES) {
+    let dead = queue.graves.iter().filter_map(|(seq, _)| queue.unsettled.get(seq).map(|(entry, _)| entry));
+    for entry in dead.chain(queue.ready()).take(AHEAD_ENTRIES) {
         if entry.slot == NO_SLOT && (entry.lsn & SPILLED != 0 || entry.lsn < durable) {
             wanted.push(*entry);
         }

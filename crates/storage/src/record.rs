@@ -30,6 +30,7 @@ pub(crate) enum Kind {
     Live = 7,
     Delivered = 8,
     Seal = 9,
+    Attempts = 10,
 }
 
 impl Kind {
@@ -44,6 +45,7 @@ impl Kind {
             7 => Self::Live,
             8 => Self::Delivered,
             9 => Self::Seal,
+            10 => Self::Attempts,
             _ => return None,
         })
     }

@@ -4,6 +4,7 @@
 //! copy of it is pushed before its settle too, so applying in order leaves exactly what is unsettled; of two copies
 //! of a reference the later one counts.
 
+use crate::attempts::{attempts_at_start, read_attempts};
 use crate::core::{Cell, Metas, QueueCell};
 use crate::log::LogState;
 use crate::payload::{Placed, read_batch, read_meta, read_queue, read_ranges};
@@ -21,6 +22,7 @@ struct Ref {
     wall: u64,
     ttl_ms: Option<u64>,
     size: u32,
+    body: u32,
     priority: u8,
 }
 
@@ -31,6 +33,8 @@ struct Found {
     refs: BTreeMap<u64, Ref>,
     /// Of the references that have one.
     schedules: BTreeMap<u64, Schedule>,
+    /// How often entries were handed out, where the log says so.
+    attempts: BTreeMap<u64, u16>,
     seq_end: u64,
     delivered: u64,
 }
@@ -70,6 +74,7 @@ impl Replay {
             Kind::Settle => self.settle(payload),
             Kind::Live => self.live(payload),
             Kind::Delivered => self.delivered(payload),
+            Kind::Attempts => self.attempts(payload),
             Kind::CreateQueue => read_queue(payload).map(|(id, spec)| {
                 self.queues.entry(id).or_default().spec = Some((spec, lsn));
                 self.count(1);
@@ -119,6 +124,7 @@ impl Replay {
                     wall: wall.0,
                     ttl_ms: message.ttl_ms,
                     size: u32::try_from(message.size).unwrap_or(u32::MAX),
+                    body: u32::try_from(message.body).unwrap_or(u32::MAX),
                     priority: message.priority,
                 };
                 queue.refs.insert(seq, entry);
@@ -143,9 +149,7 @@ impl Replay {
     }
 
     fn drop_range(&mut self, id: QueueId, first: u64, last: u64) {
-        if let Some(file) = self.files.last_mut() {
-            file.settled.insert(id);
-        }
+        self.note_told(id);
         let Some(queue) = self.queues.get_mut(&id) else {
             return;
         };
@@ -154,6 +158,9 @@ impl Replay {
             queue.refs.remove(&seq);
             if !queue.schedules.is_empty() {
                 queue.schedules.remove(&seq);
+            }
+            if !queue.attempts.is_empty() {
+                queue.attempts.remove(&seq);
             }
         };
         if first == last {
@@ -200,11 +207,34 @@ impl Replay {
         let mut reader = Reader::new(payload);
         let id = QueueId(reader.varint()?);
         let seq = reader.varint()?;
+        self.note_told(id);
         if let Some(queue) = self.queues.get_mut(&id) {
             queue.delivered = queue.delivered.max(seq);
             queue.seq_end = queue.seq_end.max(seq.saturating_add(1));
         }
         Some(())
+    }
+
+    fn attempts(&mut self, payload: &[u8]) -> Option<()> {
+        let mut of = None;
+        let queues = &mut self.queues;
+        read_attempts(payload, |id, seq, attempts| {
+            of = Some(id);
+            if let Some(queue) = queues.get_mut(&id) {
+                queue.attempts.insert(seq, attempts);
+            }
+        })?;
+        if let Some(id) = of {
+            self.note_told(id);
+        }
+        Some(())
+    }
+
+    /// The file says of a queue what must be said again before the file is given up.
+    fn note_told(&mut self, id: QueueId) {
+        if let Some(file) = self.files.last_mut() {
+            file.settled.insert(id);
+        }
     }
 
     /// Turns what was found into queues, whose new seqs are `seqs_from` or higher, and tells the log what lives where.
@@ -233,7 +263,8 @@ impl Replay {
             queue.delivered_logged = found.delivered;
             for (seq, entry) in found.refs {
                 recount(log, entry.lsn);
-                push(&mut queue, seq, &entry, found.schedules.get(&seq).copied());
+                let attempts = found.attempts.get(&seq).copied();
+                push(&mut queue, seq, &entry, found.schedules.get(&seq).copied(), attempts);
             }
             queues.insert(id, Cell::new(queue));
         }
@@ -251,16 +282,20 @@ fn recount(log: &mut LogState, lsn: u64) {
     }
 }
 
-fn push(queue: &mut Queue, seq: u64, entry: &Ref, schedule: Option<Schedule>) {
+fn push(queue: &mut Queue, seq: u64, entry: &Ref, schedule: Option<Schedule>, attempts: Option<u16>) {
+    if let Some(attempts) = attempts {
+        queue.retries.recovered(seq, attempts);
+    }
     let entry = Entry {
         seq,
         lsn: entry.lsn,
         wall: entry.wall,
         mono: 0,
         size: entry.size,
+        body: entry.body,
         ttl_ms: queue.ttl_of(entry.ttl_ms),
         slot: NO_SLOT,
-        attempts: 0,
+        attempts: attempts_at_start(queue, seq, attempts),
         lane: queue.lane_of(entry.priority),
         redelivered: seq <= queue.delivered,
     };

@@ -3,7 +3,9 @@
 mod common;
 
 use common::{Recorder, Scratch, at, message};
-use engine::{Batch, Credit, Engine, EngineError, EntryKey, Order, Outcome, Pressure, QueueSpec, Schedule, Ticket};
+use engine::{
+    Batch, Credit, Engine, EngineError, EntryKey, Limits, Order, Outcome, Pressure, QueueSpec, Schedule, Ticket,
+};
 use model::{HolderId, QueueId};
 use sluicegate_storage::sim::{Dice, Fault, SimDisk, log_file_of};
 use sluicegate_storage::{OpenError, Options, Storage};
@@ -360,7 +362,7 @@ fn garbage_with_right_checksums_is_refused_or_harmless() {
                 let small = dice.once_in(2);
                 let byte = |dice: &mut Dice| if small { dice.below(4) as u8 } else { dice.roll() as u8 };
                 let len = dice.below(24);
-                (1 + dice.below(9) as u8, (0..len).map(|_| byte(&mut dice)).collect())
+                (1 + dice.below(10) as u8, (0..len).map(|_| byte(&mut dice)).collect())
             })
             .collect();
         let records: Vec<(u8, &[u8])> = payloads.iter().map(|(kind, payload)| (*kind, &payload[..])).collect();
@@ -383,6 +385,17 @@ const GOLDEN: [&str; 2] = [
     concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/v2/wal-000000000001.log"),
 ];
 
+/// Takes one entry and settles it.
+fn settle_one(storage: &Storage, queue: QueueId, outcome: Outcome) {
+    let mut first = Vec::new();
+    let one = Credit { messages: 1, bytes: usize::MAX };
+    storage.deliver(queue, one, at(0), &mut |delivery| {
+        first.push(delivery.seq);
+        HolderId(1)
+    });
+    storage.settle(queue, &first, outcome, at(0));
+}
+
 /// Writes one record of every kind but a seal.
 fn write_golden() -> Vec<u8> {
     let disk = SimDisk::new();
@@ -397,13 +410,9 @@ fn write_golden() -> Vec<u8> {
     storage.delete_meta(b"old").expect("gone");
     storage.delete_queue(gone).expect("gone");
     storage.sync_step(false);
-    let mut first = Vec::new();
-    let one = Credit { messages: 1, bytes: usize::MAX };
-    storage.deliver(queue, one, at(0), &mut |delivery| {
-        first.push(delivery.seq);
-        HolderId(1)
-    });
-    storage.settle(queue, &first, Outcome::Ack, at(0));
+    settle_one(&storage, queue, Outcome::Ack);
+    storage.set_limits(queue, Limits { counts_attempts: true, ..Limits::default() }, at(0));
+    settle_one(&storage, queue, Outcome::Requeue);
     write_golden_schedules(&storage);
     storage.sync_step(true);
     disk.content("wal-000000000001.log").expect("the first file")

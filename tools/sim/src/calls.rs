@@ -4,7 +4,10 @@ use crate::message::{checked_tag, message_of, tag_of};
 use crate::model::{Entry, Gone, Queue, State, key_of};
 use crate::run::Run;
 use ::model::{HolderId, Message, QueueId, Seq, Wall};
-use engine::{Credit, Delivery, Engine, EngineError, EntryKey, Order, Outcome as Settle, QueueSpec, Schedule, Ticket};
+use engine::{
+    Credit, Dead, Delivery, Engine, EngineError, EntryKey, Limits, Order, Outcome as Settle, Overflow, QueueSpec,
+    Schedule, Ticket,
+};
 use std::num::NonZeroU64;
 
 impl Run {
@@ -116,7 +119,7 @@ impl Run {
                     batch,
                     state: State::Ready,
                     requeued: false,
-                    size: message.bytes().len() as u64,
+                    size: message.body_len() as u64,
                     expires_at: shorter(queue.ttl_ms, message.envelope.ttl_ms)
                         .filter(|_| !queue.by_due)
                         .map(|ms| now.wall.after_millis(ms)),
@@ -269,9 +272,9 @@ impl Run {
         queue.pending = remainder.pending;
         let next = next.map(|at| queue.entries[at].expires_at.is_some_and(|at| at <= now));
         let right = match next {
-            None => !remainder.ready && !remainder.head_expired && !remainder.pending,
-            Some(true) => !remainder.ready && (remainder.head_expired || remainder.pending),
-            Some(false) => !remainder.head_expired && (remainder.ready || remainder.pending),
+            None => !remainder.ready && !remainder.head_dead && !remainder.pending,
+            Some(true) => !remainder.ready && (remainder.head_dead || remainder.pending),
+            Some(false) => !remainder.head_dead && (remainder.ready || remainder.pending),
         };
         if right { Ok(()) } else { Err(format!("queue {id} says of its rest: {remainder:?}")) }
     }
@@ -282,21 +285,21 @@ impl Run {
             return Ok(());
         };
         let max = 1 + self.dice.below(6);
-        let mut expired: Vec<Delivery> = Vec::new();
-        self.engine.expire(id, max, self.now, &mut expired);
-        if expired.len() > max {
-            return Err(format!("{} expired of {max} asked for", expired.len()));
+        let mut expired: Vec<Dead> = Vec::new();
+        let reaped = self.engine.take_dead(id, max, self.now, &mut expired);
+        if expired.len() > max || reaped.ended != expired.len() {
+            return Err(format!("{} expired of {max} asked for, and said {}", expired.len(), reaped.ended));
         }
-        for delivery in expired {
-            let tag = checked_tag(&delivery.message)?;
-            self.model.see(id, delivery.seq, tag)?;
+        for dead in expired {
+            let tag = checked_tag(&dead.message)?;
+            self.model.see(id, dead.seq, tag)?;
             let at = self.model.next(id, self.now.wall).ok_or("something expired in an empty queue")?;
             let queue = self.model.queues.get_mut(&id).ok_or("no such queue")?;
             let entry = &mut queue.entries[at];
             if entry.tag != tag || entry.expires_at.is_none_or(|at| at > self.now.wall) {
                 return Err(format!("message {tag} of queue {id} has not expired, or is not the next"));
             }
-            entry.state = State::Held(delivery.seq, HolderId::BROKER.0);
+            entry.state = State::Held(dead.seq, HolderId::BROKER.0);
             queue.pending = false;
         }
         Ok(())
@@ -409,6 +412,7 @@ impl Run {
                 if spec.durable {
                     self.model.tickets.push((self.model.step, ticket.0));
                 }
+                self.engine.set_limits(id, LIMITS, self.now);
                 let queue = Queue {
                     durable: spec.durable,
                     // Where time counts, priorities do not.
@@ -470,6 +474,17 @@ impl Run {
         }
     }
 }
+
+/// What every queue is told.
+pub(crate) const LIMITS: Limits = Limits {
+    messages: None,
+    bytes: None,
+    overflow: Overflow::DropHead,
+    attempts: None,
+    counts_attempts: false,
+    ttl_ms: None,
+    dead_letters: true,
+};
 
 fn shorter(a: Option<u64>, b: Option<u64>) -> Option<u64> {
     a.into_iter().chain(b).min()

@@ -1,5 +1,6 @@
 //! What goes wrong around the engine: calls that fail, disks that are full, rot or take long, crashes.
 
+use crate::calls::LIMITS;
 use crate::run::{Run, read_everything};
 use crate::watch::Watch;
 use engine::{Engine, Pressure};
@@ -126,6 +127,9 @@ impl Run {
         self.watch = Arc::new(Watch::new());
         self.engine = Arc::new(self.open(&self.disk, &self.watch).map_err(|e| e.to_string())?);
         let recovered = read_everything(&self.engine)?;
+        for id in recovered.keys() {
+            self.engine.set_limits(*id, LIMITS, self.now);
+        }
         self.watch.said().readable.clear();
         let metas = self.engine.metas();
         self.model.restart(durable, &recovered, &metas)

@@ -49,7 +49,7 @@ pub(crate) struct Entry {
     pub(crate) batch: usize,
     pub(crate) state: State,
     pub(crate) requeued: bool,
-    /// Bytes of the message.
+    /// Bytes of the body.
     pub(crate) size: u64,
     pub(crate) expires_at: Option<Wall>,
 }

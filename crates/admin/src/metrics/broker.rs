@@ -14,11 +14,7 @@ pub(super) fn encode(page: &mut Page<'_>, state: &State, per_queue: bool) -> fmt
         ("sluicegate_messages_delivered", "Messages handed to consumers", totals.delivered + totals.got),
         ("sluicegate_messages_redelivered", "Of those, handed out before", totals.redelivered),
         ("sluicegate_messages_acknowledged", "Messages acknowledged", totals.acknowledged),
-        (
-            "sluicegate_messages_dead_lettered",
-            "Messages sent to a dead-letter exchange",
-            totals.dead_lettered_rejected + totals.dead_lettered_expired,
-        ),
+        ("sluicegate_messages_dead_lettered", "Messages sent to a dead-letter exchange", totals.dead_lettered()),
     ];
     for (name, help, value) in counters {
         page.counter(name, help, value)?;

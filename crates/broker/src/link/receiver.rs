@@ -1,14 +1,12 @@
 //! The way out: deliveries of a link, their credit, and how they are settled.
 //!
 //! Invariants: an entry of a consumer without acknowledgement is settled when the driver takes it, so what it has not
-//! seen goes back to the queue when the consumer ends. Messages of queues with a dead-letter exchange are kept until
-//! they are settled, since a reject names them by their place only.
+//! seen goes back to the queue when the consumer ends. No message is kept here: what is rejected dies in the engine.
 
 use super::Link;
-use crate::dead_letter::Reason;
 use crate::mailbox::Parcel;
 use crate::queue::{Channel, Consumer, Queue};
-use engine::Outcome;
+use engine::{Death, Outcome};
 use foldhash::fast::RandomState;
 use model::{ChannelId, ConsumerId, Message, Now, QueueId, Seq};
 use protocol::{Event, Receipt, Settle, Settlement};
@@ -41,8 +39,6 @@ pub(super) struct ChannelSide {
     pub(super) orphaned: u32,
     /// Queues it may hold entries of.
     pub(super) queues: Vec<Arc<Queue>>,
-    /// Unsettled messages that a reject would dead-letter.
-    pub(super) held: HashMap<(QueueId, Seq), Message, RandomState>,
 }
 
 impl ChannelSide {
@@ -72,8 +68,8 @@ impl Receiver {
         known
     }
 
-    /// Gives credit back for a settled delivery, and its message if it was kept.
-    fn release(&mut self, channel: ChannelId, receipt: &Receipt) -> Option<Message> {
+    /// Gives credit back for a settled delivery.
+    fn release(&mut self, channel: ChannelId, receipt: &Receipt) {
         if let Some(consumer) = receipt.consumer.and_then(|id| self.consumers.get(&id)) {
             consumer.settled(1);
         } else if receipt.consumer.is_some()
@@ -83,11 +79,6 @@ impl Receiver {
             side.orphaned -= 1;
             side.shared.settled(1);
         }
-        let side = self.channels.get_mut(&channel)?;
-        if side.held.is_empty() {
-            return None;
-        }
-        side.held.remove(&(receipt.queue, receipt.seq))
     }
 }
 
@@ -126,10 +117,6 @@ impl Link {
         if consumer.no_ack {
             self.counted.acknowledged += 1;
             self.receiver.acks.push((queue.id, seq));
-        } else if queue.has_dead_letter()
-            && let Some(side) = self.receiver.channels.get_mut(&channel)
-        {
-            side.held.insert((queue.id, seq), message.clone());
         }
         Event::Deliver {
             channel,
@@ -167,20 +154,15 @@ impl Link {
             let same = receipts.iter().take_while(|r| r.queue == first.queue);
             let (group, rest) = receipts.split_at(same.count());
             receipts = rest;
-            let mut dead = Vec::new();
             let mut seqs = Vec::with_capacity(group.len());
             for receipt in group {
-                let held = self.receiver.release(settle.channel, receipt);
-                match held {
-                    Some(message) if settle.settlement == Settlement::Reject => {
-                        dead.push((receipt.seq, message));
-                    }
-                    _ => seqs.push(receipt.seq),
-                }
+                self.receiver.release(settle.channel, receipt);
+                seqs.push(receipt.seq);
             }
             let outcome = match settle.settlement {
+                Settlement::Ack => Outcome::Ack,
                 Settlement::Requeue => Outcome::Requeue,
-                Settlement::Ack | Settlement::Reject => Outcome::Ack,
+                Settlement::Reject => Outcome::Dead(Death::Rejected),
             };
             let queue = self.broker.queue(first.queue);
             if outcome == Outcome::Requeue {
@@ -192,8 +174,8 @@ impl Link {
             }
             self.broker.engine.settle(first.queue, &seqs, outcome, now);
             let Some(queue) = queue else { continue };
-            if !dead.is_empty() {
-                self.broker.dead_letter(&queue, dead, Reason::Rejected, now);
+            if queue.has_dead_letter() {
+                self.broker.bury(&queue, now);
                 self.broker.handle_timeout(now);
             }
             self.broker.dispatch(&queue, now);
@@ -231,7 +213,6 @@ impl Link {
         let Some(side) = self.receiver.channels.get_mut(&channel) else {
             return;
         };
-        side.held.clear();
         let (shared, queues) = (side.shared.clone(), side.queues.clone());
         shared.settled(std::mem::take(&mut side.orphaned));
         for queue in &queues {
@@ -303,8 +284,7 @@ mod tests {
     #[test]
     fn a_channel_does_not_remember_every_queue_it_ever_used() {
         let shared = Channel { id: ChannelId(1), holder: HolderId(1), prefetch: 0.into(), unsettled: 0.into() };
-        let (shared, held) = (Arc::new(shared), HashMap::default());
-        let mut side = ChannelSide { shared, prefetch: 0, orphaned: 0, queues: Vec::new(), held };
+        let mut side = ChannelSide { shared: Arc::new(shared), prefetch: 0, orphaned: 0, queues: Vec::new() };
         for id in 0..1_000 {
             let queue = Arc::new(Queue {
                 id: QueueId(id),

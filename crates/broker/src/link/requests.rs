@@ -4,6 +4,7 @@ use super::receiver::ChannelSide;
 use super::{Link, Stage};
 use crate::api::Reply;
 use crate::arguments;
+use crate::dead_letter::Burial;
 use crate::queue::{Channel, Consumer, Queue};
 use crate::refuse::{self, Resource};
 use crate::topology::Asker;
@@ -11,11 +12,10 @@ use crate::users::{Access, Verb};
 use crate::waiters::Waiter;
 use engine::{Credit, Outcome, Ticket};
 use model::limits::CONSUMERS_PER_CHANNEL_MAX;
-use model::{ChannelId, ConsumerId, Now, QueueId};
+use model::{ChannelId, ConsumerId, Now};
 use protocol::{
     ConsumeRequest, Event, ExchangeDeclaration, Login, QueueDeclaration, Receipt, Refusal, RefusalKind, Request,
 };
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -157,7 +157,7 @@ impl Link {
             prefetch: 0.into(),
             unsettled: 0.into(),
         });
-        let side = ChannelSide { shared, prefetch: 0, orphaned: 0, queues: Vec::new(), held: HashMap::default() };
+        let side = ChannelSide { shared, prefetch: 0, orphaned: 0, queues: Vec::new() };
         if self.receiver.channels.contains_key(&channel) {
             return Err(Refusal::new(RefusalKind::NotAllowed, format!("channel {channel} is open already")));
         }
@@ -301,24 +301,34 @@ impl Link {
             if let Some(delivery) = taken {
                 return Ok(Some(self.got(channel, &queue, delivery, no_ack, now)));
             }
-            if left.head_expired {
-                if !self.broker.expire_heads(&queue, now) {
-                    return Ok(Some(Event::GetEmpty(channel)));
+            if left.head_dead {
+                match self.broker.bury(&queue, now) {
+                    Burial::Done => self.broker.handle_timeout(now),
+                    Burial::Refused => return Ok(Some(Event::GetEmpty(channel))),
+                    Burial::Later if waits => return Ok(None),
+                    Burial::Later => {
+                        waits = true;
+                        self.wait_to_get(&queue);
+                    }
                 }
-                self.broker.handle_timeout(now);
             } else if left.pending && !waits {
                 // Look once more after asking to be woken, or the wake could be missed.
                 waits = true;
-                let getters = &mut queue.state.lock().getters;
-                if !getters.iter().any(|getter| getter.id == self.mailbox.id) {
-                    getters.push(self.mailbox.clone());
-                }
+                self.wait_to_get(&queue);
             } else if left.pending {
                 return Ok(None);
             } else {
                 self.counted.got_empty += 1;
                 return Ok(Some(Event::GetEmpty(channel)));
             }
+        }
+    }
+
+    /// Has this connection woken when there may be something to get.
+    fn wait_to_get(&self, queue: &Queue) {
+        let getters = &mut queue.state.lock().getters;
+        if !getters.iter().any(|getter| getter.id == self.mailbox.id) {
+            getters.push(self.mailbox.clone());
         }
     }
 
@@ -338,13 +348,6 @@ impl Link {
             self.counted.acknowledged += 1;
         }
         let remaining = engine.stats(queue.id).ready;
-        if !no_ack
-            && queue.has_dead_letter()
-            && let Some(side) = self.receiver.channels.get_mut(&channel)
-        {
-            let at: (QueueId, _) = (queue.id, delivery.seq);
-            side.held.insert(at, delivery.message.clone());
-        }
         self.broker.watch(queue, now);
         Event::Got {
             channel,

@@ -1,8 +1,8 @@
 //! An engine in memory for tests: simple, with durability that happens when the test says so.
 
 use engine::{
-    Batch, Credit, Delivery, Engine, EngineError, EngineMetrics, EntryKey, Order, Outcome, Pressure, QueueSpec,
-    QueueStats, Remainder, Schedule, Ticket,
+    Batch, Credit, Dead, Death, Delivery, Engine, EngineError, EngineMetrics, EntryKey, Limits, Order, Outcome,
+    Overflow, Pressure, QueueSpec, QueueStats, Reaped, Remainder, Schedule, Ticket,
 };
 use model::{HolderId, Message, Mono, Now, QueueId, Seq, Wall};
 use std::collections::BTreeMap;
@@ -36,6 +36,9 @@ struct Queue {
     /// By due time (0 in order of arrival), priority and seq.
     ready: BTreeMap<Place, Entry>,
     unsettled: BTreeMap<Seq, (HolderId, Entry)>,
+    dead: Vec<(Seq, Death)>,
+    limits: Limits,
+    waited: bool,
     enqueued: u64,
     delivered: u64,
     acked: u64,
@@ -67,9 +70,39 @@ impl Queue {
             return false;
         };
         entry.redelivered = true;
+        if self.limits.are_exhausted_by(entry.attempts) {
+            self.die(seq, entry, Death::DeliveryLimit);
+            return true;
+        }
         let place = self.place(&entry.message, entry.schedule, seq);
         self.ready.insert(place, entry);
+        self.trim();
         true
+    }
+
+    /// Kept to be dead-lettered, or gone.
+    fn die(&mut self, seq: Seq, entry: Entry, death: Death) {
+        if self.limits.dead_letters {
+            self.unsettled.insert(seq, (HolderId::BROKER, entry));
+            self.dead.push((seq, death));
+        }
+    }
+
+    fn body_bytes(&self) -> u64 {
+        self.ready.values().map(|e| e.message.body_len() as u64).sum()
+    }
+
+    fn is_over(&self, more: u64, bytes: u64) -> bool {
+        self.limits.are_exceeded_by(self.ready.len() as u64 + more, self.body_bytes() + bytes)
+    }
+
+    fn trim(&mut self) {
+        while !self.waited && self.is_over(0, 0) {
+            let Some(((_, _, seq), entry)) = self.ready.pop_first() else {
+                break;
+            };
+            self.die(seq, entry, Death::MaxLen);
+        }
     }
 
     fn ack(&mut self, seq: Seq) -> bool {
@@ -165,11 +198,20 @@ impl Engine for MemoryEngine {
                 queue.ack(seq);
             }
         }
+        let mut index = 0;
+        let mut rejected = Vec::new();
         batch.drain(|message, targets, schedule| {
             for target in targets {
                 let Some(queue) = state.queues.get_mut(target) else {
                     continue;
                 };
+                let refuses = queue.limits.refuse_publishes() && queue.is_over(1, message.body_len() as u64);
+                if refuses {
+                    rejected.push(index);
+                    if queue.limits.overflow == Overflow::RejectPublish {
+                        continue;
+                    }
+                }
                 queue.next_seq += 1;
                 let place = queue.place(&message, schedule, Seq(queue.next_seq));
                 let ttl = [queue.spec.ttl_ms, message.envelope.ttl_ms];
@@ -187,10 +229,19 @@ impl Engine for MemoryEngine {
                         .map(|ms| now.wall.after_millis(ms)),
                     schedule,
                 };
-                queue.ready.insert(place, entry);
                 queue.enqueued += 1;
+                if refuses {
+                    queue.die(place.2, entry, Death::MaxLen);
+                    continue;
+                }
+                queue.ready.insert(place, entry);
+                queue.trim();
             }
+            index += 1;
         });
+        for index in rejected {
+            batch.reject(index);
+        }
         Ok(ticket)
     }
 
@@ -222,7 +273,7 @@ impl Engine for MemoryEngine {
                 break;
             }
             if entry.expires_at.is_some_and(|at| at <= now.wall) {
-                left.head_expired = true;
+                left.head_dead = true;
                 break;
             }
             if left.delivered == credit.messages || bytes >= credit.bytes {
@@ -250,27 +301,46 @@ impl Engine for MemoryEngine {
         left
     }
 
-    fn expire(&self, id: QueueId, max: usize, now: Now, expired: &mut Vec<Delivery>) {
+    fn take_dead(&self, id: QueueId, max: usize, now: Now, dead: &mut Vec<Dead>) -> Reaped {
         let mut state = self.state();
         let durable = state.durable;
         let Some(queue) = state.queues.get_mut(&id) else {
-            return;
+            return Reaped::default();
         };
-        while let Some(first) = queue.ready.first_entry() {
+        let mut taken = 0;
+        while taken < max {
+            if !queue.dead.is_empty() {
+                let (seq, death) = queue.dead.remove(0);
+                let message = queue.unsettled[&seq].1.message.clone();
+                dead.push(Dead { seq, message, death });
+                taken += 1;
+                continue;
+            }
+            let Some(first) = queue.ready.first_entry() else {
+                break;
+            };
             let over = first.get().ticket <= durable && first.get().expires_at.is_some_and(|at| at <= now.wall);
-            if !over || expired.len() == max {
+            if !over {
                 break;
             }
             let (key, entry) = first.remove_entry();
-            expired.push(Delivery {
-                queue: id,
-                seq: key.2,
-                message: entry.message.clone(),
-                redelivered: entry.redelivered,
-                attempts: entry.attempts,
-                enqueued_at: Mono(0),
-            });
-            queue.unsettled.insert(key.2, (HolderId::BROKER, entry));
+            taken += usize::from(!queue.limits.dead_letters);
+            queue.die(key.2, entry, Death::Expired);
+        }
+        Reaped { ended: taken, pending: false }
+    }
+
+    fn set_limits(&self, id: QueueId, limits: Limits, _now: Now) {
+        if let Some(queue) = self.state().queues.get_mut(&id) {
+            queue.limits = limits;
+            queue.trim();
+        }
+    }
+
+    fn set_waited(&self, id: QueueId, waited: bool, _now: Now) {
+        if let Some(queue) = self.state().queues.get_mut(&id) {
+            queue.waited = waited;
+            queue.trim();
         }
     }
 
@@ -285,6 +355,14 @@ impl Engine for MemoryEngine {
             settled += usize::from(match outcome {
                 Outcome::Ack => queue.ack(*seq),
                 Outcome::Requeue => queue.requeue(*seq),
+                Outcome::Dead(death) => match queue.unsettled.remove(seq) {
+                    Some((holder, entry)) => {
+                        queue.acked += u64::from(holder != HolderId::BROKER);
+                        queue.die(*seq, entry, death);
+                        true
+                    }
+                    None => false,
+                },
             });
         }
         settled
@@ -330,7 +408,7 @@ impl Engine for MemoryEngine {
         QueueStats {
             ready: queue.ready.len() as u64,
             unsettled: queue.unsettled.len() as u64,
-            ready_bytes: queue.ready.values().map(|e| e.message.bytes().len() as u64).sum(),
+            ready_bytes: queue.body_bytes(),
             oldest: head.map(|e| e.message.envelope.received_at),
             head_expires_at: head.and_then(|e| e.expires_at),
             head_due_at: due.filter(|_| queue.spec.order == Order::Due),

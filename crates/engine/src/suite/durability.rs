@@ -1,8 +1,8 @@
 //! What a ticket promises, and what a restart brings back.
 
 use super::{
-    ALL, Check, DURABLE, Made, PASSING, PERSISTENT, Rig, TRANSIENT, append, at, bodies, deliver_once, expire_at,
-    message, publish, queue, seqs, take,
+    ALL, Check, DURABLE, LETTERS, Made, PASSING, PERSISTENT, Rig, TRANSIENT, append, at, bodies, dead_at, dead_bodies,
+    deliver_once, message, publish, queue, seqs, take,
 };
 use crate::{Batch, EngineError, Outcome, QueueSpec, Ticket};
 
@@ -184,8 +184,9 @@ fn time_to_live_goes_on(rig: &mut dyn Rig) {
     publish(rig, q, made, &["a"]);
     rig.restart();
     assert_eq!(rig.engine().stats(q).head_expires_at, Some(at(500).wall));
-    let expired = expire_at(rig, q, 9, at(500));
-    assert_eq!(bodies(&expired), ["a"]);
+    rig.engine().set_limits(q, LETTERS, at(500));
+    let expired = dead_at(rig, q, 9, at(500));
+    assert_eq!(dead_bodies(&expired), ["a"]);
 }
 
 fn metadata(rig: &mut dyn Rig) {

@@ -1,10 +1,10 @@
 //! Order, credit, settling, priority, time to live: what a queue does while the engine runs.
 
 use super::{
-    ALL, Check, DURABLE, Made, PASSING, PERSISTENT, Rig, TRANSIENT, append, at, bodies, deliver_at, expire_at, publish,
-    queue, seqs, take,
+    ALL, Check, DURABLE, LETTERS, Made, PASSING, PERSISTENT, Rig, TRANSIENT, append, at, bodies, dead_at, dead_bodies,
+    dead_seqs, deliver_at, publish, queue, seqs, take,
 };
-use crate::{Batch, Credit, Outcome, QueueSpec, QueueStats, Ticket};
+use crate::{Batch, Credit, Death, Outcome, QueueSpec, QueueStats, Ticket};
 use model::{HolderId, QueueId, Seq};
 
 pub(super) const CHECKS: &[Check] = &[
@@ -132,34 +132,37 @@ fn priorities(rig: &mut dyn Rig) {
 fn time_to_live(rig: &mut dyn Rig) {
     let spec = QueueSpec { ttl_ms: Some(1000), ..DURABLE };
     let q = queue(rig, spec);
+    rig.engine().set_limits(q, LETTERS, at(0));
     let short = Made { ttl_ms: Some(100), ..PERSISTENT };
     publish(rig, q, short, &["short"]);
     publish(rig, q, PERSISTENT, &["long", "held"]);
     assert_eq!(rig.engine().stats(q).head_expires_at, Some(at(100).wall), "the shorter of both counts");
     let (got, rest) = deliver_at(rig, q, ALL, 1, at(100));
-    assert!(got.is_empty() && rest.head_expired, "expired at its time");
-    let expired = expire_at(rig, q, 9, at(100));
-    assert_eq!(bodies(&expired), ["short"]);
+    assert!(got.is_empty() && rest.head_dead, "expired at its time");
+    let expired = dead_at(rig, q, 9, at(100));
+    assert_eq!(dead_bodies(&expired), ["short"]);
+    assert_eq!(expired[0].death, Death::Expired);
     assert_eq!(rig.engine().stats(q).unsettled, 1, "held until settled");
-    let n = rig.engine().settle(q, &seqs(&expired), Outcome::Ack, at(100));
+    let n = rig.engine().settle(q, &dead_seqs(&expired), Outcome::Ack, at(100));
     assert_eq!(n, 1);
     let (got, rest) = deliver_at(rig, q, ALL, 1, at(999));
     assert_eq!(bodies(&got), ["long", "held"]);
-    assert!(!rest.head_expired);
+    assert!(!rest.head_dead);
     rig.engine().settle(q, &seqs(&got), Outcome::Requeue, at(999));
-    let expired = expire_at(rig, q, 1, at(5000));
-    assert_eq!(bodies(&expired), ["long"], "no more than asked for");
+    let expired = dead_at(rig, q, 1, at(5000));
+    assert_eq!(dead_bodies(&expired), ["long"], "no more than asked for");
 }
 
 fn only_the_head_expires(rig: &mut dyn Rig) {
     let q = queue(rig, TRANSIENT);
+    rig.engine().set_limits(q, LETTERS, at(0));
     publish(rig, q, PASSING, &["stays"]);
     let short = Made { ttl_ms: Some(1), ..PASSING };
     publish(rig, q, short, &["behind"]);
-    assert!(expire_at(rig, q, 9, at(50)).is_empty());
+    assert!(dead_at(rig, q, 9, at(50)).is_empty());
     let (got, rest) = deliver_at(rig, q, ALL, 1, at(50));
     assert_eq!(bodies(&got), ["stays"]);
-    assert!(rest.head_expired, "what was behind is the head now");
+    assert!(rest.head_dead, "what was behind is the head now");
 }
 
 fn purge(rig: &mut dyn Rig) {
@@ -200,7 +203,7 @@ fn stats(rig: &mut dyn Rig) {
     let got = take(rig, q, 1, 1);
     let stats = rig.engine().stats(q);
     assert_eq!((stats.ready, stats.unsettled), (1, 1));
-    assert_eq!(stats.ready_bytes, 9);
+    assert_eq!(stats.ready_bytes, 2);
     assert_eq!(stats.oldest, Some(at(0).wall));
     assert_eq!(stats.head_expires_at, None);
     rig.engine().settle(q, &seqs(&got), Outcome::Ack, at(7));
@@ -229,8 +232,7 @@ fn totals(rig: &mut dyn Rig) {
     rig.engine().purge(q, at(0));
     let short = Made { ttl_ms: Some(1), ..PERSISTENT };
     publish(rig, q, short, &["d"]);
-    let expired = expire_at(rig, q, 1, at(1));
-    rig.engine().settle(q, &seqs(&expired), Outcome::Ack, at(1));
+    assert!(dead_at(rig, q, 1, at(1)).is_empty(), "without dead letters it is gone");
     assert_eq!(totals(rig, q), (4, 3, 2), "what expires goes to nobody");
     publish(rig, q, PERSISTENT, &["e"]);
     rig.restart();

@@ -35,7 +35,7 @@ fn schedule(rig: &mut dyn Rig, q: QueueId, made: Made, entries: &[(u64, u64, &st
 
 fn due(rig: &mut dyn Rig, q: QueueId, ms: u64) -> Vec<String> {
     let (got, rest) = deliver_at(rig, q, ALL, 1, at(ms));
-    assert!(!rest.ready && !rest.pending && !rest.head_expired);
+    assert!(!rest.ready && !rest.pending && !rest.head_dead);
     rig.engine().settle(q, &seqs(&got), Outcome::Ack, at(ms));
     bodies(&got)
 }
