@@ -169,22 +169,22 @@ impl Broker {
 
     /// The engine says: everything up to `ticket` is durable.
     pub fn on_durable(&self, ticket: Ticket, now: Now) {
-        let mut last = None;
-        loop {
-            let Some(waiter) = self.waiters.lock().pop(ticket) else {
-                return;
-            };
+        let mut waiters = Vec::new();
+        self.waiters.lock().pop(ticket, &mut waiters);
+        let mut queues = Vec::new();
+        for waiter in waiters {
             match waiter {
+                // First of all: a confirm is what its publisher may have stopped for.
                 Waiter::Mailbox(mailbox) => mailbox.wake(),
                 Waiter::Wake(wake) => wake.wake(),
-                // Several batches of a busy queue become durable at once; one look is enough for those in a row.
-                Waiter::Queue(queue) => {
-                    if last != Some(queue.id) {
-                        last = Some(queue.id);
-                        self.dispatch(&queue, now);
-                    }
-                }
+                Waiter::Queues(more) => queues.extend(more),
             }
+        }
+        // Several batches of a busy queue become durable at once; one look is enough for all.
+        queues.sort_unstable_by_key(|queue: &Arc<Queue>| queue.id);
+        queues.dedup_by_key(|queue| queue.id);
+        for queue in &queues {
+            self.dispatch(queue, now);
         }
     }
 

@@ -72,6 +72,8 @@ impl Broker {
     pub(crate) fn appended(&self, ticket: Ticket, touched: &mut Vec<Touched>, now: Now) {
         touched.sort_unstable_by_key(|t| (t.queue.id, t.after_sync));
         touched.dedup_by_key(|t| (t.queue.id, t.after_sync));
+        let waits = ticket > self.engine.durable();
+        let mut waiting = Vec::new();
         for Touched { queue, after_sync } in touched.drain(..) {
             if queue.may_expire.load(SeqCst) {
                 self.watch_head(&queue, now);
@@ -80,11 +82,14 @@ impl Broker {
             if queue.consumer_count.load(SeqCst) == 0 {
                 continue;
             }
-            if after_sync && ticket > self.engine.durable() {
-                self.wait_for(ticket, Waiter::Queue(queue), now);
+            if after_sync && waits {
+                waiting.push(queue);
             } else {
                 self.dispatch(&queue, now);
             }
+        }
+        if !waiting.is_empty() {
+            self.wait_for(ticket, Waiter::Queues(waiting), now);
         }
     }
 

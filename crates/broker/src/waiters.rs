@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 /// Who is told when a ticket is durable.
 pub(crate) enum Waiter {
-    /// Dispatch the queue: it has newly durable entries.
-    Queue(Arc<Queue>),
+    /// Dispatch these queues: they have newly durable entries.
+    Queues(Vec<Arc<Queue>>),
     /// Wake the connection: it has confirms or a reply.
     Mailbox(Arc<Mailbox>),
     /// Wake someone within the process.
@@ -52,12 +52,10 @@ impl Waiters {
         self.heap.push(Reverse(Entry(ticket, waiter)));
     }
 
-    /// Takes out one whose ticket is durable.
-    pub(crate) fn pop(&mut self, durable: Ticket) -> Option<Waiter> {
-        let Reverse(first) = self.heap.peek()?;
-        if first.0 > durable {
-            return None;
+    /// Takes out those whose tickets are durable.
+    pub(crate) fn pop(&mut self, durable: Ticket, into: &mut Vec<Waiter>) {
+        while self.heap.peek().is_some_and(|Reverse(first)| first.0 <= durable) {
+            into.extend(self.heap.pop().map(|Reverse(entry)| entry.1));
         }
-        self.heap.pop().map(|Reverse(entry)| entry.1)
     }
 }
