@@ -40,3 +40,4 @@ pub use broker::Broker;
 pub use counters::Totals;
 pub use link::Link;
 pub use observe::{BindingView, ConnectionView, ConsumerView, ExchangeView, QueueView, UserView};
+pub use recovery::queue_names;

@@ -2,7 +2,8 @@
 //!
 //! A queue is created in the engine before its record is written and its record is removed before the queue is, so
 //! after a crash an engine queue without a record is garbage and is deleted. Records whose ends are gone are
-//! forgotten.
+//! forgotten. After a repair of damage neither is so: a queue without a record is kept under a name that says so, a
+//! record without a queue gets an empty one.
 
 use crate::api::OpenError;
 use crate::arguments::{self, QueueArguments};
@@ -12,7 +13,7 @@ use crate::record::{BindingRecord, ExchangeRecord, Key, QueueRecord, Record, vho
 use crate::refuse::Resource;
 use crate::registry::{Registry, Vhost};
 use engine::{Engine, Limits, MetaSpace, Order, QueueSpec};
-use model::{Now, QueueId};
+use model::{Now, QueueId, Table};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -22,10 +23,15 @@ pub(crate) fn recover(engine: &dyn Engine, now: Now) -> Result<Registry, OpenErr
     let mut bindings = Vec::new();
     let mut exchanges = Vec::new();
     let mut queues = Vec::new();
+    let mut repaired = false;
     for (key, value) in engine.metas() {
         let record = match MetaSpace::of(&key) {
             Some((MetaSpace::Topology, name)) => Record::read(name, &value),
             Some((MetaSpace::Bridge, _)) => continue,
+            Some((MetaSpace::Repair, _)) => {
+                repaired = true;
+                continue;
+            }
             None => None,
         };
         match record {
@@ -50,12 +56,26 @@ pub(crate) fn recover(engine: &dyn Engine, now: Now) -> Result<Registry, OpenErr
     for (vhost, name, record) in queues {
         if orphans.remove(&QueueId(record.id)) {
             add_queue(engine, &mut registry, &vhost, &name, record, now)?;
+        } else if repaired {
+            let arguments = QueueArguments::read(&record.arguments, Resource::Queue(&vhost, &name))
+                .map_err(|_| broken("queue", &name))?;
+            let id = engine.create_queue(queue_spec(true, &arguments))?.0;
+            keep_queue(engine, &mut registry, &vhost, &name, QueueRecord { id: id.0, ..record }, now)?;
         } else {
             engine.delete_meta(Key::queue(&vhost, &name).bytes())?;
         }
     }
     for orphan in orphans {
-        engine.delete_queue(orphan)?;
+        if repaired {
+            // Its record is in quarantine, its messages are not.
+            let record = QueueRecord { id: orphan.0, auto_delete: false, arguments: Table::default() };
+            keep_queue(engine, &mut registry, "/", &format!("repaired-{orphan}"), record, now)?;
+        } else {
+            engine.delete_queue(orphan)?;
+        }
+    }
+    if repaired {
+        engine.delete_meta(&MetaSpace::Repair.key(b""))?;
     }
     for (vhost, record) in bindings {
         if !add_binding(&mut registry, &vhost, &record)? {
@@ -63,6 +83,17 @@ pub(crate) fn recover(engine: &dyn Engine, now: Now) -> Result<Registry, OpenErr
         }
     }
     Ok(registry)
+}
+
+/// Which vhost and name each queue in an engine's metadata has, by its id there. What is no queue is passed over.
+pub fn queue_names(metas: &[(Vec<u8>, Vec<u8>)]) -> impl Iterator<Item = (QueueId, (String, String))> {
+    metas.iter().filter_map(|(key, value)| match MetaSpace::of(key) {
+        Some((MetaSpace::Topology, name)) => match Record::read(name, value)? {
+            Record::Queue(vhost, name, record) => Some((QueueId(record.id), (vhost, name))),
+            _ => None,
+        },
+        _ => None,
+    })
 }
 
 /// Adds a vhost with its system exchanges.
@@ -126,6 +157,19 @@ fn add_queue(
     vhost.queues.insert(queue.name.clone(), queue.clone());
     registry.queues.insert(queue.id, queue);
     Ok(())
+}
+
+/// Adds a queue after a repair, with a record that names it.
+fn keep_queue(
+    engine: &dyn Engine,
+    registry: &mut Registry,
+    vhost: &str,
+    name: &str,
+    record: QueueRecord,
+    now: Now,
+) -> Result<(), OpenError> {
+    engine.put_meta(Key::queue(vhost, name).bytes(), &record.value())?;
+    add_queue(engine, registry, vhost, name, record, now)
 }
 
 fn add_binding(registry: &mut Registry, vhost: &str, record: &BindingRecord) -> Result<bool, OpenError> {

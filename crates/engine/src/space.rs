@@ -11,6 +11,8 @@ pub enum MetaSpace {
     Topology = b'T',
     /// The bridge: attempts of deliveries that are still to be repeated.
     Bridge = b'B',
+    /// A repair of damage: that there was one since the broker last started.
+    Repair = b'R',
 }
 
 impl MetaSpace {
@@ -24,7 +26,7 @@ impl MetaSpace {
     #[must_use]
     pub fn of(key: &[u8]) -> Option<(Self, &[u8])> {
         let (first, name) = key.split_first()?;
-        let owner = [Self::Topology, Self::Bridge].into_iter().find(|space| *space as u8 == *first)?;
+        let owner = [Self::Topology, Self::Bridge, Self::Repair].into_iter().find(|space| *space as u8 == *first)?;
         Some((owner, name))
     }
 }
@@ -35,7 +37,7 @@ mod tests {
 
     #[test]
     fn a_key_is_its_owners_alone() {
-        for space in [MetaSpace::Topology, MetaSpace::Bridge] {
+        for space in [MetaSpace::Topology, MetaSpace::Bridge, MetaSpace::Repair] {
             assert_eq!(MetaSpace::of(&space.key(b"name")), Some((space, &b"name"[..])));
             assert_eq!(MetaSpace::of(&space.key(b"")), Some((space, &b""[..])));
         }

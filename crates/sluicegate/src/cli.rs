@@ -59,6 +59,16 @@ Examples:
     Consume(ConsumeArgs),
     /// List the queues, over the management API
     Queues(QueuesArgs),
+    /// Look for damage in a data directory and, with --apply, move it to quarantine
+    #[command(after_help = "\
+A directory with damage in front of its end is refused by `run`. Without --apply nothing is changed: it says which bytes
+are damaged and which queues they belong to, and exits 1. With --apply these bytes move to the directory quarantine/
+inside the data directory, everything else stays readable, and exit is 0. The server must not be running.
+
+Examples:
+  sluicegate repair ./sluicegate-data            look
+  sluicegate repair ./sluicegate-data --apply    move what is damaged out of the way")]
+    Repair(RepairArgs),
     /// Print the version
     Version {
         /// Print it as JSON
@@ -74,6 +84,19 @@ pub(crate) struct RunArgs {
     /// The data directory, instead of the configured one
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RepairArgs {
+    /// The data directory
+    #[arg(value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// Move what is damaged to quarantine
+    #[arg(long)]
+    pub(crate) apply: bool,
+    /// Print what was found as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// How to reach the broker.

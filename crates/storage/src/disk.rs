@@ -68,6 +68,11 @@ pub trait Disk: Send + Sync + 'static {
     /// # Errors
     /// Any.
     fn rename(&self, from: &str, to: &str) -> Result<(), DiskError>;
+    /// Keeps a copy durably in the subdirectory `quarantine`, beside those that are there.
+    ///
+    /// # Errors
+    /// Any.
+    fn put_aside(&self, name: &str, bytes: &[u8]) -> Result<(), DiskError>;
     /// Makes all names durable.
     ///
     /// # Errors

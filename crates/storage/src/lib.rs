@@ -30,6 +30,7 @@ mod queue;
 mod reader;
 mod record;
 mod recover;
+mod repair;
 mod replay;
 mod signal;
 #[cfg(feature = "sim")]
@@ -44,6 +45,7 @@ mod writer;
 pub use canary::Canary;
 pub use disk::{Disk, DiskError, DiskFile, RealDisk};
 pub use recover::OpenError;
+pub use repair::{Affected, Damage, Report, repair};
 
 use crate::core::Core;
 use engine::{

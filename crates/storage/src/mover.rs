@@ -192,7 +192,8 @@ impl Core {
             | Kind::Live
             | Kind::Delivered
             | Kind::Attempts
-            | Kind::Seal => {}
+            | Kind::Seal
+            | Kind::Gap => {}
         }
     }
 

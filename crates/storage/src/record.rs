@@ -31,9 +31,28 @@ pub(crate) enum Kind {
     Delivered = 8,
     Seal = 9,
     Attempts = 10,
+    /// What was here is damaged and in quarantine.
+    Gap = 15,
 }
 
 impl Kind {
+    /// What people call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Batch => "batch of messages",
+            Self::Settle => "settle",
+            Self::CreateQueue => "creation of a queue",
+            Self::DeleteQueue => "deletion of a queue",
+            Self::PutMeta => "metadata",
+            Self::DeleteMeta => "deletion of metadata",
+            Self::Live => "state of a queue",
+            Self::Delivered => "delivery marks",
+            Self::Seal => "end of a file",
+            Self::Attempts => "counts of attempts",
+            Self::Gap => "gap",
+        }
+    }
+
     pub(crate) fn from_code(code: u8) -> Option<Self> {
         Some(match code {
             1 => Self::Batch,
@@ -46,6 +65,7 @@ impl Kind {
             8 => Self::Delivered,
             9 => Self::Seal,
             10 => Self::Attempts,
+            15 => Self::Gap,
             _ => return None,
         })
     }

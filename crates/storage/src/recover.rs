@@ -79,8 +79,8 @@ impl fmt::Display for OpenError {
             }
             Self::Damaged { file, offset, what } => write!(
                 f,
-                "{file} is damaged at byte {offset}: {what}. Nothing was changed. Restore the directory from a copy; \
-                 or, to give up everything from there on, move {file} and the files after it away and start again"
+                "{file} is damaged at byte {offset}: {what}. Nothing was changed. Restore the directory from a copy, or \
+                 see with `sluicegate repair DIR` what is affected and move it to quarantine with `--apply`"
             ),
             Self::Io(why) => write!(f, "the data directory cannot be read: {why}"),
         }

@@ -93,7 +93,7 @@ impl Replay {
                 self.deleted_metas.insert(payload.to_vec(), self.file);
                 Some(())
             }
-            Kind::Seal => Some(()),
+            Kind::Seal | Kind::Gap => Some(()),
         }
         .is_some()
     }

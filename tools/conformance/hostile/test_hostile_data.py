@@ -3,6 +3,7 @@ clear error that names it, nothing crashes, and nothing that was promised is los
 
 import contextlib
 import ctypes
+import json
 import os
 import resource
 import shutil
@@ -14,7 +15,7 @@ import pytest
 
 from harness.broker import PERSISTENT, bodies, depth
 from harness.http_client import request
-from harness.server import Server, limit_file_size
+from harness.server import Server, limit_file_size, run_cli
 from harness.wait import until
 
 pytestmark = pytest.mark.ours
@@ -165,6 +166,70 @@ def test_damaged_before_the_tail_is_said_and_not_hidden(start_server):
     else:
         assert server.process.returncode == 1
     server.check_no_panic()
+
+
+def test_damage_is_repaired_by_name_and_everything_else_stays(start_server):
+    """`sluicegate repair` says what is affected, changes nothing until it is told to, and then only that is missing."""
+    server = start_server(CONFIG)
+    ch = channel(server)
+    ch.queue_declare("q", durable=True)
+    ch.queue_declare("other", durable=True)
+    ch.confirm_delivery()
+    for number in range(40):
+        ch.basic_publish("", "q" if number % 2 else "other", b"body-%04d" % number, PERSISTENT)
+    ch.connection.close()
+    assert run_cli("repair", server.data).returncode == 1, "it is in use"
+    server.stop()
+    sound = run_cli("repair", server.data)
+    assert sound.returncode == 0 and "nothing is damaged" in sound.stdout, sound
+    for file in wal_files(server):
+        content = bytearray(file.read_bytes())
+        at = content.find(b"body-0011")
+        if at > 0:
+            content[at] ^= 0x40
+            file.write_bytes(content)
+    refuses_to_start(server, "damaged", "sluicegate repair")
+    before = {file: file.read_bytes() for file in wal_files(server)}
+    looked = run_cli("repair", server.data)
+    assert looked.returncode == 1 and "queue `q` of vhost `/`: up to 1 messages" in looked.stdout, looked
+    assert {file: file.read_bytes() for file in wal_files(server)} == before, "looking changed something"
+    found = json.loads(run_cli("repair", server.data, "--json").stdout)
+    assert [(queue["name"], queue["messages"]) for queue in found["damages"][0]["queues"]] == [("q", 1)]
+    done = run_cli("repair", server.data, "--apply")
+    assert done.returncode == 0, done
+    aside = list((server.data / "quarantine").iterdir())
+    assert len(aside) == 1 and bytes([ord("b") ^ 0x40]) + b"ody-0011" in aside[0].read_bytes()
+    server.start()
+    ch = channel(server)
+    assert bodies(ch, "q") == [b"body-%04d" % number for number in range(1, 40, 2) if number != 11]
+    assert bodies(ch, "other") == [b"body-%04d" % number for number in range(0, 40, 2)]
+    ch.connection.close()
+
+
+def test_a_queue_whose_record_is_damaged_keeps_its_messages_under_another_name(start_server):
+    server = start_server({"limits": {"disk_free_limit": 0}})
+    fill(server)
+    server.stop()
+    hit = 0
+    for file in wal_files(server):
+        content = bytearray(file.read_bytes())
+        # The topology's record of the queue: T, q, and the names behind their lengths.
+        at = content.find(b"Tq\x01\x00/\x01\x00q")
+        if at > 0:
+            content[at] ^= 0x40
+            file.write_bytes(content)
+            hit += 1
+    assert hit == 1, "the queue's record is nowhere; has its format changed?"
+    refuses_to_start(server, "damaged")
+    assert run_cli("repair", server.data, "--apply").returncode == 0
+    server.start()
+    listed = json.loads(run_cli("queues", "--management", f"127.0.0.1:{server.ports['management']}", "--json").stdout)
+    [name] = [queue["name"] for queue in listed if queue["name"].startswith("repaired-")]
+    ch = channel(server)
+    assert bodies(ch, name) == [b"%d" % number for number in range(20)]
+    ch.connection.close()
+    server.restart()
+    assert depth(channel(server), name) == 0
 
 
 @pytest.mark.parametrize("cut", [1, 7, 100])

@@ -4,6 +4,7 @@ mod check;
 mod consume;
 mod publish;
 mod queues;
+mod repair;
 mod run;
 
 use crate::cli::Command;
@@ -39,6 +40,7 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Publish(args) => publish::run(&args),
         Command::Consume(args) => consume::run(&args),
         Command::Queues(args) => queues::run(&args),
+        Command::Repair(args) => repair::run(&args),
         Command::Version { json } => {
             version(json);
             Ok(())

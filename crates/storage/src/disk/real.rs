@@ -14,6 +14,9 @@ use std::time::Instant;
 /// Slices of one system call (Linux: UIO_MAXIOV).
 const SLICES_MAX: usize = 1024;
 
+/// Where damaged things are kept.
+const QUARANTINE: &str = "quarantine";
+
 /// A directory of the operating system.
 pub struct RealDisk {
     dir: OwnedFd,
@@ -74,6 +77,32 @@ impl Disk for RealDisk {
 
     fn rename(&self, from: &str, to: &str) -> Result<(), DiskError> {
         fs::renameat(&self.dir, from, &self.dir, to).map_err(error)
+    }
+
+    fn put_aside(&self, name: &str, bytes: &[u8]) -> Result<(), DiskError> {
+        match fs::mkdirat(&self.dir, QUARANTINE, Mode::from_raw_mode(0o700)) {
+            Err(Errno::EXIST) => {}
+            other => other.map_err(error)?,
+        }
+        fs::fsync(&self.dir).map_err(error)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = fs::openat(&self.dir, QUARANTINE, flags, Mode::empty()).map_err(error)?;
+        let aside = Self { dir, started: self.started };
+        for n in 0..u32::MAX {
+            let name = if n == 0 { name.to_owned() } else { format!("{name}.{n}") };
+            let file = match aside.open_file(&name, OFlags::CREATE | OFlags::EXCL) {
+                Err(DiskError::Io(_))
+                    if fs::accessat(&aside.dir, &name, fs::Access::EXISTS, fs::AtFlags::empty()).is_ok() =>
+                {
+                    continue;
+                }
+                other => other?,
+            };
+            file.pwritev(&[IoSlice::new(bytes)], 0)?;
+            file.sync()?;
+            break;
+        }
+        aside.sync_dir()
     }
 
     fn sync_dir(&self) -> Result<(), DiskError> {

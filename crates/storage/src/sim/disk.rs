@@ -285,6 +285,12 @@ impl Disk for SimDisk {
         state.change_name(NameChange::Rename(from.to_owned(), to.to_owned(), file))
     }
 
+    fn put_aside(&self, name: &str, bytes: &[u8]) -> Result<(), DiskError> {
+        self.alive()?.change(bytes.len())?;
+        self.set_content(&format!("quarantine/{name}"), bytes);
+        Ok(())
+    }
+
     fn sync_dir(&self) -> Result<(), DiskError> {
         let mut state = self.alive()?;
         if state.fails(Fault::SyncDir) {

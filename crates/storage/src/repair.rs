@@ -1,0 +1,397 @@
+//! Repairing a directory that recovery refuses: what is damaged moves to `quarantine/`, everything else stays.
+//!
+//! Invariants: looking changes nothing. Bytes are durable in quarantine before they are overwritten or removed, and
+//! what makes up for them is durable in a file of its own before that: until the last step is done, the directory is
+//! refused as before, and repairing it again is safe. A damaged range becomes a *gap* record, so what lies behind it
+//! keeps its place. A queue whose creation is gone is made again as a plain one, so that its messages stay.
+//!
+//! Not here: telling how a single bit flipped; a record is whole or it is damaged.
+
+use crate::disk::{Disk, DiskError, DiskFile};
+use crate::log::{file_name, file_number};
+use crate::payload::{Placed, Record, put_meta, put_queue, read_batch, read_meta, read_queue, read_ranges};
+use crate::prepare::SPARE_SUFFIX;
+use crate::record::{
+    ALIGN, FILE_HEADER_BYTES, FileHeader, FileHeaderError, HEADER_BYTES, Header, Kind, Reader, decode_header,
+    encode_header, record_bytes,
+};
+use crate::recover::OpenError;
+use engine::{MetaSpace, Order, QueueSpec};
+use model::QueueId;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::IoSlice;
+use std::sync::Arc;
+
+/// What a damaged range holds of a queue, as far as it can be told.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Affected {
+    /// Messages that are in quarantine now, some of which may have been settled.
+    pub messages: u64,
+    /// Settles that are: what they settled may be delivered again.
+    pub settles: u64,
+    /// Whether the queue's creation is: it is made again as a plain queue if anything in it is left.
+    pub created: bool,
+}
+
+/// A range that is not what was written.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Damage {
+    /// The file.
+    pub file: String,
+    /// Where in it.
+    pub offset: u64,
+    /// How long it is.
+    pub bytes: u64,
+    /// What it was, if its head can still be read.
+    pub kind: Option<&'static str>,
+    /// By queue; empty if nothing can be told.
+    pub queues: BTreeMap<QueueId, Affected>,
+}
+
+/// What was found, and mended if that was asked for.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Report {
+    /// In the order they lie in the log.
+    pub damages: Vec<Damage>,
+    /// Files whose names are in quarantine now, or would be.
+    pub quarantined: Vec<String>,
+    /// Records that are as they were written.
+    pub intact_records: u64,
+    /// The metadata, to tell names of queues by.
+    pub metas: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// A file and what is to be done with it.
+struct Plan {
+    name: String,
+    header: FileHeader,
+    handle: Arc<dyn DiskFile>,
+    bytes: Vec<u8>,
+    /// The header on the disk is wrong.
+    bad_header: bool,
+    /// Nothing of it can be read.
+    lost: bool,
+    /// From and to, in the file.
+    ranges: Vec<(usize, usize)>,
+    /// Where its last record ends, and whether that is a seal.
+    end: usize,
+    sealed: bool,
+}
+
+/// What the intact records say, as far as repairing needs to know.
+#[derive(Default)]
+struct Seen {
+    created: BTreeSet<QueueId>,
+    referred: BTreeSet<QueueId>,
+    deleted: BTreeSet<QueueId>,
+    metas: BTreeMap<Vec<u8>, Vec<u8>>,
+    records: u64,
+}
+
+/// Looks for damage in a directory that nobody has open and, if `apply`, moves it to quarantine.
+///
+/// # Errors
+/// [`OpenError`]; of a newer or an encrypted directory nothing is touched.
+pub fn repair(disk: &dyn Disk, apply: bool) -> Result<Report, OpenError> {
+    disk.lock()?;
+    let mut names: Vec<(u64, String)> =
+        disk.list()?.into_iter().filter_map(|name| Some((file_number(&name)?, name))).collect();
+    names.sort();
+    let mut seen = Seen::default();
+    let mut plans: Vec<Plan> = Vec::new();
+    for (number, name) in names {
+        let plan = examine(disk, number, name, plans.last(), &mut seen)?;
+        plans.push(plan);
+    }
+    close_files(&mut plans);
+    let report = report(&plans, &seen);
+    if apply && !report.damages.is_empty() {
+        seal_all(&mut plans);
+        carry_out(disk, &plans, &seen)?;
+    }
+    Ok(report)
+}
+
+fn examine(
+    disk: &dyn Disk,
+    number: u64,
+    name: String,
+    before: Option<&Plan>,
+    seen: &mut Seen,
+) -> Result<Plan, OpenError> {
+    let handle = disk.open(&name)?;
+    let size = usize::try_from(handle.size()?).map_err(|_| OpenError::Io("file too large".to_owned()))?;
+    let mut bytes = vec![0; size];
+    let n = handle.pread(&mut bytes, 0)?;
+    bytes.truncate(n);
+    let (header, bad_header) = match FileHeader::decode(&bytes) {
+        Ok(header) if header.number == number => (Some(header), false),
+        Err(FileHeaderError::Newer(found)) => {
+            return Err(OpenError::Newer { file: name, found, known: crate::record::FORMAT_VERSION });
+        }
+        Err(FileHeaderError::Encrypted(key)) => return Err(OpenError::Encrypted { file: name, key }),
+        _ => (guess_header(number, &bytes, before), true),
+    };
+    let lost = header.is_none();
+    let header = header.unwrap_or(FileHeader { number, base: 0, generation: 0 });
+    let mut plan = Plan { name, header, handle, bytes, bad_header, lost, ranges: Vec::new(), end: 0, sealed: false };
+    if !lost {
+        scan(&mut plan, seen);
+    }
+    Ok(plan)
+}
+
+/// The header of a file whose own is damaged, if a record in it proves it.
+fn guess_header(number: u64, bytes: &[u8], before: Option<&Plan>) -> Option<FileHeader> {
+    let field = |at: usize| bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes);
+    let behind = before.map(|plan| plan.header.base + plan.bytes.len() as u64);
+    let first = bytes.get(FILE_HEADER_BYTES as usize..)?;
+    // Its own, or with any one bit of it wrong, or where the file before ends.
+    let own = field(24).into_iter().flat_map(|own| [own].into_iter().chain((0..64).map(move |bit| own ^ (1 << bit))));
+    let base = own.chain(behind).find(|&base| decode_header(first, base).is_some())?;
+    Some(FileHeader { number, base, generation: before.map_or(1, |plan| plan.header.generation) })
+}
+
+/// Finds what is whole in a file, and what lies in between.
+fn scan(plan: &mut Plan, seen: &mut Seen) {
+    let mut at = FILE_HEADER_BYTES as usize;
+    let base = plan.header.base;
+    plan.end = at;
+    let mut bad_from = None;
+    while at < plan.bytes.len() && !plan.sealed {
+        match record_at(&plan.bytes, at, base) {
+            Some((header, payload)) if seen.take(header.kind, payload) => {
+                if let Some(from) = bad_from.take() {
+                    plan.ranges.push((from, at));
+                }
+                at += record_bytes(header.len);
+                plan.end = at;
+                plan.sealed = header.kind == Kind::Seal;
+            }
+            _ => {
+                bad_from = bad_from.or(Some(at));
+                at += ALIGN;
+            }
+        }
+    }
+}
+
+/// Where `at` in a file of this base is a whole record.
+fn record_at(bytes: &[u8], at: usize, base: u64) -> Option<(Header, &[u8])> {
+    let header = decode_header(bytes.get(at..)?, base + at as u64 - FILE_HEADER_BYTES)?;
+    let start = at + HEADER_BYTES;
+    let payload = bytes.get(start..start.checked_add(header.len)?)?;
+    (crc32c::crc32c(payload) == header.payload_crc).then_some((header, payload))
+}
+
+impl Seen {
+    /// Notes a record; false if its content is not what its kind says.
+    fn take(&mut self, kind: Kind, payload: &[u8]) -> bool {
+        let read = match kind {
+            Kind::Batch => {
+                let referred = &mut self.referred;
+                let each = |_, _, _: &Placed, id, _| _ = referred.insert(id);
+                read_batch(payload, &mut Vec::new(), each, |_, _, _| {}).map(|_| ())
+            }
+            Kind::CreateQueue => read_queue(payload).map(|(id, _)| _ = self.created.insert(id)),
+            Kind::DeleteQueue => Reader::new(payload).varint().map(|id| _ = self.deleted.insert(QueueId(id))),
+            Kind::PutMeta => read_meta(payload).map(|(key, value)| _ = self.metas.insert(key.to_vec(), value.to_vec())),
+            Kind::DeleteMeta => {
+                self.metas.remove(payload);
+                Some(())
+            }
+            _ => Some(()),
+        };
+        self.records += u64::from(read.is_some());
+        read.is_some()
+    }
+
+    /// Queues that something refers to and nothing created.
+    fn without_creation(&self) -> impl Iterator<Item = QueueId> {
+        let known = |id: &&QueueId| !self.created.contains(id) && !self.deleted.contains(id);
+        self.referred.iter().filter(known).copied()
+    }
+}
+
+/// A file that others with records follow, or that a later start followed, ends with a seal: what lies behind its
+/// last record and is not zero is damage too.
+fn close_files(plans: &mut [Plan]) {
+    let generations: Vec<(u64, bool)> = plans.iter().map(|p| (p.header.generation, p.has_records())).collect();
+    for (at, plan) in plans.iter_mut().enumerate() {
+        let later = &generations[at + 1..];
+        let followed = later.iter().any(|(generation, records)| *records || *generation > plan.header.generation);
+        if plan.lost || plan.sealed || !followed || !(plan.has_records() || later.iter().any(|(_, records)| *records)) {
+            continue;
+        }
+        let used = plan.bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
+        plan.ranges.push((plan.end, used.max(plan.end + HEADER_BYTES).next_multiple_of(ALIGN)));
+    }
+}
+
+/// What makes up for the damage comes in a file behind all others, so all others end with a seal.
+fn seal_all(plans: &mut [Plan]) {
+    for plan in plans.iter_mut().filter(|p| !p.lost && !p.sealed) {
+        if plan.ranges.last().is_none_or(|(from, _)| *from < plan.end) {
+            plan.ranges.push((plan.end, plan.bytes.len().max(plan.end + HEADER_BYTES)));
+        }
+    }
+}
+
+impl Plan {
+    fn has_records(&self) -> bool {
+        self.end > FILE_HEADER_BYTES as usize
+    }
+
+    fn damage(&self, from: usize, to: usize) -> Damage {
+        let lsn = self.header.base + from as u64 - FILE_HEADER_BYTES;
+        let bytes = self.bytes.get(from..to.min(self.bytes.len())).unwrap_or_default();
+        let header = decode_header(bytes, lsn);
+        let mut queues = BTreeMap::new();
+        if let Some(header) = header {
+            let payload = bytes.get(HEADER_BYTES..HEADER_BYTES + header.len).unwrap_or_default();
+            affected(header.kind, payload, &mut queues);
+        }
+        Damage {
+            file: self.name.clone(),
+            offset: from as u64,
+            bytes: (to - from) as u64,
+            kind: header.map(|header| header.kind.name()),
+            queues,
+        }
+    }
+}
+
+/// What can be told of a record whose content is damaged: as much as can be read of it.
+fn affected(kind: Kind, payload: &[u8], queues: &mut BTreeMap<QueueId, Affected>) {
+    let settled = |queues: &mut BTreeMap<QueueId, Affected>, id, first: u64, last: u64| {
+        let affected = queues.entry(id).or_default();
+        affected.settles = affected.settles.saturating_add((last - first).saturating_add(1));
+    };
+    match kind {
+        Kind::Batch => {
+            let mut acks = Vec::new();
+            read_batch(
+                payload,
+                &mut Vec::new(),
+                |_, _, _, id, _| queues.entry(id).or_default().messages += 1,
+                |id, first, last| acks.push((id, first, last)),
+            );
+            acks.into_iter().for_each(|(id, first, last)| settled(queues, id, first, last));
+        }
+        Kind::Settle => {
+            let mut reader = Reader::new(payload);
+            if let Some(id) = reader.varint() {
+                read_ranges(&mut reader, |first, last| settled(queues, QueueId(id), first, last));
+            }
+        }
+        Kind::CreateQueue => {
+            if let Some((id, _)) = read_queue(payload) {
+                queues.entry(id).or_default().created = true;
+            }
+        }
+        _ => {}
+    }
+}
+
+fn report(plans: &[Plan], seen: &Seen) -> Report {
+    let mut report = Report { intact_records: seen.records, ..Report::default() };
+    for plan in plans {
+        if plan.lost {
+            report.quarantined.push(plan.name.clone());
+        }
+        if plan.lost || plan.bad_header {
+            report.damages.push(Damage {
+                file: plan.name.clone(),
+                offset: 0,
+                bytes: if plan.lost { plan.bytes.len() as u64 } else { FILE_HEADER_BYTES },
+                kind: Some("file header"),
+                queues: BTreeMap::new(),
+            });
+        }
+        report.damages.extend(plan.ranges.iter().map(|&(from, to)| plan.damage(from, to)));
+    }
+    report.metas = seen.metas.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+    report
+}
+
+fn carry_out(disk: &dyn Disk, plans: &[Plan], seen: &Seen) -> Result<(), DiskError> {
+    make_up(disk, plans, seen)?;
+    for plan in plans.iter().filter(|p| !p.lost) {
+        mend(disk, plan)?;
+    }
+    for plan in plans.iter().filter(|p| p.lost) {
+        disk.put_aside(&plan.name, &plan.bytes)?;
+        disk.remove(&plan.name)?;
+    }
+    disk.sync_dir()
+}
+
+/// A file behind all others that tells the broker that things are missing, and makes queues whose creation is gone.
+fn make_up(disk: &dyn Disk, plans: &[Plan], seen: &Seen) -> Result<(), DiskError> {
+    let last = |pick: fn(&Plan) -> u64| plans.iter().map(pick).max().unwrap_or(0);
+    let header = FileHeader {
+        number: last(|p| p.header.number) + 1,
+        base: last(|p| p.header.base + p.bytes.len() as u64).next_multiple_of(4096) + 4096,
+        generation: last(|p| p.header.generation) + 1,
+    };
+    let mut bytes = header.encode().to_vec();
+    let mut marker = Record::default();
+    marker.start();
+    put_meta(&mut marker, &MetaSpace::Repair.key(b""), b"");
+    push(&mut bytes, header.base, Kind::PutMeta, marker);
+    for id in seen.without_creation() {
+        let mut record = Record::default();
+        record.start();
+        put_queue(&mut record, id, QueueSpec { durable: true, priority_max: 0, ttl_ms: None, order: Order::Arrival });
+        push(&mut bytes, header.base, Kind::CreateQueue, record);
+    }
+    let name = format!("repair{SPARE_SUFFIX}");
+    let file = disk.create(&name)?;
+    file.pwritev(&[IoSlice::new(&bytes)], 0)?;
+    file.sync()?;
+    disk.rename(&name, &file_name(header.number))?;
+    disk.sync_dir()
+}
+
+/// Adds a record to the bytes of a file.
+fn push(bytes: &mut Vec<u8>, base: u64, kind: Kind, mut record: Record) {
+    let lsn = base + bytes.len() as u64 - FILE_HEADER_BYTES;
+    let (len, crc) = record.finish();
+    bytes.extend_from_slice(&encode_header(kind, len, crc, lsn, lsn));
+    bytes.extend_from_slice(&record.buf[HEADER_BYTES..]);
+    bytes.resize(bytes.len().next_multiple_of(ALIGN), 0);
+}
+
+/// Puts the damaged ranges of a file aside and a gap in their place.
+fn mend(disk: &dyn Disk, plan: &Plan) -> Result<(), DiskError> {
+    if plan.bad_header {
+        let head = &plan.bytes[..plan.bytes.len().min(FILE_HEADER_BYTES as usize)];
+        disk.put_aside(&format!("{}.header", plan.name), head)?;
+    }
+    for &(from, to) in &plan.ranges {
+        let bytes = plan.bytes.get(from..to.min(plan.bytes.len())).unwrap_or_default();
+        // What lies behind the end of a file that was not full holds nothing.
+        if bytes.iter().any(|byte| *byte != 0) {
+            disk.put_aside(&format!("{}.{from}-{to}", plan.name), bytes)?;
+        }
+    }
+    for &(from, to) in &plan.ranges {
+        let lsn = plan.header.base + from as u64 - FILE_HEADER_BYTES;
+        // Behind the last record a seal ends the file; in front of one a gap takes the place.
+        let last = from >= plan.end;
+        let (kind, len) = if last { (Kind::Seal, 0) } else { (Kind::Gap, to - from - HEADER_BYTES) };
+        let payload = vec![0; len];
+        let head = encode_header(kind, len, crc32c::crc32c(&payload), lsn, lsn);
+        plan.handle.pwritev(&[IoSlice::new(&head), IoSlice::new(&payload)], from as u64)?;
+        if last {
+            plan.handle.truncate((from + HEADER_BYTES) as u64)?;
+        }
+    }
+    if plan.bad_header {
+        plan.handle.pwritev(&[IoSlice::new(&plan.header.encode())], 0)?;
+    }
+    if plan.bad_header || !plan.ranges.is_empty() {
+        plan.handle.sync()?;
+    }
+    Ok(())
+}
