@@ -28,7 +28,7 @@ pub mod suite;
 
 pub use batch::{Batch, Entry};
 pub use lifecycle::{Dead, Death, Limits, Overflow, Reaped};
-pub use metrics::EngineMetrics;
+pub use metrics::{DiskBytes, EngineMetrics};
 pub use schedule::{EntryKey, Order, Schedule};
 pub use space::MetaSpace;
 

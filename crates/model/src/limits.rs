@@ -47,6 +47,12 @@ pub const GRAVES_MAX: usize = 16_384;
 /// Exchanges visited by one publish.
 pub const ROUTE_EXCHANGES_MAX: usize = 1_000;
 
+// The log.
+
+/// Bytes a second that are read to empty sparse files of the log and to put together what is drained together. To this
+/// comes, for sparse files, twice what is published.
+pub const LOG_MOVE_BYTES_PER_S: u64 = 8 * 1024 * 1024;
+
 // Connections of any protocol.
 
 /// Published messages of a connection that wait for their confirm before it stops being read.

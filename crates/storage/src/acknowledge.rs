@@ -76,7 +76,7 @@ impl Core {
                 log.current().settled.insert(first.queue);
             }
             for ack in durable {
-                emptied |= log.drop_live(ack.entry.lsn);
+                emptied |= log.drop_live(ack.entry.lsn, ack.entry.size as usize);
             }
         }
         let many = log.pending_bytes > LAZY_BYTES_MAX;

@@ -10,7 +10,8 @@ use crate::payload::{Record, put_meta, put_queue};
 use crate::queue::{Entry, Queue};
 use crate::record::Kind;
 use crate::replay::SEQ_BITS;
-use engine::{EngineError, EngineMetrics, QueueSpec, QueueStats, Ticket};
+use crate::usage::{Arrivals, QUEUE_BYTES};
+use engine::{DiskBytes, EngineError, EngineMetrics, QueueSpec, QueueStats, Ticket};
 use model::QueueId;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -35,7 +36,7 @@ impl Core {
             let mut record = self.record();
             put_queue(&mut record, id, spec);
             (lsn, ticket) = self.push_wanted(Kind::CreateQueue, record, |log, lsn| {
-                log.add_live(lsn, 1);
+                log.add_live(lsn, &Arrivals::one(QUEUE_BYTES));
             });
         }
         let queue = Queue::new(id, spec, self.generation << SEQ_BITS, lsn);
@@ -68,9 +69,9 @@ impl Core {
         let (_, ticket) = self.push_wanted(Kind::DeleteQueue, record, |log, _| {
             let number = log.current().number;
             log.deleted_queues.insert(id, number);
-            log.drop_live(queue.create_lsn);
+            log.drop_live(queue.create_lsn, QUEUE_BYTES);
             for entry in entries.iter().filter(|e| e.is_durable()) {
-                log.drop_live(entry.lsn);
+                log.drop_live(entry.lsn, entry.size as usize);
             }
         });
         // Only now: who finds the queue gone may rely on its deletion being in the log.
@@ -83,17 +84,17 @@ impl Core {
     pub(crate) fn put_meta(&self, key: &[u8], value: &[u8]) -> Result<Ticket, EngineError> {
         self.check_small()?;
         let mut metas = self.metas.lock();
-        let before = metas.get(key).map(|(_, lsn)| *lsn);
+        let before = metas.get(key).map(|(value, lsn)| (key.len() + value.len(), *lsn));
         let mut record = self.record();
         match metas.get(key) {
             Some((old, _)) if self.options.plants(Canary::LoseValue) => put_meta(&mut record, key, old),
             _ => put_meta(&mut record, key, value),
         }
         let (lsn, ticket) = self.push_wanted(Kind::PutMeta, record, |log, lsn| {
-            log.add_live(lsn, 1);
+            log.add_live(lsn, &Arrivals::one(key.len() + value.len()));
             log.deleted_metas.remove(key);
-            if let Some(lsn) = before {
-                log.drop_live(lsn);
+            if let Some((size, lsn)) = before {
+                log.drop_live(lsn, size);
             }
         });
         metas.insert(key.to_vec(), (value.to_vec(), lsn));
@@ -103,7 +104,7 @@ impl Core {
     pub(crate) fn delete_meta(&self, key: &[u8]) -> Result<Ticket, EngineError> {
         self.check_open()?;
         let mut metas = self.metas.lock();
-        let Some((_, lsn)) = metas.remove(key) else {
+        let Some((value, lsn)) = metas.remove(key) else {
             return Ok(Ticket::NONE);
         };
         let mut record = self.record();
@@ -111,7 +112,7 @@ impl Core {
         let (_, ticket) = self.push_wanted(Kind::DeleteMeta, record, |log, _| {
             let number = log.current().number;
             log.deleted_metas.insert(key.to_vec(), number);
-            log.drop_live(lsn);
+            log.drop_live(lsn, key.len() + value.len());
         });
         Ok(ticket)
     }
@@ -129,7 +130,10 @@ impl Core {
         let files = log.files.len() as u64;
         let file_bytes = log.files.values().map(|f| f.capacity).sum();
         let live_bytes = log.files.values().map(crate::log::LogFile::live_bytes).sum();
+        let written = log.written;
         drop(log);
+        let (spill_files, spill_file_bytes, spill_live_bytes) = self.spill.lock().used();
+        let counters = &self.counters;
         EngineMetrics {
             syncs: self.counters.syncs.count(),
             sync_us: self.counters.syncs.sum_us(),
@@ -137,10 +141,23 @@ impl Core {
             acked: self.counters.acks.count(),
             ack_latency_us: self.counters.acks.sum_us(),
             ack_latency_buckets: self.counters.acks.buckets(),
-            written_bytes: self.counters.written_bytes.load(Relaxed),
+            written_bytes: counters.written_bytes.load(Relaxed),
+            message_bytes: written.message_bytes,
+            disk_bytes: DiskBytes {
+                first: written.first,
+                moved: written.moved + counters.respilled_bytes.load(Relaxed),
+                bookkeeping: written.bookkeeping,
+                spilled: counters.spilled_bytes.load(Relaxed),
+            },
             files,
             file_bytes,
             live_bytes,
+            files_created: counters.files.created.load(Relaxed),
+            files_reused: counters.files.reused.load(Relaxed),
+            files_removed: counters.files.removed.load(Relaxed),
+            spill_files,
+            spill_file_bytes,
+            spill_live_bytes,
             resident_bytes: self.resident.load(Relaxed) as u64,
             resident_bytes_max: self.options.resident_bytes_max as u64,
             cold_reads: self.counters.cold_reads.load(Relaxed),

@@ -11,6 +11,7 @@ use crate::due::SOON_MS;
 use crate::payload::{Record, add_to_ranges};
 use crate::queue::{Entry, NO_SLOT, Queue, SLOT_BYTES};
 use crate::record::Kind;
+use crate::usage::Arrivals;
 use engine::{Batch, Death, EngineError, Overflow, Schedule, Ticket};
 use model::{HolderId, Message, Now, QueueId};
 use parking_lot::MutexGuard;
@@ -47,7 +48,7 @@ impl Core {
         let first_seqs: Vec<u64> = guards.iter().map(|queue| queue.next_seq).collect();
         let published = batch.len();
         let verdicts = judge(batch, &guards);
-        let refs = encode_refs(&mut record, batch, &offsets, &mut guards, &verdicts);
+        let arrivals = encode_refs(&mut record, batch, &offsets, &mut guards, &verdicts);
         let acked = self.take_acked(batch, &cells, &mut guards, now);
         if self.options.plants(Canary::AcksBeforeBatch) {
             self.log_acks_alone(&acked);
@@ -56,15 +57,18 @@ impl Core {
             encode_acks(&mut record, &acked);
         }
         let (mut lsn, mut ticket) = (0, Ticket::NONE);
-        if refs > 0 || acked.iter().any(|a| a.entry.is_durable()) {
+        if arrivals.count > 0 || acked.iter().any(|a| a.entry.is_durable()) {
             let mut log = self.log.lock();
             let (start, end) = log.push(Kind::Batch, record, self.durable_lsn());
-            log.add_live(start, refs);
+            log.add_live(start, &arrivals);
+            if arrivals.count > 0 {
+                log.brought(end - start, &arrivals);
+            }
             log.wanted = log.wanted.max(end);
             for ack in &acked {
                 if ack.entry.is_durable() {
                     log.current().settled.insert(ack.queue);
-                    log.drop_live(ack.entry.lsn);
+                    log.drop_live(ack.entry.lsn, ack.entry.size as usize);
                 }
             }
             (lsn, ticket) = (start, Ticket(end));
@@ -273,25 +277,29 @@ fn live_guard(guards: &Guards<'_>, id: QueueId) -> Option<usize> {
     (!guards[at].deleted).then_some(at)
 }
 
-/// Numbers the entries and encodes the references of the durable ones; returns how many those are.
+/// Numbers the entries and encodes the references of the durable ones; returns what those are.
 fn encode_refs(
     record: &mut Record,
     batch: &Batch,
     offsets: &[usize],
     guards: &mut Guards<'_>,
     verdicts: &[Verdict],
-) -> u64 {
-    let mut refs = 0;
+) -> Arrivals {
+    let mut arrivals = Arrivals::default();
     let mut ordinal = 0;
-    for (&offset, (_, targets)) in offsets.iter().zip(batch.entries()) {
+    for (&offset, (message, targets)) in offsets.iter().zip(batch.entries()) {
         let said = verdicts.get(ordinal..ordinal + targets.len()).unwrap_or_default();
         ordinal += targets.len();
         let taken = |n: usize| said.get(n) != Some(&Verdict::Refuse);
+        let size = message.bytes().len();
         if offset > 0 {
             let durable = |&(n, id): &(usize, &QueueId)| {
                 taken(n) && live_guard(guards, *id).is_some_and(|at| guards[at].spec.durable)
             };
             record.varint(targets.iter().enumerate().filter(durable).count() as u64);
+            if let Some(&first) = targets.first() {
+                arrivals.message(size, first);
+            }
         }
         for (n, &id) in targets.iter().enumerate() {
             let Some(at) = live_guard(guards, id).filter(|_| taken(n)) else {
@@ -302,11 +310,11 @@ fn encode_refs(
             if offset > 0 && guards[at].spec.durable {
                 record.varint(id.0);
                 record.varint(seq);
-                refs += 1;
+                arrivals.reference(size);
             }
         }
     }
-    refs
+    arrivals
 }
 
 /// Encodes the acknowledged entries that are durable, which are in order of queue and seq.

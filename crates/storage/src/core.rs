@@ -89,6 +89,8 @@ pub(crate) struct Core {
     /// Queues that handed out entries since the log was last told.
     pub(crate) delivered: Mutex<Vec<QueueId>>,
     pub(crate) delivered_told_us: AtomicU64,
+    /// The keeper goes on once the log is durable up to here; 0 if it does not wait for that.
+    pub(crate) keeper_waits: AtomicU64,
     pool: Mutex<Vec<Record>>,
 }
 
@@ -142,6 +144,7 @@ impl Core {
             keeper: Mutex::new(crate::keeper::Keeper::default()),
             delivered: Mutex::new(Vec::new()),
             delivered_told_us: AtomicU64::new(0),
+            keeper_waits: AtomicU64::new(0),
             pool: Mutex::new(Vec::new()),
         }
     }
@@ -181,6 +184,11 @@ impl Core {
             self.durable.store(lsn / 2, Ordering::Release);
         }
         self.events.durable(Ticket(lsn));
+        let keeper_waits = self.keeper_waits.load(Ordering::Acquire);
+        if keeper_waits != 0 && keeper_waits <= lsn {
+            self.keeper_waits.store(0, Ordering::Release);
+            self.signals.keep.work();
+        }
         let mut readable = Vec::new();
         self.waiters.lock().retain(|&(at, queue)| {
             if at < lsn {

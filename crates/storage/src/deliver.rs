@@ -281,7 +281,7 @@ impl Core {
         log.current().settled.insert(queue.id);
         let mut emptied = false;
         for entry in entries.iter().filter(|e| e.is_durable()) {
-            emptied |= log.drop_live(entry.lsn);
+            emptied |= log.drop_live(entry.lsn, entry.size as usize);
         }
         let many = log.pending_bytes > LAZY_BYTES_MAX;
         drop(log);
@@ -311,8 +311,9 @@ impl Core {
     pub(crate) fn take_message(&self, queue: &mut Queue, entry: &Entry) -> usize {
         queue.retries.forget(entry.seq);
         let freed = if entry.slot == NO_SLOT { 0 } else { queue.forget(entry.slot) };
-        if entry.lsn & crate::queue::SPILLED != 0 {
-            self.spill.lock().free(entry.lsn);
+        let spilled = entry.lsn & crate::queue::SPILLED != 0;
+        if spilled && self.spill.lock().free(entry.lsn, entry.size as usize) {
+            self.signals.keep.work();
         }
         freed
     }

@@ -1,11 +1,13 @@
 //! Housekeeping: the next file, files that nobody needs, messages that need not be in memory.
 //!
-//! Invariants: a file is given up only when nothing lives in it, and that is durable, and what its settles and
+//! Invariants: a file is given up only when nothing lives in it, and that is durable and proven (see
+//! [`crate::log::LogState::proven`]: damage to what replaces it is never taken for a torn tail), and what its settles and
 //! deletions are still needed for is durable elsewhere: they matter while an older file exists. The oldest file's are
 //! not needed; those of any other are first said again, shortly, as the state of each queue they belong to.
 //!
-//! When files hold much more than what lives, what lives in the emptiest is moved to the end (see `mover`).
+//! When files hold much more than what lives, what lives in the emptiest is moved to the end (see `choice`, `mover`).
 
+use crate::allowance::Allowance;
 use crate::canary::Canary;
 use crate::core::{Core, Who};
 use crate::disk::DiskError;
@@ -13,8 +15,9 @@ use crate::log::LogFile;
 use crate::mover::Move;
 use crate::payload::add_to_ranges;
 use crate::record::Kind;
+use crate::spill::Thinning;
 use model::QueueId;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, Release};
 
 /// Bytes at the head of each queue that stay in memory, from the first to the last attempt to free some.
 const KEPT_BYTES: [usize; 3] = [2 * 1024 * 1024, 64 * 1024, 0];
@@ -22,9 +25,21 @@ const KEPT_BYTES: [usize; 3] = [2 * 1024 * 1024, 64 * 1024, 0];
 /// What is under way.
 #[derive(Default)]
 pub(crate) struct Keeper {
-    /// Files that may go once the log is durable up to an LSN: their base and that.
+    /// Files that may go once the log is proven up to an LSN: their base and that.
     retiring: Vec<(u64, u64)>,
     pub(crate) moving: Option<Move>,
+    pub(crate) allowance: Allowance,
+    thinning: Option<Thinning>,
+}
+
+/// A file in which nothing lives.
+#[derive(Clone, Copy)]
+struct Dead {
+    base: u64,
+    number: u64,
+    capacity: u64,
+    /// That is so once the log is proven up to here.
+    after: u64,
 }
 
 /// What is left to do after a round.
@@ -46,16 +61,35 @@ impl Core {
         let prepared = self.prepare_next();
         self.note_disk(Who::Keeper, &prepared);
         let mut left = if prepared.is_ok() { Left::Nothing } else { Left::Later };
+        let published = self.log.lock().written.first + self.counters.spilled_bytes.load(Relaxed);
+        keeper.allowance.refill(self.disk.micros(), published, &self.options);
         match self.give_up_files(&mut keeper) {
             Ok(now) => left = left.max(now),
             Err(error) => self.note_disk(Who::Keeper, &Err(error)),
         }
         left = left.max(self.move_step(&mut keeper));
         self.free_memory();
+        left = left.max(self.thin_step(&mut keeper));
         self.look_at_space();
         self.tell_pressure();
         // Who was told to stop waits to be told to go on, and nothing else may happen that would look again.
         if self.is_pressed() { left.max(Left::Later) } else { left }
+    }
+
+    /// Goes on emptying a file of the spill.
+    fn thin_step(&self, keeper: &mut Keeper) -> Left {
+        if !keeper.allowance.allows(true) {
+            return if keeper.thinning.is_some() { Left::Later } else { Left::Nothing };
+        }
+        match self.thin_spill(&mut keeper.thinning) {
+            Ok(0) => Left::Nothing,
+            Ok(read) => {
+                keeper.allowance.spend(read, true);
+                Left::Now
+            }
+            // They stay where they are; if the disk is broken, the writer will notice.
+            Err(_) => Left::Later,
+        }
     }
 
     /// Gives up every file that nothing needs.
@@ -63,10 +97,12 @@ impl Core {
         let durable = self.durable_lsn();
         loop {
             let (oldest, dead) = self.dead_files(durable);
-            let ready = dead.iter().find(|&&(base, ..)| {
-                Some(base) == oldest || keeper.retiring.iter().any(|&(b, after)| b == base && after <= durable)
+            let proven = self.log.lock().proven(durable);
+            let ready = dead.iter().find(|file| {
+                let is_oldest = Some(file.base) == oldest && file.after <= proven;
+                is_oldest || keeper.retiring.iter().any(|&(base, after)| base == file.base && after <= proven)
             });
-            if let Some(&(base, number, capacity)) = ready {
+            if let Some(&Dead { base, number, capacity, .. }) = ready {
                 self.retire(number, capacity)?;
                 keeper.retiring.retain(|&(b, _)| b != base);
                 let mut log = self.log.lock();
@@ -75,7 +111,7 @@ impl Core {
                 log.deleted_metas.retain(|_, file| *file != number);
                 continue;
             }
-            for &(base, number, _) in &dead {
+            for &Dead { base, number, .. } in &dead {
                 if !keeper.retiring.iter().any(|&(b, _)| b == base) {
                     // What replaces a value or a deletion in it need not be said again, but must be durable too.
                     let after = self.say_again(base, number).max(self.log.lock().next);
@@ -83,19 +119,56 @@ impl Core {
                     self.signals.write.lazy();
                 }
             }
-            return Ok(if keeper.retiring.is_empty() { Left::Nothing } else { Left::Later });
+            let last = keeper.retiring.iter().map(|&(_, after)| after).max();
+            return Ok(if last.is_none_or(|after| self.prove(after)) { Left::Nothing } else { Left::Later });
         }
     }
 
-    /// The base of the oldest file; base, number and capacity of those in which nothing lives.
-    fn dead_files(&self, durable: u64) -> (Option<u64>, Vec<(u64, u64, u64)>) {
+    /// Whether the log is proven up to `after`; if it is durable and nothing else will prove it, a record that does is
+    /// pushed.
+    fn prove(&self, after: u64) -> bool {
+        let durable = self.durable_lsn();
+        let mut log = self.log.lock();
+        if log.proven(durable) >= after {
+            return true;
+        }
+        if durable >= log.next {
+            log.prove(self.record(), durable);
+        }
+        drop(log);
+        self.signals.write.lazy();
+        false
+    }
+
+    /// The same at once: the keeper is told when it is.
+    pub(crate) fn wait_proven(&self, after: u64) -> bool {
+        if self.prove(after) {
+            return true;
+        }
+        let mut log = self.log.lock();
+        let last = log.next;
+        log.wanted = log.wanted.max(last);
+        drop(log);
+        self.keeper_waits.store(last, Release);
+        if self.durable_lsn() >= last {
+            self.signals.keep.work();
+        }
+        self.signals.write.work();
+        false
+    }
+
+    /// The base of the oldest file, and those in which nothing lives.
+    fn dead_files(&self, durable: u64) -> (Option<u64>, Vec<Dead>) {
         let log = self.log.lock();
         // The newest file that is on the disk stays: it knows the generation and how far LSNs have been used.
         let newest = log.files.values().rfind(|f| f.handle.is_some()).map(|f| f.base);
-        let settled = |f: &LogFile| f.dead_at <= durable || self.options.plants(Canary::GiveUpEarly);
+        let early = self.options.plants(Canary::GiveUpEarly);
+        let settled = |f: &LogFile| f.dead_at <= durable || early;
         let is_dead = |f: &&LogFile| Some(f.base) < newest && f.live == 0 && settled(f) && f.end <= durable;
         let dead = log.files.values().filter(is_dead);
-        let dead = dead.map(|f| (f.base, f.number, f.capacity)).collect();
+        let after = |f: &LogFile| if early { 0 } else { f.dead_at.max(f.end) };
+        let dead =
+            dead.map(|f| Dead { base: f.base, number: f.number, capacity: f.capacity, after: after(f) }).collect();
         (log.files.keys().next().copied(), dead)
     }
 

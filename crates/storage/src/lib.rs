@@ -1,7 +1,8 @@
 //! The embedded engine: one write-ahead log for everything, over a small door to the disk.
 //!
 //! What is where: `record` and `payload` are the format (`docs/storage-format.md`), `log` gives records their place,
-//! `writer` writes and syncs them, `prepare` makes files ahead, `keeper` gives them back, `recover` and `replay` read
+//! `writer` writes and syncs them, `prepare` makes files ahead, `keeper` gives them back, `mover` (with `choice`, `gather`
+//! and `allowance`) empties them, `usage` counts what they hold, `recover` and `replay` read
 //! them at the start; `queue` is a queue in memory, `due` its entries when they wait for a time, `append`, `deliver`,
 //! `acknowledge`, `dead` and `admin` are the calls of the port,
 //! `reader` brings back messages that are not in memory.
@@ -11,15 +12,18 @@
 
 mod acknowledge;
 mod admin;
+mod allowance;
 mod append;
 mod attempts;
 mod canary;
 mod cancel;
+mod choice;
 mod core;
 mod dead;
 mod deliver;
 mod disk;
 mod due;
+mod gather;
 mod keeper;
 mod log;
 mod metrics;
@@ -39,6 +43,7 @@ mod sorted;
 mod space;
 mod spill;
 mod threads;
+mod usage;
 mod writer;
 
 #[cfg(feature = "sim")]
@@ -52,10 +57,14 @@ use engine::{
     Batch, Credit, Dead, Delivery, Engine, EngineError, EngineEvents, EngineMetrics, EntryKey, Limits, Outcome,
     Pressure, QueueSpec, QueueStats, Reaped, Remainder, Ticket,
 };
+use model::limits::LOG_MOVE_BYTES_PER_S;
 use model::{HolderId, Now, QueueId, Seq};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+/// Of [`Options::resident_bytes_max`], one part in so many may be held in addition while files are emptied.
+const GATHERED_SHARE: usize = 8;
 
 /// What can be chosen.
 #[derive(Clone, Copy, Debug)]
@@ -64,10 +73,13 @@ pub struct Options {
     pub resident_bytes_max: usize,
     /// Bytes of the first file of every start.
     pub first_file_bytes: u64,
-    /// Bytes of the files that follow. An idle log keeps three of them: the current, the next and a spare.
+    /// Bytes of the files that follow. An idle log keeps at most four of them: the current, the next and two
+    /// spares.
     pub file_bytes: u64,
     /// Bytes of the file system that must be free for publishers to be welcome; 0 is no limit.
     pub disk_free_limit: u64,
+    /// Bytes a second that may be read to empty files, beside a share of what is published.
+    pub move_bytes_per_s: u64,
     /// A fault built in on purpose, to prove that the simulation finds it.
     #[cfg(feature = "sim")]
     pub canary: Option<Canary>,
@@ -81,9 +93,17 @@ impl Default for Options {
             // Small, so that little of the disk is reserved and what is settled is soon given back.
             file_bytes: 12 * 1024 * 1024,
             disk_free_limit: 0,
+            move_bytes_per_s: LOG_MOVE_BYTES_PER_S,
             #[cfg(feature = "sim")]
             canary: None,
         }
+    }
+}
+
+impl Options {
+    /// Bytes of messages held in memory while they are moved.
+    fn gathered_bytes_max(&self) -> usize {
+        self.resident_bytes_max / GATHERED_SHARE
     }
 }
 

@@ -9,6 +9,7 @@
 use crate::disk::DiskFile;
 use crate::payload::Record;
 use crate::record::{FILE_HEADER_BYTES, Kind, encode_header, record_bytes};
+use crate::usage::{Arrivals, Written, charge};
 use foldhash::fast::FixedState;
 use model::QueueId;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -23,9 +24,14 @@ pub(crate) struct LogFile {
     pub(crate) end: u64,
     /// Bytes reserved for it on the disk; the next file's base is `base + capacity`.
     pub(crate) capacity: u64,
-    /// References, queues and metadata ever and still in it.
-    pub(crate) added: u64,
+    /// References, queues and metadata still in it.
     pub(crate) live: u64,
+    /// All that was put into it to live.
+    pub(crate) arrivals: Arrivals,
+    /// What still does, counted as `arrivals.charged` is.
+    living: u64,
+    /// There is no point in copying it to put what is drained together next to each other.
+    pub(crate) grouped: bool,
     /// It may go once the log is durable up to here.
     pub(crate) dead_at: u64,
     /// Queues that it holds settles of.
@@ -43,8 +49,10 @@ impl LogFile {
             base,
             end: base,
             capacity,
-            added: 0,
             live: 0,
+            arrivals: Arrivals::default(),
+            living: 0,
+            grouped: false,
             dead_at: 0,
             settled: HashSet::default(),
             damaged: false,
@@ -52,11 +60,17 @@ impl LogFile {
         }
     }
 
-    /// Bytes of it that something still needs, by the share of what it holds that lives.
+    /// Bytes of it that something still needs.
     pub(crate) fn live_bytes(&self) -> u64 {
-        let used = u128::from(self.end - self.base);
-        let share = used * u128::from(self.live) / u128::from(self.added.max(1));
+        let content = u128::from(self.arrivals.content);
+        let share = content * u128::from(self.living) / u128::from(self.arrivals.charged.max(1));
         u64::try_from(share).unwrap_or(u64::MAX)
+    }
+
+    /// Counts things of it that live, and their bytes by reference.
+    pub(crate) fn lives(&mut self, count: u64, charged: u64) {
+        self.live += count;
+        self.living += charged;
     }
 
     /// Where in the file an LSN lies.
@@ -100,6 +114,10 @@ pub(crate) struct LogState {
     pub(crate) deleted_metas: BTreeMap<Vec<u8>, u64>,
     pub(crate) failed: Option<String>,
     pub(crate) closed: bool,
+    pub(crate) written: Written,
+    /// See [`LogState::proven`]; and the next record that proves more: the LSN behind it, and what it proves.
+    proven: u64,
+    proof: Option<(u64, u64)>,
     file_bytes: u64,
 }
 
@@ -116,6 +134,9 @@ impl LogState {
             deleted_metas: BTreeMap::new(),
             failed: None,
             closed: false,
+            written: Written::default(),
+            proven: next,
+            proof: None,
             file_bytes,
         }
     }
@@ -151,8 +172,27 @@ impl LogState {
         record.buf[..crate::record::HEADER_BYTES].copy_from_slice(&encode_header(kind, len, crc, lsn, synced));
         let padding = record_bytes(len) - crate::record::HEADER_BYTES - len;
         record.buf.resize(record.buf.len() + padding, 0);
+        self.written.bookkeeping += bytes;
         self.enqueue(record, bytes);
+        self.proof.get_or_insert((self.next, synced));
         (lsn, self.next)
+    }
+
+    /// How far the log itself proves that it was durable, being durable up to `durable`: what a bad record before this
+    /// would be is damage, behind it a torn tail. What lies elsewhere is given up only when its copy is proven.
+    pub(crate) fn proven(&mut self, durable: u64) -> u64 {
+        if let Some((_, synced)) = self.proof.take_if(|(end, _)| *end <= durable) {
+            self.proven = self.proven.max(synced);
+        }
+        self.proven
+    }
+
+    /// Pushes a record that says nothing but how far the log is durable; returns the LSN behind it.
+    pub(crate) fn prove(&mut self, mut record: Record, durable: u64) -> u64 {
+        record.varint(0);
+        record.ranges(&[]);
+        self.proof = None;
+        self.push(Kind::Settle, record, durable).1
     }
 
     fn enqueue(&mut self, record: Record, bytes: u64) {
@@ -170,6 +210,7 @@ impl LogState {
         seal.start();
         let (len, crc) = seal.finish();
         seal.buf = encode_header(Kind::Seal, len, crc, self.next, synced).to_vec();
+        self.written.bookkeeping += record_bytes(0) as u64;
         self.enqueue(seal, record_bytes(0) as u64);
         let file_bytes = self.file_bytes;
         let old = self.current();
@@ -181,21 +222,41 @@ impl LogState {
         self.pending.push(Chunk::Open { number, base, capacity });
     }
 
-    /// Counts something that lives at `lsn`.
-    pub(crate) fn add_live(&mut self, lsn: u64, count: u64) {
+    /// Like [`LogState::push`], for a copy of what lies elsewhere in the log.
+    pub(crate) fn push_copy(&mut self, kind: Kind, record: Record, synced: u64) -> (u64, u64) {
+        let before = self.written.bookkeeping;
+        let (lsn, end) = self.push(kind, record, synced);
+        self.written.moved += self.written.bookkeeping - before;
+        self.written.bookkeeping = before;
+        (lsn, end)
+    }
+
+    /// The record that takes `bytes` and was pushed last brought messages.
+    pub(crate) fn brought(&mut self, bytes: u64, arrivals: &Arrivals) {
+        if self.failed.is_some() || self.closed {
+            return;
+        }
+        self.written.bookkeeping -= bytes;
+        self.written.first += bytes;
+        self.written.message_bytes += arrivals.message_bytes;
+    }
+
+    /// Counts what lives in the record at `lsn`.
+    pub(crate) fn add_live(&mut self, lsn: u64, arrivals: &Arrivals) {
         if let Some(file) = self.file_of(lsn) {
-            file.added += count;
-            file.live += count;
+            file.arrivals += *arrivals;
+            file.lives(arrivals.count, arrivals.charged);
         }
     }
 
-    /// Counts something at `lsn` that no longer lives; returns whether nothing else lives in that file.
-    pub(crate) fn drop_live(&mut self, lsn: u64) -> bool {
+    /// Counts something of this size at `lsn` that no longer lives; returns whether nothing else lives in that file.
+    pub(crate) fn drop_live(&mut self, lsn: u64, size: usize) -> bool {
         let now = self.next;
         let Some(file) = self.file_of(lsn) else {
             return false;
         };
         file.live = file.live.saturating_sub(1);
+        file.living = file.living.saturating_sub(charge(size));
         file.dead_at = now;
         file.live == 0
     }

@@ -1,5 +1,6 @@
 //! Counters behind [`engine::EngineMetrics`].
 
+use crate::usage::FileCounts;
 use engine::EngineMetrics;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -68,4 +69,7 @@ pub(crate) struct Counters {
     pub(crate) written_bytes: AtomicU64,
     pub(crate) cold_reads: AtomicU64,
     pub(crate) damaged: AtomicU64,
+    pub(crate) spilled_bytes: AtomicU64,
+    pub(crate) respilled_bytes: AtomicU64,
+    pub(crate) files: FileCounts,
 }

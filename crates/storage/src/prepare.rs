@@ -11,9 +11,14 @@ use crate::log::file_name;
 use crate::record::FileHeader;
 use std::io::IoSlice;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Ends the names of files that hold nothing yet, or nothing any more.
 pub(crate) const SPARE_SUFFIX: &str = ".spare";
+
+/// Files that hold nothing any more and are kept. Emptied files are given up in bunches, and one that is written for the
+/// second time needs no metadata, so its syncs are faster.
+const SPARES_MAX: usize = 2;
 
 /// Files that are ready or can be made ready.
 #[derive(Default)]
@@ -21,7 +26,7 @@ pub(crate) struct Prepared {
     next: Option<Next>,
     /// Number of the last file that was handed to the writer: it and those before must not be made again.
     opened: u64,
-    /// Names of files of the usual size that held nothing any more. At most one is kept.
+    /// Names of files of the usual size that held nothing any more.
     spares: Vec<String>,
 }
 
@@ -81,12 +86,16 @@ impl Core {
                 (name.clone(), self.disk.create(&name)?)
             }
         };
+        let reused = !prepared.spares.is_empty();
         let made = self.make_file(&*file, &name, number, base);
         if prepared.spares.pop().is_none() && made.is_err() {
             // Gives back what was reserved of a disk that is full.
             self.disk.remove(&name)?;
         }
         made?;
+        let counts = &self.counters.files;
+        let count = if reused { &counts.reused } else { &counts.created };
+        count.fetch_add(1, Relaxed);
         prepared.next = Some(Next { number, base, file });
         Ok(())
     }
@@ -107,8 +116,9 @@ impl Core {
     pub(crate) fn retire(&self, number: u64, capacity: u64) -> Result<(), DiskError> {
         let name = file_name(number);
         let mut prepared = self.prepared.lock();
-        if capacity != self.options.file_bytes || !prepared.spares.is_empty() {
+        if capacity != self.options.file_bytes || prepared.spares.len() >= SPARES_MAX {
             self.disk.remove(&name)?;
+            self.counters.files.removed.fetch_add(1, Relaxed);
             // Until then a crash may bring it back, and what settled its entries may be gone.
             return self.disk.sync_dir();
         }

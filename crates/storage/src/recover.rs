@@ -300,7 +300,11 @@ fn write_again(file: &Found) -> Result<(), OpenError> {
     let offset = from - file.header.base + FILE_HEADER_BYTES;
     let mut tail = vec![0; (file.end - from) as usize];
     let n = file.handle.pread(&mut tail, offset)?;
-    file.handle.pwritev(&[IoSlice::new(&tail[..n])], offset)?;
+    if n > 0 {
+        file.handle.pwritev(&[IoSlice::new(&tail[..n])], offset)?;
+        // The seal that follows says that all before it was synced.
+        file.handle.sync()?;
+    }
     Ok(())
 }
 

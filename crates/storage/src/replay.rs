@@ -10,6 +10,7 @@ use crate::log::LogState;
 use crate::payload::{Placed, read_batch, read_meta, read_queue, read_ranges};
 use crate::queue::{Entry, NO_SLOT, Queue};
 use crate::record::{Kind, Reader};
+use crate::usage::{Arrivals, QUEUE_BYTES, charge};
 use engine::{QueueSpec, Schedule};
 use foldhash::fast::FixedState;
 use model::QueueId;
@@ -42,7 +43,7 @@ struct Found {
 /// What a file holds that must be known later.
 struct FileNotes {
     base: u64,
-    added: u64,
+    arrivals: Arrivals,
     settled: HashSet<QueueId, FixedState>,
 }
 
@@ -64,7 +65,7 @@ impl Replay {
     /// The records that follow are those of this file.
     pub(crate) fn start_file(&mut self, number: u64, base: u64) {
         self.file = number;
-        self.files.push(FileNotes { base, added: 0, settled: HashSet::default() });
+        self.files.push(FileNotes { base, arrivals: Arrivals::default(), settled: HashSet::default() });
     }
 
     /// Applies a record; false if its content is not what its kind says.
@@ -77,7 +78,7 @@ impl Replay {
             Kind::Attempts => self.attempts(payload),
             Kind::CreateQueue => read_queue(payload).map(|(id, spec)| {
                 self.queues.entry(id).or_default().spec = Some((spec, lsn));
-                self.count(1);
+                self.count(&Arrivals::one(QUEUE_BYTES));
             }),
             Kind::DeleteQueue => Reader::new(payload).varint().map(|id| {
                 self.queues.remove(&QueueId(id));
@@ -86,7 +87,7 @@ impl Replay {
             Kind::PutMeta => read_meta(payload).map(|(key, value)| {
                 self.deleted_metas.remove(key);
                 self.metas.insert(key.to_vec(), (value.to_vec(), lsn));
-                self.count(1);
+                self.count(&Arrivals::one(key.len() + value.len()));
             }),
             Kind::DeleteMeta => {
                 self.metas.remove(payload);
@@ -98,22 +99,26 @@ impl Replay {
         .is_some()
     }
 
-    fn count(&mut self, n: u64) {
+    fn count(&mut self, arrivals: &Arrivals) {
         if let Some(file) = self.files.last_mut() {
-            file.added += n;
+            file.arrivals += *arrivals;
         }
     }
 
     fn batch(&mut self, record: u64, payload: &[u8]) -> Option<()> {
         let mut placed = std::mem::take(&mut self.placed);
         let (queues, deleted) = (&mut self.queues, &self.deleted);
-        let mut added = 0;
+        let mut arrivals = Arrivals::default();
+        let mut counted = None;
         let mut acks = Vec::new();
         read_batch(
             payload,
             &mut placed,
-            |wall, _, message, id, seq| {
-                added += 1;
+            |wall, index, message, id, seq| {
+                if counted.replace(index) != Some(index) {
+                    arrivals.message(message.size, id);
+                }
+                arrivals.reference(message.size);
                 if deleted.contains_key(&id) {
                     return;
                 }
@@ -135,7 +140,7 @@ impl Replay {
             |id, first, last| acks.push((id, first, last)),
         )?;
         self.placed = placed;
-        self.count(added);
+        self.count(&arrivals);
         for (id, first, last) in acks {
             self.drop_range(id, first, last);
         }
@@ -241,14 +246,14 @@ impl Replay {
     pub(crate) fn finish(self, log: &mut LogState, seqs_from: u64) -> Recovered {
         for notes in self.files {
             if let Some(file) = log.files.get_mut(&notes.base) {
-                file.added = notes.added;
+                file.arrivals = notes.arrivals;
                 file.settled = notes.settled;
             }
         }
         log.deleted_queues = self.deleted;
         log.deleted_metas = self.deleted_metas;
-        for (_, lsn) in self.metas.values() {
-            recount(log, *lsn);
+        for (key, (value, lsn)) in &self.metas {
+            recount(log, *lsn, key.len() + value.len());
         }
         let mut queues = HashMap::default();
         for (id, found) in self.queues {
@@ -256,13 +261,13 @@ impl Replay {
             let Some((spec, create_lsn)) = found.spec else {
                 continue;
             };
-            recount(log, create_lsn);
+            recount(log, create_lsn, QUEUE_BYTES);
             let next_seq = found.seq_end.max(seqs_from);
             let mut queue = Queue::new(id, spec, next_seq, create_lsn);
             queue.delivered = found.delivered;
             queue.delivered_logged = found.delivered;
             for (seq, entry) in found.refs {
-                recount(log, entry.lsn);
+                recount(log, entry.lsn, entry.size as usize);
                 let attempts = found.attempts.get(&seq).copied();
                 push(&mut queue, seq, &entry, found.schedules.get(&seq).copied(), attempts);
             }
@@ -275,10 +280,10 @@ impl Replay {
 /// Seqs of one life of the process; the bits above count the lives.
 pub(crate) const SEQ_BITS: u32 = 44;
 
-/// Something was found to live at `lsn`.
-fn recount(log: &mut LogState, lsn: u64) {
+/// Something of this size was found to live at `lsn`.
+fn recount(log: &mut LogState, lsn: u64, size: usize) {
     if let Some(file) = log.file_of(lsn) {
-        file.live += 1;
+        file.lives(1, charge(size));
     }
 }
 

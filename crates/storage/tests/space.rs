@@ -177,3 +177,157 @@ fn transient_messages_that_fill_the_memory_are_spilled_without_anybodys_help() {
     }
     storage.close().expect("closes");
 }
+
+/// Bytes that something of a message counts beside its own, as `usage` has it.
+const OVERHEAD: u64 = 28;
+
+#[test]
+fn what_lives_is_counted_to_the_byte() {
+    let disk = SimDisk::new();
+    let open = || Storage::open_by_hand(Arc::new(disk.clone()), Options::default(), Arc::new(Recorder::default()));
+    let storage = open().expect("opens");
+    let (queue, _) = storage.create_queue(DURABLE).expect("a queue");
+    let empty = storage.metrics().live_bytes;
+    let size_of = |body: usize| message(true, vec![7; body]).bytes().len() as u64;
+    let mut lives = 0;
+    for body in 1..200 {
+        publish(&storage, queue, true, 1, body);
+        lives += size_of(body) + OVERHEAD;
+    }
+    steps(&storage);
+    assert_eq!(storage.metrics().live_bytes, empty + lives);
+    assert_eq!(storage.metrics().message_bytes, lives - 199 * OVERHEAD);
+    assert_eq!(ack_all(&storage, queue, 50), 50);
+    lives -= (1..=50).map(|body| size_of(body) + OVERHEAD).sum::<u64>();
+    assert_eq!(storage.metrics().live_bytes, empty + lives);
+    storage.close().expect("closes");
+    drop(storage);
+    disk.kill();
+    let storage = open().expect("opens");
+    assert_eq!(storage.metrics().live_bytes, empty + lives, "the same after a restart");
+}
+
+#[test]
+fn bytes_are_counted_by_what_they_are() {
+    let storage = Storage::open_by_hand(Arc::new(SimDisk::new()), Options::default(), Arc::new(Recorder::default()))
+        .expect("opens");
+    let (queue, _) = storage.create_queue(DURABLE).expect("a queue");
+    publish(&storage, queue, true, 100, 1000);
+    steps(&storage);
+    let published = storage.metrics();
+    assert!(published.disk_bytes.first > published.message_bytes && published.message_bytes >= 100_000);
+    assert_eq!((published.disk_bytes.moved, published.disk_bytes.spilled), (0, 0));
+    ack_all(&storage, queue, usize::MAX);
+    steps(&storage);
+    let settled = storage.metrics();
+    assert_eq!(settled.disk_bytes.first, published.disk_bytes.first);
+    assert!(settled.disk_bytes.bookkeeping > published.disk_bytes.bookkeeping);
+    assert_eq!(settled.disk_bytes.total(), settled.written_bytes, "everything was written to the log");
+    assert!(settled.write_amplification().is_some_and(|factor| factor < 1.2));
+    assert_eq!(settled.files_created, 1);
+}
+
+/// A queue of which some messages stay a while, among `busy` others that go at once.
+fn sparse_load(busy: usize, lag: usize) -> (u64, engine::EngineMetrics) {
+    let options = Options { first_file_bytes: 256 * 1024, file_bytes: 256 * 1024, ..Options::default() };
+    let storage =
+        Storage::open_by_hand(Arc::new(SimDisk::new()), options, Arc::new(Recorder::default())).expect("opens");
+    let (kept, _) = storage.create_queue(DURABLE).expect("a queue");
+    let (gone, _) = storage.create_queue(DURABLE).expect("a queue");
+    let mut files = 0;
+    let (mut published, mut waiting) = (0, 0);
+    while published < 150_000 {
+        publish(&storage, gone, true, busy.min(100), 200);
+        published += busy.min(100);
+        if published % busy < busy.min(100) {
+            publish(&storage, kept, true, 1, 200);
+            waiting += 1;
+        }
+        let before = storage.metrics();
+        storage.sync_step(true);
+        ack_all(&storage, gone, usize::MAX);
+        if waiting > lag {
+            waiting -= ack_all(&storage, kept, 1);
+        }
+        for _ in 0..4 {
+            let before = storage.metrics().disk_bytes.moved;
+            storage.keep_step();
+            let moved = storage.metrics().disk_bytes.moved - before;
+            assert!(moved <= 2 * 256 * 1024, "{moved} bytes moved at once");
+            while storage.read_step() {}
+        }
+        let now = storage.metrics();
+        let (moved, bound) = (now.disk_bytes.moved - before.disk_bytes.moved, 2 * 256 * 1024);
+        assert!(moved <= bound, "{moved} bytes of copies in one group commit");
+        let live_files = now.live_bytes / options.file_bytes;
+        files = files.max(now.files - 2 * live_files.min(now.files / 2));
+    }
+    (files, storage.metrics())
+}
+
+#[test]
+fn one_message_in_a_thousand_that_lives_keeps_no_file() {
+    let (files, metrics) = sparse_load(1000, usize::MAX);
+    println!("at most {files} files; {} bytes moved of {}", metrics.disk_bytes.moved, metrics.message_bytes);
+    assert!(files <= 12, "{files} files");
+    assert!(metrics.files_reused > metrics.files_created, "files are used again: {metrics:?}");
+    assert!(metrics.disk_bytes.moved < metrics.message_bytes / 10, "{} bytes moved", metrics.disk_bytes.moved);
+}
+
+#[test]
+fn compaction_keeps_up_with_what_is_worst_for_it() {
+    for (busy, lag) in [(10, 500), (2, 2_000), (1, 5_000)] {
+        let (files, metrics) = sparse_load(busy, lag);
+        println!("1 in {busy} stays: {files} files beside twice what lives; {} bytes moved", metrics.disk_bytes.moved);
+        assert!(files <= 12, "{files} files beside those needed, 1 in {busy} stays");
+        assert!(metrics.disk_bytes.moved <= 2 * metrics.disk_bytes.first, "{metrics:?}");
+    }
+}
+
+#[test]
+fn a_slow_consumer_of_transient_messages_keeps_no_files_of_the_spill() {
+    let options =
+        Options { resident_bytes_max: 64 * 1024, first_file_bytes: 65536, file_bytes: 65536, ..Options::default() };
+    let disk = SimDisk::new();
+    let storage = Storage::open_by_hand(Arc::new(disk.clone()), options, Arc::new(Recorder::default())).expect("opens");
+    let transient = QueueSpec { durable: false, ..DURABLE };
+    let (slow, _) = storage.create_queue(transient).expect("a queue");
+    let (busy, _) = storage.create_queue(transient).expect("a queue");
+    let mut most = 0;
+    for round in 0..500 {
+        publish(&storage, slow, false, 1, 100);
+        publish(&storage, busy, false, 60, 1000);
+        for _ in 0..4 {
+            steps(&storage);
+        }
+        // The busy queue is behind, so its messages go through the spill too.
+        if round >= 5 {
+            let mut taken = 0;
+            while taken < 60 {
+                taken += ack_all(&storage, busy, 60 - taken);
+                steps(&storage);
+            }
+        }
+        let metrics = storage.metrics();
+        most = most.max(metrics.spill_files - 2 * (metrics.spill_live_bytes / 65536).min(metrics.spill_files / 2));
+    }
+    let metrics = storage.metrics();
+    println!("at most {most} files beside twice what lives; {} bytes spilled", metrics.disk_bytes.spilled);
+    assert!(metrics.disk_bytes.spilled > 300 * 60_000, "it went through the spill: {metrics:?}");
+    assert!(most <= 6, "{most} files beside those needed");
+    let mut got = 0;
+    while got < 500 {
+        let before = got;
+        for _ in 0..4 {
+            got += ack_all(&storage, slow, 10);
+            ack_all(&storage, busy, 100);
+            steps(&storage);
+        }
+        assert!(got > before, "{got} of 500 came back");
+    }
+    while ack_all(&storage, busy, usize::MAX) > 0 {
+        steps(&storage);
+    }
+    steps(&storage);
+    assert_eq!((storage.metrics().spill_files, storage.metrics().spill_live_bytes), (0, 0));
+}

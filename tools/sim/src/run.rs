@@ -91,6 +91,7 @@ pub fn run_seed(seed: u64, operations: u64, canary: Option<Canary>) -> Result<Ou
         first_file_bytes: 4096 << dice.below(2),
         file_bytes: 8192 << dice.below(3),
         disk_free_limit: dice.below(2) as u64 * 4096,
+        move_bytes_per_s: 16 * 1024 * 1024,
         canary,
     };
     let disk = SimDisk::new();

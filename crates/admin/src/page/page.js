@@ -117,6 +117,8 @@ async function turn() {
     ["connections", count(overview.object_totals.connections)],
     ["mean sync", store.syncs ? (store.sync_us / store.syncs / 1000).toFixed(2) + " ms" : "–"],
     ["log on disk", bytes(store.file_bytes)],
+    ["written ÷ taken in", store.write_amplification ? store.write_amplification.toFixed(2) : "–"],
+    ["on disk ÷ needed", store.space_amplification ? store.space_amplification.toFixed(1) : "–"],
     ["bodies in RAM", bytes(store.resident_bytes)],
     ["process RSS", bytes(overview.rss_bytes)],
   ]);
