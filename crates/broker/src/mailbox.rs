@@ -158,7 +158,7 @@ impl Mailbox {
         self.messages.load(SeqCst) <= OUTBOX_MESSAGES_MAX / 2 && self.bytes.load(SeqCst) <= OUTBOX_BYTES_MAX / 2
     }
 
-    /// The driver has taken a delivery.
+    /// The driver has taken deliveries.
     pub(crate) fn polled(&self, n: usize) {
         subtract(&self.messages, n);
     }

@@ -173,6 +173,7 @@ impl Link {
     /// deliveries.
     pub fn written(&mut self, outgoing: usize, now: Now) {
         self.now = now;
+        self.make_room();
         let written = self.receiver.unwritten.saturating_sub(outgoing);
         if written > 0 {
             self.receiver.unwritten -= written;

@@ -24,6 +24,8 @@ pub(super) struct Receiver {
     pub(super) consumers: HashMap<ConsumerId, Arc<Consumer>, RandomState>,
     /// Taken from the mailbox and not yet told.
     pub(super) inbox: VecDeque<Parcel>,
+    /// Deliveries told that still count as lying in the mailbox.
+    told: usize,
     /// Bytes told and not yet written.
     pub(super) unwritten: usize,
     /// Acknowledged and not yet told to the engine.
@@ -68,16 +70,16 @@ impl Receiver {
         known
     }
 
-    /// Gives credit back for a settled delivery.
-    fn release(&mut self, channel: ChannelId, receipt: &Receipt) {
-        if let Some(consumer) = receipt.consumer.and_then(|id| self.consumers.get(&id)) {
-            consumer.settled(1);
-        } else if receipt.consumer.is_some()
-            && let Some(side) = self.channels.get_mut(&channel)
-            && side.orphaned > 0
-        {
-            side.orphaned -= 1;
-            side.shared.settled(1);
+    /// Gives credit back for settled deliveries of one consumer.
+    fn release(&mut self, channel: ChannelId, receipts: &[Receipt]) {
+        let Some(id) = receipts.first().and_then(|receipt| receipt.consumer) else { return };
+        let n = u32::try_from(receipts.len()).unwrap_or(u32::MAX);
+        if let Some(consumer) = self.consumers.get(&id) {
+            consumer.settled(n);
+        } else if let Some(side) = self.channels.get_mut(&channel) {
+            let n = n.min(side.orphaned);
+            side.orphaned -= n;
+            side.shared.settled(n);
         }
     }
 }
@@ -90,6 +92,7 @@ impl Link {
         }
         loop {
             let Some(parcel) = self.receiver.inbox.pop_front() else {
+                self.make_room();
                 self.flush_acknowledged(now);
                 self.broker.counters.add(&mut self.counted);
                 return None;
@@ -107,10 +110,18 @@ impl Link {
         }
     }
 
+    /// What was told no longer takes up room in the mailbox: said once for many, since whoever dispatches counts there too.
+    pub(super) fn make_room(&mut self) {
+        let told = std::mem::take(&mut self.receiver.told);
+        if told > 0 {
+            self.mailbox.polled(told);
+        }
+    }
+
     fn deliver(&mut self, consumer: &Consumer, seq: Seq, message: Message, redelivered: bool) -> Event {
         let queue = &consumer.queue;
         let channel = consumer.channel.id;
-        self.mailbox.polled(1);
+        self.receiver.told += 1;
         self.receiver.unwritten += message.bytes().len();
         self.counted.delivered += 1;
         self.counted.redelivered += u64::from(redelivered);
@@ -129,10 +140,10 @@ impl Link {
 
     /// Collects acknowledgements.
     pub(super) fn acknowledge(&mut self, settle: &Settle) {
-        for receipt in &settle.receipts {
-            self.receiver.release(settle.channel, receipt);
-            self.receiver.acks.push((receipt.queue, receipt.seq));
+        for of_consumer in settle.receipts.chunk_by(|a, b| a.consumer == b.consumer) {
+            self.receiver.release(settle.channel, of_consumer);
         }
+        self.receiver.acks.extend(settle.receipts.iter().map(|receipt| (receipt.queue, receipt.seq)));
         self.counted.acknowledged += settle.receipts.len() as u64;
     }
 
@@ -154,11 +165,10 @@ impl Link {
             let same = receipts.iter().take_while(|r| r.queue == first.queue);
             let (group, rest) = receipts.split_at(same.count());
             receipts = rest;
-            let mut seqs = Vec::with_capacity(group.len());
-            for receipt in group {
-                self.receiver.release(settle.channel, receipt);
-                seqs.push(receipt.seq);
+            for of_consumer in group.chunk_by(|a, b| a.consumer == b.consumer) {
+                self.receiver.release(settle.channel, of_consumer);
             }
+            let seqs: Vec<Seq> = group.iter().map(|receipt| receipt.seq).collect();
             let outcome = match settle.settlement {
                 Settlement::Ack => Outcome::Ack,
                 Settlement::Requeue => Outcome::Requeue,
