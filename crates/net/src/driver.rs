@@ -174,7 +174,6 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
                 Err(ended) => return Poll::Ready(ended),
             };
             if !(rung || read || timed_out) {
-                self.incoming.shrink();
                 return Poll::Pending;
             }
         }
@@ -300,6 +299,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
             Poll::Ready(Ok(0)) => Poll::Ready(Err(Ended::PeerGone)),
             Poll::Ready(Ok(_)) => {
                 let now = self.clock.now();
+                self.incoming.note_read(now.mono);
                 let used = self.connection.handle_input(self.incoming.unread(), now, &mut self.outgoing);
                 self.incoming.consume(used);
                 Poll::Ready(Ok(true))
@@ -307,9 +307,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
         }
     }
 
-    /// Keeps the timer no later than the connection's deadline and tells the connection when it is due.
+    /// Keeps the timer no later than the connection's deadline and the look at the buffer, and sees to what is due.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
-        let Some(deadline) = self.connection.poll_timeout() else { return Ok(false) };
+        let timeout = self.connection.poll_timeout();
+        let Some(deadline) = timeout.into_iter().chain(self.incoming.poll_timeout()).min() else { return Ok(false) };
         if self.armed.is_none_or(|armed| deadline < armed) {
             self.timer.as_mut().reset(Instant::from_std(self.clock.instant(deadline)));
             self.armed = Some(deadline);
@@ -318,7 +319,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
             return Ok(false);
         }
         self.armed = None;
-        if deadline <= self.clock.now().mono {
+        let now = self.clock.now().mono;
+        self.incoming.handle_timeout(now);
+        if timeout.is_some_and(|timeout| timeout <= now) {
             // A peer that is slow to take what we send is not read and may have spoken all the while: it is heard
             // before its silence is judged, one buffer each time.
             if self.outgoing.len() >= OUTGOING_BYTES_MAX

@@ -1,14 +1,20 @@
 //! A connection's read buffer: bytes that were read and not used yet.
 //!
-//! Invariants: it never holds more than its cap; it starts small, grows while reads fill it, and an idle connection
-//! keeps only the small buffer.
+//! Invariants: it never holds more than its cap; it starts small and grows while reads fill it. A connection that has
+//! been idle for a second keeps only the small buffer; not before, because one that shrank between two bursts would
+//! begin each with small reads, and what is read at once is what the broker handles at once.
 
+use model::Mono;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::{AsyncRead, ReadBuf};
 
 /// Bytes of a fresh buffer, so that an idle connection costs little.
 const SMALL: usize = 4 * 1024;
+
+/// How long nothing is read before a buffer that has grown is given back.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// Bytes read and not used yet.
 #[derive(Debug)]
@@ -17,11 +23,14 @@ pub(crate) struct ReadBuffer {
     start: usize,
     end: usize,
     cap: usize,
+    read_at: Mono,
+    /// When to look whether a buffer that has grown is still needed.
+    look_at: Option<Mono>,
 }
 
 impl ReadBuffer {
     pub(crate) fn new(cap: usize) -> Self {
-        Self { bytes: vec![0; SMALL.min(cap)], start: 0, end: 0, cap }
+        Self { bytes: vec![0; SMALL.min(cap)], start: 0, end: 0, cap, read_at: Mono(0), look_at: None }
     }
 
     /// What was read and not used.
@@ -44,9 +53,27 @@ impl ReadBuffer {
         self.end - self.start == self.cap
     }
 
-    /// Gives memory back if nothing is kept in it.
-    pub(crate) fn shrink(&mut self) {
-        if self.start == self.end && self.bytes.len() > SMALL {
+    /// Notes when something was read.
+    pub(crate) fn note_read(&mut self, now: Mono) {
+        self.read_at = now;
+        if self.look_at.is_none() && self.bytes.len() > SMALL {
+            self.look_at = Some(now.after(IDLE));
+        }
+    }
+
+    /// When it wants [`ReadBuffer::handle_timeout`].
+    pub(crate) fn poll_timeout(&self) -> Option<Mono> {
+        self.look_at
+    }
+
+    /// Gives memory back if nothing was read lately and nothing is kept in it.
+    pub(crate) fn handle_timeout(&mut self, now: Mono) {
+        if self.look_at.is_none_or(|at| at > now) {
+            return;
+        }
+        let idle_at = self.read_at.after(IDLE);
+        self.look_at = (idle_at > now).then_some(idle_at);
+        if self.look_at.is_none() && self.start == self.end {
             self.bytes = vec![0; SMALL.min(self.cap)];
         }
     }
@@ -106,5 +133,27 @@ mod tests {
         got.extend_from_slice(buffer.unread());
         assert!(got == sent);
         assert!(buffer.bytes.len() <= 16 * 1024);
+    }
+
+    #[tokio::test]
+    async fn it_keeps_its_size_between_bursts_and_gives_it_back_when_idle() {
+        let second = |n: u64| Mono(n * 1_000_000);
+        let mut buffer = ReadBuffer::new(64 * 1024);
+        let mut read = async |at| {
+            let mut io = &[7; 10_000][..];
+            while poll_fn(|cx| buffer.poll_read(&mut io, cx)).await.unwrap() > 0 {}
+            buffer.note_read(at);
+            buffer.consume(10_000);
+            assert!(buffer.bytes.len() > SMALL);
+            buffer.handle_timeout(at);
+            assert!(buffer.bytes.len() > SMALL, "the next burst is read as large");
+            buffer.poll_timeout()
+        };
+        assert_eq!(read(second(5)).await, Some(second(6)));
+        assert_eq!(read(Mono(5_700_000)).await, Some(second(6)));
+        buffer.handle_timeout(second(6));
+        assert_eq!(buffer.poll_timeout(), Some(Mono(6_700_000)), "it was used since");
+        buffer.handle_timeout(Mono(6_700_000));
+        assert_eq!((buffer.bytes.len(), buffer.poll_timeout()), (SMALL, None));
     }
 }
