@@ -10,7 +10,7 @@ use axum::extract::{Path, State as Shared};
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::get;
-use broker::{ConnectionView, QueueView, Totals};
+use broker::{ConnectionView, ExchangeView, QueueView, Totals};
 use engine::Pressure;
 use serde_json::{Map, Value, json as value};
 use std::sync::Arc;
@@ -21,6 +21,8 @@ pub(crate) fn router() -> Router<Arc<State>> {
         .route("/queues", get(queues))
         .route("/queues/{vhost}", get(queues_of))
         .route("/queues/{vhost}/{name}", get(queue))
+        .route("/exchanges", get(exchanges))
+        .route("/exchanges/{vhost}", get(exchanges_of))
         .route("/connections", get(connections))
         .route("/routes", get(routes))
 }
@@ -134,6 +136,31 @@ fn queue_value(queue: &QueueView) -> Value {
             "ack": queue.stats.acked,
         },
     })
+}
+
+async fn exchanges(Shared(state): Shared<Arc<State>>) -> Response {
+    ok(&Value::Array(state.broker.exchanges().iter().map(exchange_value).collect()))
+}
+
+async fn exchanges_of(Shared(state): Shared<Arc<State>>, Path(vhost): Path<String>) -> Response {
+    let exchanges = state.broker.exchanges();
+    ok(&Value::Array(exchanges.iter().filter(|e| *e.vhost == *vhost).map(exchange_value).collect()))
+}
+
+fn exchange_value(exchange: &ExchangeView) -> Value {
+    let mut value = value!({
+        "name": &*exchange.name,
+        "vhost": &*exchange.vhost,
+        "type": exchange.kind,
+        "durable": exchange.durable,
+        "auto_delete": exchange.auto_delete,
+        "internal": exchange.internal,
+        "arguments": exchange.arguments.iter().map(|(name, v)| (name.to_owned(), argument(v))).collect::<Map<_, _>>(),
+    });
+    if let Some(waiting) = exchange.messages_delayed {
+        value["messages_delayed"] = waiting.into();
+    }
+    value
 }
 
 fn argument(argument: &model::Value) -> Value {

@@ -94,7 +94,15 @@ const OUT: (u16, bool) = (401, true);
 #[test]
 fn the_management_api_asks_who_calls_on_loopback_too() {
     let router = management(state(), Access::Loopback);
-    for target in ["/api/overview", "/api/queues", "/api/queues/%2F", "/api/connections", "/api/routes"] {
+    for target in [
+        "/api/overview",
+        "/api/queues",
+        "/api/queues/%2F",
+        "/api/exchanges",
+        "/api/exchanges/%2F",
+        "/api/connections",
+        "/api/routes",
+    ] {
         for (credentials, answer) in [
             ("guest:guest-pw", IN),
             ("ann:ann-pw", IN),

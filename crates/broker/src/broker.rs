@@ -90,6 +90,10 @@ impl Broker {
         for queue in queues {
             broker.watch(&queue, now);
         }
+        let stores: Vec<_> = broker.registry.read().stores.values().cloned().collect();
+        for store in stores {
+            broker.watch_store(&store, now);
+        }
         Ok(Arc::new(broker))
     }
 
@@ -191,6 +195,9 @@ impl Broker {
     /// The engine says: entries of this queue can be handed out.
     pub fn on_readable(&self, queue: QueueId, now: Now) {
         let Some(queue) = self.queue(queue) else {
+            if let Some(store) = self.store(queue) {
+                self.fire(&store, now);
+            }
             return;
         };
         queue.wake_getters();
@@ -219,13 +226,17 @@ impl Broker {
         }
     }
 
-    /// To be called when [`Broker::poll_timeout`] is due: expires messages and queues. Looks at a bounded number of
-    /// queues, since dead letters lead to dead letters; if more are due, so is the next call.
+    /// To be called when [`Broker::poll_timeout`] is due: routes what was delayed, expires messages and queues.
+    /// Looks at a bounded number of queues, since dead letters lead to dead letters; if more are due, so is the next call.
     pub fn handle_timeout(&self, now: Now) {
         for _ in 0..LOOKS_MAX {
             let Some(id) = self.timers.lock().pop(now.mono) else {
                 return;
             };
+            if let Some(store) = self.store(id) {
+                self.fire(&store, now);
+                continue;
+            }
             // Consumers first: what they waited for does not expire.
             if let Some(queue) = self.queue(id) {
                 self.dispatch(&queue, now);

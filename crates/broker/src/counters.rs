@@ -80,6 +80,12 @@ counters! {
     dead_lettered_maxlen,
     /// Messages dead-lettered because they were given back too often.
     dead_lettered_delivery_limit,
+    /// Messages that were put away until a time.
+    scheduled,
+    /// Those of them whose time has come.
+    fired,
+    /// Those of them that were taken back before.
+    cancelled,
     /// Connections opened.
     connections_opened,
     /// Connections closed.

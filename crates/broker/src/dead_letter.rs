@@ -4,9 +4,9 @@
 //! full disk loses or doubles one.
 
 use crate::broker::Broker;
-use crate::publish::{Touched, touch};
+use crate::publish::{Reached, Touched, touch};
 use crate::queue::Queue;
-use crate::route::route;
+use crate::route::{Found, route};
 use engine::{Batch, Dead, Death, Outcome};
 use model::{Message, MessageArena, Now, Properties, QueueId, Seq, Table, Value, Wall};
 use std::sync::Arc;
@@ -81,11 +81,11 @@ impl Broker {
     /// Dead-letters entries with one append. False if the engine cannot take it in.
     fn dead_letter_batch(&self, queue: &Queue, dead: &[Dead], now: Now) -> bool {
         let mut batch = Batch::new();
-        let mut touched = Vec::new();
+        let mut reached = Reached::default();
         let mut lettered = Vec::new();
         for one in dead {
             batch.ack(queue.id, one.seq);
-            if self.letter(queue, &one.message, one.death, now, &mut batch, &mut touched) {
+            if self.letter(queue, &one.message, one.death, now, &mut batch, &mut reached) {
                 lettered.push(one.death);
             }
         }
@@ -102,8 +102,11 @@ impl Broker {
             counter.add(1);
         }
         // A look later and not now: dead letters may lead to dead letters, as deep as clients like.
-        for Touched { queue, .. } in touched {
+        for Touched { queue, .. } in reached.queues {
             self.schedule(queue.id, now.mono);
+        }
+        for store in reached.stores {
+            self.schedule(store.id, now.mono);
         }
         true
     }
@@ -116,7 +119,7 @@ impl Broker {
         death: Death,
         now: Now,
         batch: &mut Batch,
-        touched: &mut Vec<Touched>,
+        reached: &mut Reached,
     ) -> bool {
         let arguments = &queue.arguments;
         let Some(exchange) = &arguments.dead_letter_exchange else {
@@ -137,7 +140,7 @@ impl Broker {
         {
             headers.remove("CC");
         }
-        let mut found = Vec::new();
+        let mut found = Found::default();
         {
             let registry = self.registry.read();
             let Some(vhost) = registry.vhosts.get(&queue.vhost) else {
@@ -145,10 +148,10 @@ impl Broker {
             };
             let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
             let mut headers = || properties.headers.clone().unwrap_or_default();
-            route(vhost, exchange, &keys, &mut headers, &mut found);
+            route(vhost, exchange, &keys, &mut headers, Some(now.wall), &mut found);
         }
         if death != Death::Rejected {
-            found.retain(|target| !is_cycle(&properties, &target.name));
+            found.queues.retain(|target| !is_cycle(&properties, &target.name));
         }
         if found.is_empty() {
             return false;
@@ -156,8 +159,10 @@ impl Broker {
         let Some(letter) = self.rewrite(message, exchange, key, &properties) else {
             return false;
         };
-        let targets: Vec<QueueId> = found.iter().map(|q| q.id).collect();
-        touch(touched, &found, &letter);
+        let targets: Vec<QueueId> = found.queues.iter().map(|q| q.id).collect();
+        touch(&mut reached.queues, &found.queues, &letter);
+        self.schedule_message(&letter, &[], &found, batch);
+        reached.stores.append(&mut found.stores);
         batch.push(letter, &targets);
         true
     }
@@ -187,7 +192,7 @@ fn batch_len(dead: &[Dead]) -> usize {
     fits.count()
 }
 
-fn carbon_copies(properties: &Properties) -> Vec<String> {
+pub(crate) fn carbon_copies(properties: &Properties) -> Vec<String> {
     match properties.headers.as_ref().and_then(|h| h.get("CC")) {
         Some(Value::Array(keys)) => keys.iter().filter_map(|k| k.as_str().map(str::to_owned)).collect(),
         _ => Vec::new(),

@@ -3,6 +3,7 @@
 //! Invariants: a binding is in the list of its destination and in the index of the exchange's type, or in neither.
 //! Of bindings that differ only in what the type does not look at, each is kept.
 
+use crate::delay::{self, Store};
 use crate::headers::HeadersMatch;
 use crate::queue::Queue;
 use crate::topic::TopicTrie;
@@ -45,12 +46,22 @@ impl fmt::Display for ExchangeKind {
 /// What an exchange was declared with.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ExchangeSpec {
+    /// How it routes.
     pub(crate) kind: ExchangeKind,
+    /// It is an `x-delayed-message` that routes so.
+    pub(crate) delayed: bool,
     pub(crate) durable: bool,
     pub(crate) auto_delete: bool,
     pub(crate) internal: bool,
     pub(crate) alternate: Option<String>,
     pub(crate) arguments: Table,
+}
+
+impl ExchangeSpec {
+    /// The name of its type.
+    pub(crate) fn type_name(&self) -> &'static str {
+        if self.delayed { delay::TYPE } else { self.kind.name() }
+    }
 }
 
 /// Where a binding leads.
@@ -95,6 +106,8 @@ pub(crate) struct Binding {
 pub(crate) struct Exchange {
     pub(crate) name: Arc<str>,
     pub(crate) spec: ExchangeSpec,
+    /// Where messages wait, if it delays them.
+    pub(crate) store: Option<Arc<Store>>,
     bindings: HashMap<TargetKey, Vec<Binding>>,
     count: usize,
     index: Index,
@@ -110,14 +123,14 @@ enum Index {
 }
 
 impl Exchange {
-    pub(crate) fn new(name: Arc<str>, spec: ExchangeSpec) -> Self {
+    pub(crate) fn new(name: Arc<str>, spec: ExchangeSpec, store: Option<Arc<Store>>) -> Self {
         let index = match spec.kind {
             ExchangeKind::Direct => Index::Direct(HashMap::new()),
             ExchangeKind::Fanout => Index::Fanout(Vec::new()),
             ExchangeKind::Topic => Index::Topic(TopicTrie::default()),
             ExchangeKind::Headers => Index::Headers(Vec::new()),
         };
-        Self { name, spec, bindings: HashMap::new(), count: 0, index }
+        Self { name, spec, store, bindings: HashMap::new(), count: 0, index }
     }
 
     /// Adds a binding; false if it is there.

@@ -16,6 +16,7 @@ mod broker;
 mod counters;
 mod dead_letter;
 mod definitions;
+mod delay;
 mod dispatch;
 mod exchange;
 mod headers;

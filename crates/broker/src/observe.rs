@@ -2,6 +2,7 @@
 
 use crate::broker::Broker;
 use crate::counters::Totals;
+use crate::delay::Store;
 use crate::exchange::Target;
 use engine::{EngineMetrics, Pressure, QueueStats};
 use model::{ConnectionId, QueueId, Table};
@@ -83,6 +84,8 @@ pub struct ExchangeView {
     pub internal: bool,
     /// Its arguments as declared.
     pub arguments: Table,
+    /// Messages that wait for their time, if it is an `x-delayed-message`.
+    pub messages_delayed: Option<u64>,
 }
 
 /// A binding, without those every queue has to the default exchange.
@@ -227,19 +230,26 @@ impl Broker {
                 auto_delete: false,
                 internal: false,
                 arguments: Table::new(),
+                messages_delayed: None,
             });
             all.extend(vhost.exchanges.values().map(|exchange| ExchangeView {
                 vhost: vhost.name.clone(),
                 name: exchange.name.clone(),
-                kind: exchange.spec.kind.name(),
+                kind: exchange.spec.type_name(),
                 durable: exchange.spec.durable,
                 auto_delete: exchange.spec.auto_delete,
                 internal: exchange.spec.internal,
                 arguments: exchange.spec.arguments.clone(),
+                messages_delayed: exchange.store.as_ref().map(|store| self.waiting_in(store)),
             }));
         }
         all.sort_by(|a, b| (&a.vhost, &a.name).cmp(&(&b.vhost, &b.name)));
         all
+    }
+
+    fn waiting_in(&self, store: &Store) -> u64 {
+        let stats = self.engine.stats(store.id);
+        stats.ready + stats.unsettled
     }
 
     /// Bindings by vhost and source.

@@ -2,13 +2,14 @@
 
 use crate::api::Published;
 use crate::broker::Broker;
+use crate::delay::{self, Store};
 use crate::exchange::ExchangeKind;
 use crate::queue::Queue;
 use crate::refuse::{self, Resource};
-use crate::route::route;
+use crate::route::{Found, route};
 use crate::users::{Access, Verb};
 use crate::waiters::Waiter;
-use engine::{Batch, Ticket};
+use engine::{Batch, EntryKey, Ticket};
 use model::{Message, Now, Principal, QueueId, Table};
 use protocol::Refusal;
 use std::borrow::Cow;
@@ -23,15 +24,34 @@ pub(crate) struct Touched {
     pub(crate) after_sync: bool,
 }
 
+/// What a batch has put something into.
+#[derive(Debug, Default)]
+pub(crate) struct Reached {
+    pub(crate) queues: Vec<Touched>,
+    pub(crate) stores: Vec<Arc<Store>>,
+}
+
+/// What becomes of a publish.
+#[derive(Debug)]
+pub(crate) enum Way {
+    /// It goes where was found, and so does every other with its exchange and key.
+    Cacheable,
+    /// It goes where was found.
+    Once,
+    /// It is not a message: it takes back what waits under a key.
+    Cancel(Arc<Store>, EntryKey),
+}
+
 impl Broker {
-    /// Whether the user may publish this, and to which queues it goes. True if that can be cached.
+    /// Whether the user may publish this, and where it goes.
     pub(crate) fn route_publish(
         &self,
         access: &Access,
         message: &Message,
         extra_keys: &[bytes::Bytes],
-        found: &mut Vec<Arc<Queue>>,
-    ) -> Result<bool, Refusal> {
+        now: Now,
+        found: &mut Found,
+    ) -> Result<Way, Refusal> {
         let exchange = String::from_utf8_lossy(message.exchange());
         let key = String::from_utf8_lossy(message.routing_key());
         let what = Resource::Exchange(&access.vhost, &exchange);
@@ -48,15 +68,22 @@ impl Broker {
             if known.spec.kind == ExchangeKind::Topic {
                 access.check_topic(Verb::Write, &exchange, &key)?;
             }
+            if let Some(store) = &known.store
+                && let Some(key) = delay::cancels(&self.headers(message))
+            {
+                return Ok(Way::Cancel(store.clone(), key));
+            }
         }
         let mut headers = || self.headers(message);
+        let heeds = Some(now.wall);
         if extra_keys.is_empty() {
-            return Ok(route(vhost, &exchange, &[&*key], &mut headers, found));
+            let cacheable = route(vhost, &exchange, &[&*key], &mut headers, heeds, found);
+            return Ok(if cacheable { Way::Cacheable } else { Way::Once });
         }
         let extra: Vec<Cow<'_, str>> = extra_keys.iter().map(|k| String::from_utf8_lossy(k)).collect();
         let keys: Vec<&str> = std::iter::once(&*key).chain(extra.iter().map(|k| &**k)).collect();
-        route(vhost, &exchange, &keys, &mut headers, found);
-        Ok(false)
+        route(vhost, &exchange, &keys, &mut headers, heeds, found);
+        Ok(Way::Once)
     }
 
     /// The headers of a message; none if it has none or they cannot be read.
@@ -101,20 +128,28 @@ impl Broker {
             .users
             .access(&principal.user, &principal.vhost)
             .ok_or_else(|| refuse::vhost_access(&principal.vhost, &principal.user))?;
-        let mut queues = Vec::new();
-        self.route_publish(&access, &message, &[], &mut queues)?;
+        let mut found = Found::default();
+        let way = self.route_publish(&access, &message, &[], now, &mut found)?;
         self.counters.published.add(1);
-        if queues.is_empty() {
+        if let Way::Cancel(store, key) = way {
+            let (taken, ticket) = self.cancel(&store, key, now).map_err(|error| refuse::engine(&error))?;
+            return Ok(Published { routed: taken > 0, ticket });
+        }
+        if found.is_empty() {
             self.counters.unroutable.add(1);
             return Ok(Published { routed: false, ticket: Ticket::NONE });
         }
         let mut touched = Vec::new();
-        let targets: Vec<QueueId> = queues.iter().map(|q| q.id).collect();
-        touch(&mut touched, &queues, &message);
         let mut batch = Batch::new();
+        self.schedule_message(&message, &[], &found, &mut batch);
+        let targets: Vec<QueueId> = found.queues.iter().map(|q| q.id).collect();
+        touch(&mut touched, &found.queues, &message);
         batch.push(message, &targets);
         let ticket = self.engine.append(&mut batch, now).map_err(|error| refuse::engine(&error))?;
         self.appended(ticket, &mut touched, now);
+        for store in &found.stores {
+            self.watch_store(store, now);
+        }
         Ok(Published { routed: true, ticket })
     }
 }

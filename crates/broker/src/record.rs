@@ -58,6 +58,8 @@ pub(crate) struct ExchangeRecord {
     pub(crate) kind: String,
     pub(crate) auto_delete: bool,
     pub(crate) internal: bool,
+    /// The engine's queue where its messages wait, if it delays them.
+    pub(crate) store: Option<u64>,
     pub(crate) arguments: Table,
 }
 
@@ -91,7 +93,10 @@ pub(crate) enum Record {
 impl ExchangeRecord {
     pub(crate) fn value(&self) -> Vec<u8> {
         let mut out = vec![VERSION];
-        out.push(u8::from(self.auto_delete) | u8::from(self.internal) << 1);
+        out.push(u8::from(self.auto_delete) | u8::from(self.internal) << 1 | u8::from(self.store.is_some()) << 2);
+        if let Some(store) = self.store {
+            out.extend_from_slice(&store.to_le_bytes());
+        }
         put_text(&mut out, &self.kind);
         put_table(&mut out, &self.arguments);
         out
@@ -137,7 +142,9 @@ impl Record {
             b'x' => {
                 let name = text(names)?;
                 let flags = byte(value)?;
+                let store = if flags & 4 != 0 { Some(u64::from_le_bytes(array(value)?)) } else { None };
                 let record = ExchangeRecord {
+                    store,
                     kind: text(value)?,
                     auto_delete: flags & 1 != 0,
                     internal: flags & 2 != 0,
@@ -330,6 +337,21 @@ mod tests {
         let mut newer = value.clone();
         newer[0] = 2;
         assert_eq!(Record::read(&key.bytes()[1..], &newer), None);
+
+        for store in [None, Some(1 << 40)] {
+            let exchange = ExchangeRecord {
+                kind: "x-delayed-message".into(),
+                auto_delete: false,
+                internal: true,
+                store,
+                arguments: arguments(),
+            };
+            let key = Key::exchange("/", "x");
+            let value = exchange.value();
+            let read = |value: &[u8]| Record::read(&key.bytes()[1..], value);
+            assert_eq!(read(&value), Some(Record::Exchange("/".into(), "x".into(), exchange)));
+            assert_eq!(read(&value[..value.len() - 1]), None);
+        }
 
         let binding = BindingRecord {
             source: "amq.topic".into(),

@@ -7,11 +7,13 @@
 
 use crate::api::OpenError;
 use crate::arguments::{self, QueueArguments};
-use crate::exchange::{Binding, Exchange, ExchangeKind, ExchangeSpec, Target};
+use crate::delay::Store;
+use crate::exchange::{Binding, Exchange, ExchangeSpec, Target};
 use crate::queue::{Queue, QueueState};
 use crate::record::{BindingRecord, ExchangeRecord, Key, QueueRecord, Record, vhost_value};
 use crate::refuse::Resource;
 use crate::registry::{Registry, Vhost};
+use crate::topology::shape_of;
 use engine::{Engine, Limits, MetaSpace, Order, QueueSpec};
 use model::{Now, QueueId, Table};
 use std::collections::HashSet;
@@ -49,10 +51,21 @@ pub(crate) fn recover(engine: &dyn Engine, now: Now) -> Result<Registry, OpenErr
         engine.put_meta(Key::vhost("/").bytes(), &vhost_value())?;
         add_vhost(&mut registry, "/");
     }
-    for (vhost, name, record) in exchanges {
+    let by_due: HashSet<QueueId> =
+        engine.queues().into_iter().filter(|(_, spec)| spec.order == Order::Due).map(|(id, _)| id).collect();
+    let mut orphans: HashSet<QueueId> = engine.queues().into_iter().map(|(id, _)| id).collect();
+    for (vhost, name, mut record) in exchanges {
+        if let Some(store) = &mut record.store {
+            if by_due.contains(&QueueId(*store)) {
+                orphans.remove(&QueueId(*store));
+            } else {
+                // Only a repair of damage leaves an exchange without its store.
+                *store = engine.create_queue(Store::spec(true))?.0.0;
+                engine.put_meta(Key::exchange(&vhost, &name).bytes(), &record.value())?;
+            }
+        }
         add_exchange(&mut registry, &vhost, &name, record)?;
     }
-    let mut orphans: HashSet<QueueId> = engine.queues().into_iter().map(|(id, _)| id).collect();
     for (vhost, name, record) in queues {
         if orphans.remove(&QueueId(record.id)) {
             add_queue(engine, &mut registry, &vhost, &name, record, now)?;
@@ -110,10 +123,11 @@ fn add_exchange(registry: &mut Registry, vhost: &str, name: &str, record: Exchan
     let Some(vhost) = registry.vhosts.get_mut(vhost) else {
         return Ok(());
     };
-    let kind = ExchangeKind::from_name(&record.kind).ok_or_else(|| broken("exchange", name))?;
+    let (kind, delayed) = shape_of(&record.kind, &record.arguments).map_err(|_| broken("exchange", name))?;
     let resource = Resource::Exchange(&vhost.name, name);
     let spec = ExchangeSpec {
         kind,
+        delayed,
         durable: true,
         auto_delete: record.auto_delete,
         internal: record.internal,
@@ -121,7 +135,15 @@ fn add_exchange(registry: &mut Registry, vhost: &str, name: &str, record: Exchan
         arguments: record.arguments,
     };
     let name: Arc<str> = name.into();
-    vhost.exchanges.insert(name.clone(), Exchange::new(name, spec));
+    let store = record.store.map(|id| {
+        let (vhost, exchange) = (vhost.name.clone(), name.clone());
+        Arc::new(Store { id: QueueId(id), vhost, exchange })
+    });
+    if delayed != store.is_some() {
+        return Err(broken("exchange", &name));
+    }
+    vhost.exchanges.insert(name.clone(), Exchange::new(name, spec, store.clone()));
+    registry.stores.extend(store.map(|store| (store.id, store)));
     registry.exchange_count += 1;
     Ok(())
 }

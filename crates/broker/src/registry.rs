@@ -3,6 +3,7 @@
 //! Invariants: a binding's target exists; a durable exchange, queue, or binding between such has a record in the
 //! engine's metadata, written before it takes effect here. Callers hold the registry's lock and bump the epoch.
 
+use crate::delay::Store;
 use crate::exchange::{Binding, Exchange, ExchangeKind, ExchangeSpec, Target, TargetKey};
 use crate::queue::Queue;
 use crate::record::{BindingRecord, Key};
@@ -27,6 +28,8 @@ pub(crate) const SYSTEM_EXCHANGES: [(&str, ExchangeKind, bool); 6] = [
 pub(crate) struct Registry {
     pub(crate) vhosts: HashMap<Arc<str>, Vhost>,
     pub(crate) queues: HashMap<QueueId, Arc<Queue>>,
+    /// Where the messages of delayed exchanges wait.
+    pub(crate) stores: HashMap<QueueId, Arc<Store>>,
     pub(crate) users: Users,
     /// Bindings of all vhosts together.
     pub(crate) binding_count: usize,
@@ -49,6 +52,7 @@ impl Vhost {
             .map(|&(name, kind, internal)| {
                 let spec = ExchangeSpec {
                     kind,
+                    delayed: false,
                     durable: true,
                     auto_delete: false,
                     internal,
@@ -56,7 +60,7 @@ impl Vhost {
                     arguments: Table::new(),
                 };
                 let name: Arc<str> = name.into();
-                (name.clone(), Exchange::new(name, spec))
+                (name.clone(), Exchange::new(name, spec, None))
             })
             .collect();
         Self { name, exchanges, queues: HashMap::new() }
@@ -140,10 +144,15 @@ impl Registry {
         let durable = exchange.spec.durable;
         let target = TargetKey::Exchange(name.clone());
         emptied.extend(self.remove_bindings_to(engine, vhost_name, &target, durable)?);
+        let mut ticket = Ticket::NONE;
         if durable {
-            return engine.delete_meta(Key::exchange(vhost_name, name).bytes());
+            ticket = engine.delete_meta(Key::exchange(vhost_name, name).bytes())?;
         }
-        Ok(Ticket::NONE)
+        if let Some(store) = &exchange.store {
+            self.stores.remove(&store.id);
+            engine.delete_queue(store.id)?;
+        }
+        Ok(ticket)
     }
 
     /// Removes the bindings to a target; returns the auto-delete exchanges that have no binding left.

@@ -3,27 +3,46 @@
 //! Invariants: each exchange is visited once a publish and each queue gets one copy, whatever the graph looks like.
 //! A cached route holds for one epoch of the topology and one user.
 
+use crate::delay::{self, Store};
 use crate::exchange::{ExchangeKind, Target};
 use crate::queue::Queue;
 use crate::registry::Vhost;
 use foldhash::fast::RandomState;
 use model::limits::ROUTE_EXCHANGES_MAX;
-use model::{Message, QueueId, Table};
+use model::{Message, QueueId, Table, Wall};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Routes a connection keeps; beyond it starts afresh.
 const ROUTES_MAX: usize = 4_096;
 
+/// Where a publish goes.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) queues: Vec<Arc<Queue>>,
+    /// Where it waits until it is due.
+    pub(crate) stores: Vec<Arc<Store>>,
+    pub(crate) due: Option<Wall>,
+}
+
+impl Found {
+    /// It goes nowhere.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queues.is_empty() && self.stores.is_empty()
+    }
+}
+
 /// Finds the queues of a publish, each once. Returns whether that depends on the topology and the keys alone.
 ///
-/// An exchange that does not exist routes nowhere. `headers` is called only for headers exchanges.
+/// An exchange that does not exist routes nowhere. `headers` is called only for headers exchanges, and for those that
+/// delay if it is `now`; without a time nothing is delayed any more.
 pub(crate) fn route(
     vhost: &Vhost,
     exchange: &str,
     keys: &[&str],
     headers: &mut dyn FnMut() -> Table,
-    found: &mut Vec<Arc<Queue>>,
+    now: Option<Wall>,
+    found: &mut Found,
 ) -> bool {
     let mut cacheable = true;
     let mut visited: HashSet<Arc<str>> = HashSet::new();
@@ -33,19 +52,27 @@ pub(crate) fn route(
             continue;
         }
         if name.is_empty() {
-            found.extend(keys.iter().filter_map(|key| vhost.queues.get(*key).cloned()));
+            found.queues.extend(keys.iter().filter_map(|key| vhost.queues.get(*key).cloned()));
             continue;
         }
         let Some(exchange) = vhost.exchanges.get(&name) else {
             continue;
         };
         cacheable &= exchange.spec.kind != ExchangeKind::Headers;
+        if let Some((store, now)) = exchange.store.as_ref().zip(now) {
+            cacheable = false;
+            if let Some(due) = delay::due(&headers(), now) {
+                found.due = Some(due);
+                found.stores.push(store.clone());
+                continue;
+            }
+        }
         let mut hit = false;
         for key in keys {
             exchange.route(key, headers, |target| {
                 hit = true;
                 match target {
-                    Target::Queue(queue) => found.push(queue.clone()),
+                    Target::Queue(queue) => found.queues.push(queue.clone()),
                     Target::Exchange(name) => todo.push(name.clone()),
                 }
             });
@@ -54,8 +81,8 @@ pub(crate) fn route(
             todo.push(alternate.as_str().into());
         }
     }
-    found.sort_unstable_by_key(|queue| queue.id);
-    found.dedup_by_key(|queue| queue.id);
+    found.queues.sort_unstable_by_key(|queue| queue.id);
+    found.queues.dedup_by_key(|queue| queue.id);
     cacheable
 }
 

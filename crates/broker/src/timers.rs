@@ -1,4 +1,4 @@
-//! Which queues want to be looked at when: heads that expire, queues that expire unused.
+//! Which queues want to be looked at when: heads that expire or are due, queues that expire unused.
 //!
 //! A queue has at most one entry, the earliest. A look that comes too early is harmless and sets the next.
 

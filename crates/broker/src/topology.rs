@@ -5,6 +5,7 @@
 
 use crate::arguments::{self, QueueArguments};
 use crate::broker::Broker;
+use crate::delay::{self, Store};
 use crate::exchange::{Binding, Exchange, ExchangeKind, ExchangeSpec, Target};
 use crate::queue::{Queue, QueueState};
 use crate::record::{ExchangeRecord, Key, QueueRecord};
@@ -14,7 +15,7 @@ use crate::registry::{Registry, Vhost};
 use crate::users::{Access, Verb};
 use engine::{EngineError, Ticket};
 use model::limits::{BINDINGS_MAX, EXCHANGES_MAX, NAME_BYTES_MAX, QUEUES_MAX};
-use model::{ConnectionId, Now};
+use model::{ConnectionId, Now, Table, Value};
 use parking_lot::Mutex;
 use protocol::{BindingRequest, Destination, ExchangeDeclaration, QueueDeclaration, Refusal, RefusalKind};
 use std::sync::Arc;
@@ -68,9 +69,22 @@ fn check_length(name: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// How an exchange of a type routes, and whether it delays.
+pub(crate) fn shape_of(kind: &str, arguments: &Table) -> Result<(ExchangeKind, bool), Refusal> {
+    if kind != delay::TYPE {
+        return Ok((kind_of(kind)?, false));
+    }
+    match arguments.get(delay::ROUTES_AS).and_then(Value::as_str) {
+        Some(routes_as) if routes_as != delay::TYPE => Ok((kind_of(routes_as)?, true)),
+        _ => Err(Refusal::new(
+            RefusalKind::PreconditionFailed,
+            "Invalid argument, 'x-delayed-type' must be an existing exchange type",
+        )),
+    }
+}
+
 fn kind_of(kind: &str) -> Result<ExchangeKind, Refusal> {
-    const KNOWN: [&str; 8] = [
-        "x-delayed-message",
+    const KNOWN: [&str; 7] = [
         "x-consistent-hash",
         "x-random",
         "x-modulus-hash",
@@ -127,8 +141,10 @@ impl Broker {
                 None => Err(refuse::missing(what)),
             };
         }
+        let (kind, delayed) = shape_of(&request.kind, &request.arguments)?;
         let spec = ExchangeSpec {
-            kind: kind_of(&request.kind)?,
+            kind,
+            delayed,
             durable: request.durable,
             auto_delete: request.auto_delete,
             internal: request.internal,
@@ -155,22 +171,50 @@ impl Broker {
         if count >= EXCHANGES_MAX {
             return Err(refuse::too_many("exchanges", EXCHANGES_MAX));
         }
-        let mut ticket = Ticket::NONE;
-        if spec.durable {
-            let record = ExchangeRecord {
-                kind: spec.kind.name().to_owned(),
-                auto_delete: spec.auto_delete,
-                internal: spec.internal,
-                arguments: spec.arguments.clone(),
-            };
-            let key = Key::exchange(asker.vhost, &name);
-            ticket = self.engine.put_meta(key.bytes(), &record.value()).map_err(stored)?;
-        }
+        let (store, ticket) = self.create_exchange(&vhost.name, &name, &spec)?;
         let name: Arc<str> = name.into();
-        vhost.exchanges.insert(name.clone(), Exchange::new(name, spec));
+        vhost.exchanges.insert(name.clone(), Exchange::new(name, spec, store.clone()));
+        registry.stores.extend(store.map(|store| (store.id, store)));
         registry.exchange_count += 1;
         self.topology_changed();
         Ok(ticket)
+    }
+
+    /// Makes what the engine keeps of a new exchange: where messages wait if it delays, and its record if it is
+    /// durable.
+    fn create_exchange(
+        &self,
+        vhost: &Arc<str>,
+        name: &str,
+        spec: &ExchangeSpec,
+    ) -> Result<(Option<Arc<Store>>, Ticket), Refusal> {
+        let mut store = None;
+        let mut ticket = Ticket::NONE;
+        if spec.delayed {
+            let (id, made) = self.engine.create_queue(Store::spec(spec.durable)).map_err(stored)?;
+            ticket = made;
+            store = Some(Arc::new(Store { id, vhost: vhost.clone(), exchange: name.into() }));
+        }
+        if spec.durable {
+            let record = ExchangeRecord {
+                kind: spec.type_name().to_owned(),
+                auto_delete: spec.auto_delete,
+                internal: spec.internal,
+                store: store.as_ref().map(|store| store.id.0),
+                arguments: spec.arguments.clone(),
+            };
+            match self.engine.put_meta(Key::exchange(vhost, name).bytes(), &record.value()) {
+                Ok(recorded) => ticket = ticket.max(recorded),
+                Err(error) => {
+                    if let Some(store) = store {
+                        // Without the record it would be garbage after a restart anyway.
+                        let _ = self.engine.delete_queue(store.id);
+                    }
+                    return Err(stored(error));
+                }
+            }
+        }
+        Ok((store, ticket))
     }
 
     /// Deletes an exchange; a missing one is fine.
@@ -474,7 +518,10 @@ pub(crate) fn same_exchange(
     current: &ExchangeSpec,
     what: Resource<'_>,
 ) -> Result<(), Refusal> {
-    arguments::same_field("type", received.kind, current.kind, what)?;
+    arguments::same_field("type", received.type_name(), current.type_name(), what)?;
+    if received.delayed {
+        arguments::same_argument(delay::ROUTES_AS, &received.arguments, &current.arguments, what)?;
+    }
     arguments::same_field("durable", received.durable, current.durable, what)?;
     arguments::same_field("auto_delete", received.auto_delete, current.auto_delete, what)?;
     arguments::same_field("internal", received.internal, current.internal, what)?;

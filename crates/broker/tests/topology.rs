@@ -200,8 +200,8 @@ fn exchanges_are_checked_as_rabbitmq_does() {
     );
     assert_eq!(client.exchange("f", "nonsense"), "CommandInvalid: unknown exchange type 'nonsense'");
     assert_eq!(
-        client.exchange("f", "x-delayed-message"),
-        "NotImplemented: exchange type 'x-delayed-message' is not supported yet"
+        client.exchange("f", "x-consistent-hash"),
+        "NotImplemented: exchange type 'x-consistent-hash' is not supported yet"
     );
     assert_eq!(
         client.exchange("amq.own", "direct"),

@@ -9,7 +9,7 @@ use crate::core::Core;
 use crate::dead::bury_again;
 use crate::log::LogState;
 use crate::payload::add_to_ranges;
-use crate::queue::{DAMAGED, Entry, NO_SLOT, Queue, Wait};
+use crate::queue::{DAMAGED, Entry, NO_SLOT, Queue};
 use crate::record::Kind;
 use engine::{Credit, Death, Delivery, Outcome, Remainder};
 use model::{HolderId, Mono, Now, QueueId, Seq};
@@ -49,11 +49,10 @@ impl Core {
             queue.pop();
             queue.unsettled.insert(entry.seq, (entry, HolderId::QUARANTINE));
         };
-        if let Some(wait) = queue.head_waits(now.wall) {
-            let wanted = wait == Wait::Soon && entry.slot == NO_SLOT && entry.is_elsewhere(self.durable_lsn());
-            if wanted {
-                self.read_ahead(queue);
-            }
+        if queue.wants_messages(now.wall, self.durable_lsn()) {
+            self.read_ahead(queue);
+        }
+        if queue.head_waits(now.wall) {
             return Head::None;
         }
         let early = self.options.plants(Canary::DispatchBeforeDurable);

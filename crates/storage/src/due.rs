@@ -20,6 +20,9 @@ use std::num::NonZeroU64;
 /// How long before an entry is due its message is wanted in memory. Whoever owns the queue looks at it more often.
 pub(crate) const SOON_MS: u64 = 2_000;
 
+/// Entries due soon that are looked at for messages that are not there.
+const LOOK_ENTRIES: usize = 2_048;
+
 /// Keys of settled entries that are kept at most, beside as many again as are handed out.
 const HELD_SLACK: usize = 1_024;
 
@@ -49,6 +52,8 @@ pub(crate) struct Due {
     volatile: Sorted<(u64, u64)>,
     /// What is due up to here is due soon.
     soon: u64,
+    /// `soon` when it was last looked whether all messages are there.
+    asked: u64,
     /// Keys of entries that were handed out, should they come back; those of settled ones are dropped now and then.
     held: HashMap<u64, u64, FixedState>,
 }
@@ -126,7 +131,7 @@ impl Due {
     /// Takes everything out, in order of seq.
     pub(crate) fn drain(&mut self) -> VecDeque<Entry> {
         let held = std::mem::take(&mut self.held);
-        let all = std::mem::replace(self, Self { held, soon: self.soon, ..Self::default() });
+        let all = std::mem::replace(self, Self { held, soon: self.soon, asked: self.asked, ..Self::default() });
         all.iter().copied().collect()
     }
 
@@ -140,10 +145,15 @@ impl Due {
         self.entries.iter().map(|w| &w.entry)
     }
 
-    /// It is this time: whether an entry is due soon, so that its message is wanted.
-    pub(crate) fn is_soon(&mut self, entry: &Entry, now: Wall) -> bool {
+    /// It is this time: whether messages are wanted in memory that lie in the log up to `durable` or in the spill. Asked
+    /// for in good time, for all that is due soon, so that none is late for being read.
+    pub(crate) fn wants_messages(&mut self, now: Wall, durable: u64) -> bool {
         self.soon = self.soon.max(now.0.saturating_add(SOON_MS));
-        entry.mono <= self.soon
+        if self.soon < self.asked.saturating_add(SOON_MS / 4) {
+            return false;
+        }
+        self.asked = self.soon;
+        self.soon().take(LOOK_ENTRIES).any(|e| e.slot == NO_SLOT && e.is_elsewhere(durable))
     }
 
     /// The entries that are due soon, in order.

@@ -69,14 +69,6 @@ struct Slot {
     charge: u32,
 }
 
-/// How long the head waits for its time.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Wait {
-    /// Its message is wanted in memory.
-    Soon,
-    Long,
-}
-
 /// Counts since the start.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Totals {
@@ -174,12 +166,14 @@ impl Queue {
         self.due.is_some()
     }
 
-    /// Whether the head must wait for its time, and if so, whether that comes soon.
-    pub(crate) fn head_waits(&mut self, now: Wall) -> Option<Wait> {
-        let due = self.due.as_mut()?;
-        let head = *due.head()?;
-        let soon = due.is_soon(&head, now);
-        (due_at(&head) > now).then_some(if soon { Wait::Soon } else { Wait::Long })
+    /// Whether the head must wait for its time.
+    pub(crate) fn head_waits(&self, now: Wall) -> bool {
+        self.due.as_ref().and_then(|due| due.head()).is_some_and(|head| due_at(head) > now)
+    }
+
+    /// Whether messages that are due soon are to be read into memory.
+    pub(crate) fn wants_messages(&mut self, now: Wall, durable: u64) -> bool {
+        self.due.as_mut().is_some_and(|due| due.wants_messages(now, durable))
     }
 
     /// Takes out what waits under a key.

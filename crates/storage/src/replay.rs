@@ -11,7 +11,7 @@ use crate::payload::{Placed, read_batch, read_meta, read_queue, read_ranges};
 use crate::queue::{Entry, NO_SLOT, Queue};
 use crate::record::{Kind, Reader};
 use crate::usage::{Arrivals, QUEUE_BYTES, charge};
-use engine::{QueueSpec, Schedule};
+use engine::{Order, QueueSpec, Schedule};
 use foldhash::fast::FixedState;
 use model::QueueId;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -261,6 +261,9 @@ impl Replay {
             let Some((spec, create_lsn)) = found.spec else {
                 continue;
             };
+            // A repair of damage may have made the queue again, and knows no more of it than its entries tell.
+            let order = if found.schedules.is_empty() { spec.order } else { Order::Due };
+            let spec = QueueSpec { order, ..spec };
             recount(log, create_lsn, QUEUE_BYTES);
             let next_seq = found.seq_end.max(seqs_from);
             let mut queue = Queue::new(id, spec, next_seq, create_lsn);

@@ -15,6 +15,9 @@ pub(super) fn encode(page: &mut Page<'_>, state: &State, per_queue: bool) -> fmt
         ("sluicegate_messages_redelivered", "Of those, handed out before", totals.redelivered),
         ("sluicegate_messages_acknowledged", "Messages acknowledged", totals.acknowledged),
         ("sluicegate_messages_dead_lettered", "Messages sent to a dead-letter exchange", totals.dead_lettered()),
+        ("sluicegate_messages_scheduled", "Messages put away until a time", totals.scheduled),
+        ("sluicegate_messages_fired", "Of those, routed when it had come", totals.fired),
+        ("sluicegate_messages_cancelled", "Of those, taken back before", totals.cancelled),
     ];
     for (name, help, value) in counters {
         page.counter(name, help, value)?;
@@ -36,6 +39,7 @@ pub(super) fn encode(page: &mut Page<'_>, state: &State, per_queue: bool) -> fmt
     let age = oldest.map_or(0, |at| now_ms.saturating_sub(at.0));
     #[allow(clippy::cast_precision_loss)] // an age for people
     page.gauge_f64("sluicegate_oldest_message_age_seconds", "Age of the oldest ready message", age as f64 / 1000.0)?;
+    delayed(page, state)?;
     if !per_queue {
         return Ok(());
     }
@@ -49,5 +53,19 @@ pub(super) fn encode(page: &mut Page<'_>, state: &State, per_queue: bool) -> fmt
         "sluicegate_queue_unacked",
         "Messages of a queue handed out and not settled",
         shown.iter().map(|q| (vec![("vhost", &*q.vhost), ("queue", &*q.name)], gauge(q.stats.unsettled))),
+    )
+}
+
+/// What waits in exchanges that delay.
+fn delayed(page: &mut Page<'_>, state: &State) -> fmt::Result {
+    let exchanges = state.broker.exchanges();
+    let delayed: Vec<_> = exchanges.iter().filter_map(|e| e.messages_delayed.map(|waiting| (e, waiting))).collect();
+    page.gauges(
+        "sluicegate_exchange_messages_delayed",
+        "Messages of an exchange that wait for their time",
+        delayed.iter().take(QUEUES_SHOWN_MAX).map(|(exchange, waiting)| {
+            let labels = vec![("vhost", &*exchange.vhost), ("exchange", &*exchange.name)];
+            (labels, i64::try_from(*waiting).unwrap_or(i64::MAX))
+        }),
     )
 }

@@ -89,7 +89,10 @@ impl Link {
         match request {
             Request::Publish(publish) => {
                 let channel = publish.channel;
-                refused(channel, self.publish(publish, now))
+                match self.publish(publish, now) {
+                    Ok(Some(publish)) => Reply::Wait(Request::Publish(publish)),
+                    published => refused(channel, published.map(|_| ())),
+                }
             }
             Request::Settle(settle) => {
                 if settle.settlement == Settlement::Ack {

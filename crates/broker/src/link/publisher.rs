@@ -4,14 +4,17 @@
 //! allocates nothing. A batch the engine cannot take in for now is kept, and the link stalls.
 
 use super::Link;
-use crate::publish::{Touched, touch};
-use crate::route::RouteCache;
+use crate::delay::Store;
+use crate::publish::{Touched, Way, touch};
+use crate::refuse;
+use crate::route::{Found, RouteCache};
 use crate::waiters::Waiter;
 use bytes::Bytes;
-use engine::{Batch, EngineError, Ticket};
+use engine::{Batch, EngineError, EntryKey, Ticket};
 use model::{ChannelId, Message, Now, PublishSeq};
 use protocol::{Confirmed, Publish, Refusal, RefusalKind, Returned};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
 /// Messages after which a batch goes to the engine whatever the driver does.
@@ -26,6 +29,8 @@ pub(super) struct Publisher {
     /// Confirms of the batch.
     ranges: Vec<Confirmed>,
     touched: Vec<Touched>,
+    /// Where messages of the batch are to wait.
+    stores: Vec<Arc<Store>>,
     /// Number of the batch, from 1 up, to note each route once.
     batch_number: u64,
     routes: RouteCache,
@@ -69,9 +74,19 @@ impl Publisher {
     }
 }
 
+/// What was done with a message.
+enum Done {
+    /// It is in the batch.
+    Batched,
+    /// It leads nowhere.
+    Unrouted(Message),
+    /// It takes back what waits under a key.
+    Cancel(Message, Arc<Store>, EntryKey),
+}
+
 impl Link {
-    /// Routes a message and adds it to the batch.
-    pub(super) fn publish(&mut self, publish: Publish, now: Now) -> Result<(), Refusal> {
+    /// Routes a message and adds it to the batch. Gives it back if it must be handed in again after the next wake.
+    pub(super) fn publish(&mut self, publish: Publish, now: Now) -> Result<Option<Publish>, Refusal> {
         let Publish { channel, message, extra_keys, mandatory, confirm, user_id } = publish;
         if !self.publisher.has_published {
             self.publisher.has_published = true;
@@ -85,13 +100,23 @@ impl Link {
         if let Some(claimed) = user_id {
             self.check_user_id(&claimed)?;
         }
-        self.counted.published += 1;
         let unrouted = if extra_keys.is_empty() { self.publish_cached(message) } else { Some(message) };
-        let unrouted = match unrouted {
-            Some(message) => self.publish_routed(message, &extra_keys)?,
-            None => None,
+        let done = match unrouted {
+            Some(message) => self.publish_routed(message, &extra_keys, now)?,
+            None => Done::Batched,
         };
-        if let Some(message) = unrouted {
+        if let Done::Cancel(message, store, key) = done {
+            self.flush(now);
+            if self.publisher.stalled {
+                // What it takes back may be in the batch that the engine has yet to take in.
+                return Ok(Some(Publish { channel, message, extra_keys, mandatory, confirm, user_id: None }));
+            }
+            self.counted.published += 1;
+            let returned = mandatory.then_some(message);
+            return self.take_back(channel, &store, key, returned, confirm, now).map(|()| None);
+        }
+        self.counted.published += 1;
+        if let Done::Unrouted(message) = done {
             self.counted.unroutable += 1;
             if mandatory {
                 self.counted.returned += 1;
@@ -104,25 +129,58 @@ impl Link {
         if self.publisher.batch.len() >= BATCH_MESSAGES_MAX && !self.publisher.stalled {
             self.flush(now);
         }
-        Ok(())
+        Ok(None)
     }
 
-    /// Finds the route of a message and adds it to the batch; gives it back if it leads nowhere.
-    fn publish_routed(&mut self, message: Message, extra_keys: &[Bytes]) -> Result<Option<Message>, Refusal> {
+    /// Finds the route of a message and adds it to the batch.
+    fn publish_routed(&mut self, message: Message, extra_keys: &[Bytes], now: Now) -> Result<Done, Refusal> {
         let access = self.access()?;
-        let mut queues = Vec::new();
-        let cacheable = self.broker.route_publish(&access, &message, extra_keys, &mut queues)?;
-        if queues.is_empty() {
-            return Ok(Some(message));
+        let mut found = Found::default();
+        let way = self.broker.route_publish(&access, &message, extra_keys, now, &mut found)?;
+        if let Way::Cancel(store, key) = way {
+            return Ok(Done::Cancel(message, store, key));
         }
-        if cacheable {
-            self.publisher.routes.put(&message, queues);
-            return Ok(self.publish_cached(message));
+        if found.is_empty() {
+            return Ok(Done::Unrouted(message));
         }
-        let targets: Vec<_> = queues.iter().map(|q| q.id).collect();
-        touch(&mut self.publisher.touched, &queues, &message);
-        self.publisher.batch.push(message, &targets);
-        Ok(None)
+        if matches!(way, Way::Cacheable) {
+            self.publisher.routes.put(&message, found.queues);
+            return Ok(self.publish_cached(message).map_or(Done::Batched, Done::Unrouted));
+        }
+        let publisher = &mut self.publisher;
+        self.broker.schedule_message(&message, extra_keys, &found, &mut publisher.batch);
+        let targets: Vec<_> = found.queues.iter().map(|q| q.id).collect();
+        touch(&mut publisher.touched, &found.queues, &message);
+        publisher.stores.append(&mut found.stores);
+        publisher.batch.push(message, &targets);
+        Ok(Done::Batched)
+    }
+
+    /// Takes back what waits under a key; gives the message that asked for it back, if it shall be, when that is
+    /// nothing. The batch is empty, so the confirm keeps its place.
+    fn take_back(
+        &mut self,
+        channel: ChannelId,
+        store: &Store,
+        key: EntryKey,
+        returned: Option<Message>,
+        confirm: Option<PublishSeq>,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        let (taken, ticket) = self.broker.cancel(store, key, now).map_err(|error| refuse::engine(&error))?;
+        if let Some(message) = returned.filter(|_| taken == 0) {
+            self.counted.returned += 1;
+            self.publisher.returned.push_back(Returned { channel, message });
+        }
+        if let Some(seq) = confirm {
+            let confirmed = Confirmed { channel, first: seq, last: seq, accepted: true };
+            self.publisher.in_flight.push_back((ticket, confirmed));
+            self.publisher.in_flight_count += 1;
+            if ticket > self.broker.engine.durable() {
+                self.broker.wait_for(ticket, Waiter::Mailbox(self.mailbox.clone()), now);
+            }
+        }
+        Ok(())
     }
 
     /// Adds a message whose route is known to the batch; gives back any other.
@@ -176,6 +234,7 @@ impl Link {
             Err(EngineError::Failed(_) | EngineError::NoQueue(_)) => {
                 publisher.batch.clear();
                 publisher.touched.clear();
+                publisher.stores.clear();
                 (Ticket::NONE, false)
             }
         };
@@ -192,6 +251,10 @@ impl Link {
         }
         self.broker.appended(ticket, &mut touched, now);
         self.publisher.touched = touched;
+        self.publisher.stores.dedup_by_key(|store| store.id);
+        for store in self.publisher.stores.drain(..) {
+            self.broker.watch_store(&store, now);
+        }
     }
 
     /// The next publishes that are safe.

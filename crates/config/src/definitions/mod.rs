@@ -200,13 +200,18 @@ fn exchange(check: &mut Check<'_>, node: &Node, names: &mut Names) -> Option<Exc
     let mut map = check.map(node, &what)?;
     let name = map.required(check, "name", "events", not_reserved);
     let vhost = in_vhost(check, &mut map, node, names);
-    let kinds = [("direct", "direct"), ("fanout", "fanout"), ("topic", "topic"), ("headers", "headers")];
-    let kind = map.required(check, "type", "direct", |check, node, place| exchange_type(check, node, place, &kinds));
+    let kind = map.required(check, "type", "direct", exchange_type);
     let durable = map.get(check, "durable", Check::bool).unwrap_or(true);
     let auto_delete = map.get(check, "auto_delete", Check::bool).unwrap_or(false);
     let internal = map.get(check, "internal", Check::bool).unwrap_or(false);
     let arguments = map.get(check, "arguments", arguments).unwrap_or_default();
     map.finish(check);
+    let routes_as = arguments.get("x-delayed-type").and_then(ModelValue::as_str);
+    if kind == Some(DELAYED) && !routes_as.is_some_and(|kind| ROUTING_TYPES.iter().any(|(known, _)| *known == kind)) {
+        let problem = format!("{what} must say how it routes once the delay is over");
+        let help = "add `arguments: { x-delayed-type: direct }`, or `fanout`, `topic` or `headers`";
+        check.report(Problem::new(node.at, problem).help(help));
+    }
     let (name, vhost) = (name?, vhost?);
     let key = (vhost.clone(), name.clone());
     let new = names.exchanges.first(check, key, node.at_value("name"), || {
@@ -215,17 +220,22 @@ fn exchange(check: &mut Check<'_>, node: &Node, names: &mut Names) -> Option<Exc
     new.then_some(ExchangeDef { vhost, name, kind: kind?.to_owned(), durable, auto_delete, internal, arguments })
 }
 
-fn exchange_type(
-    check: &mut Check<'_>,
-    node: &Node,
-    place: Place<'_>,
-    kinds: &[(&str, &'static str)],
-) -> Option<&'static str> {
-    if let Some(text) = node.text().filter(|text| text.starts_with("x-")) {
-        check.report(Problem::new(node.at, format!("exchange type `{text}` is not supported yet")));
-        return None;
+/// The types that say how an exchange routes.
+const ROUTING_TYPES: [(&str, &str); 4] =
+    [("direct", "direct"), ("fanout", "fanout"), ("topic", "topic"), ("headers", "headers")];
+
+/// The type that delays, and then routes as another.
+const DELAYED: &str = "x-delayed-message";
+
+fn exchange_type(check: &mut Check<'_>, node: &Node, place: Place<'_>) -> Option<&'static str> {
+    match node.text() {
+        Some(DELAYED) => Some(DELAYED),
+        Some(text) if text.starts_with("x-") => {
+            check.report(Problem::new(node.at, format!("exchange type `{text}` is not supported yet")));
+            None
+        }
+        _ => check.word(node, place, &ROUTING_TYPES),
     }
-    check.word(node, place, kinds)
 }
 
 /// A name that clients may declare.

@@ -159,9 +159,10 @@ fn mistakes_in_definitions() {
              = expected: `direct`, `fanout`, `topic` or `headers`
              = help: did you mean `topic`?
 
-        sluicegate.yaml:22:24: exchange type `x-delayed-message` is not supported yet
+        sluicegate.yaml:22:7: exchange `x` must say how it routes once the delay is over
           22 |     - { name: x, type: x-delayed-message }
-             |                        ^^^^^^^^^^^^^^^^^
+             |       ^
+             = help: add `arguments: { x-delayed-type: direct }`, or `fanout`, `topic` or `headers`
 
         sluicegate.yaml:24:17: there is no exchange `nowhere` in vhost `/`
           24 |     - { source: nowhere, destination: q }
@@ -225,6 +226,16 @@ fn a_binding_may_lead_to_a_queue_that_a_service_or_subscription_declares() {
     let names: Vec<&str> = definitions.queues.iter().map(|queue| queue.name.as_str()).collect();
     assert_eq!(names, ["a", "b", "c"]);
     assert!(definitions.queues.iter().all(|queue| queue.durable));
+}
+
+#[test]
+fn exchanges_may_delay() {
+    let settings = settings(
+        "broker: {definitions: {exchanges: [{name: x, type: x-delayed-message, arguments: {x-delayed-type: topic}}]}}\n",
+    );
+    let exchange = &settings.broker.definitions.exchanges[0];
+    assert_eq!(exchange.kind, "x-delayed-message");
+    assert_eq!(exchange.arguments.get("x-delayed-type").and_then(Value::as_str), Some("topic"));
 }
 
 #[test]
