@@ -175,11 +175,10 @@ impl Broker {
     pub fn on_durable(&self, ticket: Ticket, now: Now) {
         let mut waiters = Vec::new();
         self.waiters.lock().pop(ticket, &mut waiters);
-        let mut queues = Vec::new();
+        let (mut queues, mut mailboxes) = (Vec::new(), Vec::new());
         for waiter in waiters {
             match waiter {
-                // First of all: a confirm is what its publisher may have stopped for.
-                Waiter::Mailbox(mailbox) => mailbox.wake(),
+                Waiter::Mailbox(mailbox) => mailboxes.push(mailbox),
                 Waiter::Wake(wake) => wake.wake(),
                 Waiter::Queues(more) => queues.extend(more),
             }
@@ -189,6 +188,11 @@ impl Broker {
         queues.dedup_by_key(|queue| queue.id);
         for queue in &queues {
             self.dispatch(queue, now);
+        }
+        // Last of all, because what is woken last runs next, on this very thread: a publisher may have stopped for its
+        // confirm, and the deliveries wake another thread anyway.
+        for mailbox in mailboxes {
+            mailbox.wake();
         }
     }
 
