@@ -118,7 +118,7 @@ fn queue_value(queue: &QueueView) -> Value {
     value!({
         "name": &*queue.name,
         "vhost": &*queue.vhost,
-        "type": "classic",
+        "type": queue.kind,
         "durable": queue.durable,
         "auto_delete": queue.auto_delete,
         "exclusive": queue.owner.is_some(),

@@ -3,7 +3,9 @@
 //! Unknown arguments are stored and have no effect, as RabbitMQ does. Known ones that are not built are refused.
 
 use crate::Broker;
+use crate::kind::QueueKind;
 use crate::refuse::{self, Resource};
+use engine::Overflow;
 use model::limits::{NAME_BYTES_MAX, TTL_MS_MAX};
 use model::{Table, Value};
 use protocol::Refusal;
@@ -22,10 +24,20 @@ pub(crate) struct QueueArguments {
     pub(crate) dead_letter_routing_key: Option<String>,
     /// `x-max-priority`
     pub(crate) priority_max: u8,
+    /// `x-max-length`
+    pub(crate) length_max: Option<u64>,
+    /// `x-max-length-bytes`
+    pub(crate) length_bytes_max: Option<u64>,
+    /// `x-overflow`
+    pub(crate) overflow: Overflow,
+    /// `x-delivery-limit`
+    pub(crate) delivery_limit: Option<u32>,
+    /// `x-queue-type`
+    pub(crate) kind: QueueKind,
 }
 
 /// Arguments that two declarations of a queue must agree on.
-const EQUIVALENT: [&str; 8] = [
+const EQUIVALENT: [&str; 17] = [
     "x-expires",
     "x-message-ttl",
     "x-dead-letter-exchange",
@@ -34,26 +46,26 @@ const EQUIVALENT: [&str; 8] = [
     "x-queue-mode",
     "x-queue-version",
     "x-queue-type",
-];
-
-/// Arguments of queues that RabbitMQ knows and we do not have yet.
-const UNSUPPORTED: [&str; 21] = [
     "x-max-length",
     "x-max-length-bytes",
     "x-overflow",
-    "x-single-active-consumer",
     "x-delivery-limit",
     "x-dead-letter-strategy",
     "x-quorum-initial-group-size",
-    "x-quorum-target-group-size",
     "x-queue-leader-locator",
+    "x-max-in-memory-length",
+    "x-max-in-memory-bytes",
+];
+
+/// Arguments of queues that RabbitMQ knows and we do not have yet.
+const UNSUPPORTED: [&str; 12] = [
+    "x-single-active-consumer",
+    "x-quorum-target-group-size",
     "x-queue-master-locator",
     "x-max-age",
     "x-stream-max-segment-size-bytes",
     "x-stream-filter-size-bytes",
     "x-initial-cluster-size",
-    "x-max-in-memory-length",
-    "x-max-in-memory-bytes",
     "x-consumer-timeout",
     "x-delayed-retry-type",
     "x-delayed-retry-min",
@@ -68,15 +80,36 @@ const UNSUPPORTED_OF_CONSUMERS: [&str; 5] =
 impl QueueArguments {
     /// Reads the arguments of a declaration.
     pub(crate) fn read(arguments: &Table, queue: Resource<'_>) -> Result<Self, Refusal> {
-        let mut read = Self::default();
+        let mut read = Self { kind: QueueKind::of(arguments), ..Self::default() };
         for (name, value) in arguments.iter() {
             read.read_one(name, value, arguments, queue)?;
         }
         Ok(read)
     }
 
+    /// Whether the queue may be too long.
+    pub(crate) fn limits_length(&self) -> bool {
+        self.length_max.is_some() || self.length_bytes_max.is_some()
+    }
+
+    /// Whether a publish that finds it full pushes something out.
+    pub(crate) fn drops_head(&self) -> bool {
+        self.limits_length() && self.overflow == Overflow::DropHead
+    }
+
+    /// Whether it may refuse a publish.
+    pub(crate) fn refuses_publishes(&self) -> bool {
+        self.limits_length() && self.overflow != Overflow::DropHead
+    }
+
+    /// Whether it counts, for ever, how often entries were handed out, and says so in `x-delivery-count`.
+    pub(crate) fn counts_attempts(&self) -> bool {
+        self.kind == QueueKind::Quorum || self.delivery_limit.is_some()
+    }
+
     fn read_one(&mut self, name: &str, value: &Value, all: &Table, queue: Resource<'_>) -> Result<(), Refusal> {
         let invalid = |why: String| refuse::invalid_arg(name, queue, why);
+        QueueKind::of(all).check_argument(name, queue)?;
         match name {
             "x-message-ttl" => self.ttl_ms = Some(millis(value).map_err(invalid)?),
             "x-expires" => match millis(value).map_err(invalid)? {
@@ -97,9 +130,35 @@ impl QueueArguments {
                 self.priority_max =
                     u8::try_from(priority).map_err(|_| invalid(format!("{{max_value_exceeded,{priority}}}")))?;
             }
+            "x-max-length" => self.length_max = Some(non_negative(value).map_err(invalid)?),
+            "x-max-length-bytes" => self.length_bytes_max = Some(non_negative(value).map_err(invalid)?),
+            "x-overflow" => {
+                self.overflow = match text(value).map_err(invalid)?.as_str() {
+                    "drop-head" => Overflow::DropHead,
+                    "reject-publish" => Overflow::RejectPublish,
+                    "reject-publish-dlx" => Overflow::RejectPublishDeadLetter,
+                    _ => return Err(invalid("invalid_overflow".into())),
+                };
+            }
+            // A negative one is none, as in later versions of RabbitMQ.
+            "x-delivery-limit" => {
+                self.delivery_limit =
+                    integer(value).map_err(invalid)?.try_into().ok().map(|n: u64| u32::try_from(n).unwrap_or(u32::MAX));
+            }
+            // One node: these are checked and stored, and there is nothing for them to do.
+            "x-quorum-initial-group-size" => _ = positive(value).map_err(invalid)?,
+            "x-max-in-memory-length" | "x-max-in-memory-bytes" => _ = non_negative(value).map_err(invalid)?,
+            "x-queue-leader-locator" => match text(value).map_err(invalid)?.as_str() {
+                "client-local" | "balanced" | "least-leaders" | "random" => {}
+                _ => return Err(invalid("invalid_queue_locator_arg".into())),
+            },
+            "x-dead-letter-strategy" => match text(value).map_err(invalid)?.as_str() {
+                "at-most-once" | "at-least-once" => {}
+                _ => return Err(invalid("invalid_dlx_strategy".into())),
+            },
             "x-queue-type" => match text(value).map_err(invalid)?.as_str() {
-                "classic" => {}
-                "quorum" | "stream" => return Err(refuse::unsupported_arg(&format!("x-queue-type: {value}"), queue)),
+                "classic" | "quorum" => {}
+                "stream" => return Err(refuse::unsupported_arg(&format!("x-queue-type: {value}"), queue)),
                 _ => return Err(invalid(format!("\"unsupported queue type '{value}'\""))),
             },
             "x-queue-mode" => match text(value).map_err(invalid)?.as_str() {
@@ -201,11 +260,20 @@ impl fmt::Display for Given<'_> {
     }
 }
 
+fn integer(value: &Value) -> Result<i64, String> {
+    value.as_integer().ok_or_else(|| format!("\"expected integer, got {}\"", value.type_name()))
+}
+
 fn non_negative(value: &Value) -> Result<u64, String> {
-    let Some(n) = value.as_integer() else {
-        return Err(format!("{{unacceptable_type,{}}}", value.type_name()));
-    };
+    let n = integer(value)?;
     u64::try_from(n).map_err(|_| format!("{{value_negative,{n}}}"))
+}
+
+fn positive(value: &Value) -> Result<u64, String> {
+    match non_negative(value)? {
+        0 => Err("{value_zero,0}".into()),
+        n => Ok(n),
+    }
 }
 
 fn millis(value: &Value) -> Result<u64, String> {

@@ -59,6 +59,13 @@ impl Broker {
         Burial::Later
     }
 
+    /// The same for what dies when it comes back: the queue is full, or it came back too often.
+    pub(crate) fn bury_given_back(&self, queue: &Arc<Queue>, now: Now) {
+        if queue.has_dead_letter() && (queue.arguments.limits_length() || queue.arguments.delivery_limit.is_some()) {
+            self.bury(queue, now);
+        }
+    }
+
     /// Ends dead entries by way of the dead-letter exchange. False if the engine cannot take that in; then those it did
     /// not take are dead as before.
     fn dead_letter(&self, queue: &Queue, dead: &[Dead], now: Now) -> bool {
@@ -156,9 +163,11 @@ impl Broker {
         if found.is_empty() {
             return false;
         }
-        let Some(letter) = self.rewrite(message, exchange, key, &properties) else {
+        let Some(mut letter) = self.rewrite(message, exchange, key, &properties) else {
             return false;
         };
+        letter.envelope.ttl_ms = None;
+        letter.envelope.persistent |= found.queues.iter().any(|queue| queue.keeps_everything());
         let targets: Vec<QueueId> = found.queues.iter().map(|q| q.id).collect();
         touch(&mut reached.queues, &found.queues, &letter);
         self.schedule_message(&letter, &[], &found, batch);
@@ -167,12 +176,22 @@ impl Broker {
         true
     }
 
+    /// The message with the header that says how often it was delivered before.
+    pub(crate) fn with_delivery_count(&self, message: Message, attempts: u32) -> Message {
+        let Ok(mut properties) = self.formats.properties(&message) else {
+            return message;
+        };
+        properties.headers_mut().set("x-delivery-count", Value::I64(i64::from(attempts)));
+        let exchange = String::from_utf8_lossy(message.exchange());
+        let key = String::from_utf8_lossy(message.routing_key());
+        self.rewrite(&message, &exchange, &key, &properties).unwrap_or(message)
+    }
+
     /// The message with other properties, exchange and key.
     fn rewrite(&self, message: &Message, exchange: &str, key: &str, properties: &Properties) -> Option<Message> {
         let mut header = Vec::new();
         let mut envelope = message.envelope;
         self.formats.of(envelope.origin)?.encode(properties, &mut header);
-        envelope.ttl_ms = None;
         envelope.has_headers = properties.headers.is_some();
         let body = message.body();
         let mut draft = MessageArena::new().draft(exchange.as_bytes(), key.as_bytes(), &header, body.len());

@@ -74,6 +74,9 @@ impl Broker {
             }
         }
         SCRATCH.with(|kept| kept.replace(scratch));
+        if queue.buries_on_publish() {
+            self.bury(queue, now);
+        }
         if queue.may_expire.load(SeqCst) {
             self.watch_head(queue, now);
         }
@@ -86,6 +89,9 @@ impl Broker {
             state.waited_since = None;
             // Credit that came back while this looked is used at once: nobody else will look for it.
             let more = rest(&mut state, &mut scratch.passed);
+            if queue.arguments.drops_head() && !more {
+                self.engine.set_waited(queue.id, false, now);
+            }
             return Done { more, head_dead: false };
         }
         let credit = Credit { messages: total as usize, bytes: OUTBOX_BYTES_MAX / 2 };
@@ -114,6 +120,7 @@ impl Broker {
                     seq: delivery.seq,
                     message: delivery.message,
                     redelivered: delivery.redelivered,
+                    attempts: delivery.attempts,
                 })
             }));
         }
@@ -128,7 +135,11 @@ impl Broker {
         let more = rest(&mut state, &mut scratch.passed) || served > 0;
         let waits = !left.ready && !left.head_dead && state.ring.iter().any(|c| c.has_credit());
         state.waited_since = waits.then(|| state.waited_since.unwrap_or(Wall(now.wall.0.saturating_sub(1))));
-        Done { more: left.ready && more, head_dead: left.head_dead }
+        let more = left.ready && more;
+        if queue.arguments.drops_head() && !more && !left.head_dead {
+            self.engine.set_waited(queue.id, waits, now);
+        }
+        Done { more, head_dead: left.head_dead }
     }
 
     /// Offers the queues of a connection's starved consumers again, as far as they have credit.

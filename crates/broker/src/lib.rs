@@ -20,6 +20,7 @@ mod delay;
 mod dispatch;
 mod exchange;
 mod headers;
+mod kind;
 mod link;
 mod mailbox;
 mod observe;

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 #[derive(Debug)]
 pub(crate) enum Parcel {
     /// An entry for a consumer, held by its channel.
-    Delivery { consumer: Arc<Consumer>, seq: Seq, message: Message, redelivered: bool },
+    Delivery { consumer: Arc<Consumer>, seq: Seq, message: Message, redelivered: bool, attempts: u32 },
     /// The consumer's queue is gone.
     Lost(Arc<Consumer>),
 }

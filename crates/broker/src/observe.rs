@@ -25,6 +25,8 @@ pub struct QueueView {
     pub auto_delete: bool,
     /// The connection it belongs to, if any.
     pub owner: Option<ConnectionId>,
+    /// Its type, as in `x-queue-type`.
+    pub kind: &'static str,
     /// Its arguments as declared.
     pub arguments: Table,
     /// Consumers on it.
@@ -162,6 +164,7 @@ impl Broker {
                 durable: queue.durable,
                 auto_delete: queue.auto_delete,
                 owner: queue.owner,
+                kind: queue.arguments.kind.name(),
                 arguments: queue.table.clone(),
                 consumers: queue.consumer_count.load(SeqCst),
                 stats: self.engine.stats(queue.id),

@@ -105,6 +105,9 @@ impl Broker {
             if queue.may_expire.load(SeqCst) {
                 self.watch_head(&queue, now);
             }
+            if queue.buries_on_publish() {
+                self.bury(&queue, now);
+            }
             // Whoever consumes or gets later looks by itself, and is told when the head becomes readable.
             if queue.consumer_count.load(SeqCst) == 0 {
                 continue;
@@ -121,7 +124,12 @@ impl Broker {
     }
 
     /// Publishes one message from within the process.
-    pub(crate) fn publish_one(&self, principal: &Principal, message: Message, now: Now) -> Result<Published, Refusal> {
+    pub(crate) fn publish_one(
+        &self,
+        principal: &Principal,
+        mut message: Message,
+        now: Now,
+    ) -> Result<Published, Refusal> {
         let access = self
             .registry
             .read()
@@ -143,12 +151,18 @@ impl Broker {
         let mut batch = Batch::new();
         self.schedule_message(&message, &[], &found, &mut batch);
         let targets: Vec<QueueId> = found.queues.iter().map(|q| q.id).collect();
+        message.envelope.persistent |= found.queues.iter().any(|queue| queue.keeps_everything());
         touch(&mut touched, &found.queues, &message);
         batch.push(message, &targets);
         let ticket = self.engine.append(&mut batch, now).map_err(|error| refuse::engine(&error))?;
         self.appended(ticket, &mut touched, now);
         for store in &found.stores {
             self.watch_store(store, now);
+        }
+        if !batch.take_rejected().is_empty()
+            && let Some(full) = found.queues.iter().find(|queue| queue.arguments.refuses_publishes())
+        {
+            return Err(refuse::full(Resource::Queue(&full.vhost, &full.name)));
         }
         Ok(Published { routed: true, ticket })
     }

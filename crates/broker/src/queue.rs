@@ -5,6 +5,7 @@
 //! `ring` is a subset of `consumers`.
 
 use crate::arguments::QueueArguments;
+use crate::kind::QueueKind;
 use crate::mailbox::Mailbox;
 use model::limits::UNSETTLED_PER_CHANNEL_MAX;
 use model::{ChannelId, ConnectionId, ConsumerId, HolderId, Mono, QueueId, Table, Wall};
@@ -53,6 +54,16 @@ pub(crate) struct QueueState {
 impl Queue {
     pub(crate) fn has_dead_letter(&self) -> bool {
         self.arguments.dead_letter_exchange.is_some()
+    }
+
+    /// Whether a publish may leave something dead behind that is to be dead-lettered.
+    pub(crate) fn buries_on_publish(&self) -> bool {
+        self.has_dead_letter() && self.arguments.limits_length()
+    }
+
+    /// Whether what is published to it is kept whatever the publisher asked for.
+    pub(crate) fn keeps_everything(&self) -> bool {
+        self.arguments.kind == QueueKind::Quorum
     }
 
     /// Whoever waits to get looks again.

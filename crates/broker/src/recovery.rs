@@ -215,7 +215,15 @@ fn add_binding(registry: &mut Registry, vhost: &str, record: &BindingRecord) -> 
 
 /// What a queue may hold, for the engine. It does not keep that, so it is told at every start and declaration.
 pub(crate) fn limits(arguments: &QueueArguments) -> Limits {
-    Limits { dead_letters: arguments.dead_letter_exchange.is_some(), ..Limits::default() }
+    Limits {
+        messages: arguments.length_max,
+        bytes: arguments.length_bytes_max,
+        overflow: arguments.overflow,
+        attempts: arguments.delivery_limit,
+        counts_attempts: arguments.counts_attempts(),
+        ttl_ms: None,
+        dead_letters: arguments.dead_letter_exchange.is_some(),
+    }
 }
 
 /// What the engine needs to know of a queue for ever.

@@ -64,6 +64,26 @@ pub(crate) fn invalid_arg(arg: &str, what: Resource<'_>, why: impl fmt::Display)
     Refusal::new(Kind::PreconditionFailed, format!("invalid arg '{arg}' for {what}: {why}"))
 }
 
+pub(crate) fn arg_of_other_type(arg: &str, what: Resource<'_>, module: &str) -> Refusal {
+    Refusal::new(Kind::PreconditionFailed, format!("invalid arg '{arg}' for {what} of queue type {module}"))
+}
+
+pub(crate) fn invalid_property(property: &str, what: Resource<'_>) -> Refusal {
+    Refusal::new(Kind::PreconditionFailed, format!("invalid property '{property}' for {what}"))
+}
+
+pub(crate) fn server_named(module: &str) -> Refusal {
+    Refusal::new(Kind::PreconditionFailed, format!("Cannot declare a server-named queue for type {module}"))
+}
+
+pub(crate) fn no_global_qos(what: Resource<'_>) -> Refusal {
+    Refusal::new(Kind::NotImplemented, format!("{what} does not support global qos"))
+}
+
+pub(crate) fn full(what: Resource<'_>) -> Refusal {
+    Refusal::new(Kind::ResourceError, format!("{what} is full"))
+}
+
 pub(crate) fn unsupported_arg(arg: &str, what: Resource<'_>) -> Refusal {
     Refusal::new(Kind::NotImplemented, format!("argument '{arg}' for {what} is not supported yet"))
 }

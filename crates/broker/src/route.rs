@@ -94,13 +94,24 @@ pub(crate) struct Route {
     pub(crate) targets: Vec<QueueId>,
     /// The queues, in the same order.
     pub(crate) queues: Vec<Arc<Queue>>,
+    /// A queue keeps everything, so what goes this way is persistent.
+    pub(crate) keeps: bool,
+    /// A queue may refuse a publish.
+    pub(crate) refuses: bool,
     /// The batch in which it was last noted as touched, by persistent and by transient messages.
     pub(crate) touched: [u64; 2],
 }
 
 impl Route {
     pub(crate) fn new(exchange_len: usize, queues: Vec<Arc<Queue>>) -> Self {
-        Self { exchange_len, targets: queues.iter().map(|q| q.id).collect(), queues, touched: [0; 2] }
+        Self {
+            exchange_len,
+            targets: queues.iter().map(|q| q.id).collect(),
+            keeps: queues.iter().any(|q| q.keeps_everything()),
+            refuses: queues.iter().any(|q| q.arguments.refuses_publishes()),
+            queues,
+            touched: [0; 2],
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use crate::arguments::{self, QueueArguments};
 use crate::broker::Broker;
 use crate::delay::{self, Store};
 use crate::exchange::{Binding, Exchange, ExchangeKind, ExchangeSpec, Target};
+use crate::kind::QueueKind;
 use crate::queue::{Queue, QueueState};
 use crate::record::{ExchangeRecord, Key, QueueRecord};
 use crate::recovery::{limits, queue_spec};
@@ -279,7 +280,9 @@ impl Broker {
         if !asked.is_empty() && asked.starts_with("amq.") {
             return Err(refuse::reserved("queue", &name));
         }
+        QueueKind::of(&request.arguments).check_named(&asked)?;
         let arguments = QueueArguments::read(&request.arguments, what)?;
+        arguments.kind.check_declaration(request, what)?;
         if let Some(exchange) = &arguments.dead_letter_exchange {
             asker.check(Verb::Read, what)?;
             asker.check(Verb::Write, Resource::Exchange(asker.vhost, exchange))?;

@@ -20,8 +20,7 @@ def refused_by_name(what, action):
 
 
 @pytest.mark.parametrize("argument, value", [
-    ("x-max-length", 10), ("x-max-length-bytes", 1000), ("x-overflow", "reject-publish"),
-    ("x-single-active-consumer", True), ("x-queue-type", "quorum"), ("x-queue-type", "stream"),
+    ("x-single-active-consumer", True), ("x-queue-type", "stream"),
 ])
 def test_queue_arguments_not_built_yet(broker, channel, name, argument, value):
     refused_by_name(argument, lambda: channel.queue_declare(name, durable=True, arguments={argument: value}))

@@ -42,6 +42,10 @@ pub(super) struct Publisher {
     pub(super) returned: VecDeque<Returned>,
     pub(super) has_published: bool,
     stalled: bool,
+    /// Confirms of the batch that a full queue may turn into a no: the message's index, the channel, the number.
+    refusable: Vec<(u32, ChannelId, PublishSeq)>,
+    /// Whether the message added last may be refused.
+    may_refuse: bool,
 }
 
 impl Publisher {
@@ -63,6 +67,36 @@ impl Publisher {
         self.ranges.retain(&mut stays);
         self.in_flight_count -= usize::try_from(forgotten).unwrap_or(0);
         self.returned.retain(|returned| returned.channel != channel);
+    }
+
+    /// The message added last may be refused.
+    fn note_refusable(&mut self, channel: ChannelId, seq: PublishSeq) {
+        let index = u32::try_from(self.batch.len() - 1).expect("a batch is bounded by a read buffer");
+        self.refusable.push((index, channel, seq));
+    }
+
+    /// Puts the confirms of a batch in flight; those of messages that a queue refused say no.
+    fn confirm_batch(&mut self, ticket: Ticket, accepted: bool) {
+        let rejected = self.batch.take_rejected();
+        self.refusable.retain(|(index, ..)| rejected.binary_search(index).is_ok());
+        for range in self.ranges.drain(..) {
+            let mut first = range.first;
+            for (_, _, seq) in self.refusable.iter().filter(|(_, channel, _)| *channel == range.channel) {
+                if (first..=range.last).contains(seq) {
+                    if first < *seq {
+                        let before = Confirmed { first, last: PublishSeq(seq.0 - 1), accepted, ..range };
+                        self.in_flight.push_back((ticket, before));
+                    }
+                    let refused = Confirmed { first: *seq, last: *seq, accepted: false, ..range };
+                    self.in_flight.push_back((ticket, refused));
+                    first = PublishSeq(seq.0 + 1);
+                }
+            }
+            if first <= range.last {
+                self.in_flight.push_back((ticket, Confirmed { first, accepted, ..range }));
+            }
+        }
+        self.refusable.clear();
     }
 
     fn expect_confirm(&mut self, channel: ChannelId, seq: PublishSeq) {
@@ -100,6 +134,7 @@ impl Link {
         if let Some(claimed) = user_id {
             self.check_user_id(&claimed)?;
         }
+        self.publisher.may_refuse = false;
         let unrouted = if extra_keys.is_empty() { self.publish_cached(message) } else { Some(message) };
         let done = match unrouted {
             Some(message) => self.publish_routed(message, &extra_keys, now)?,
@@ -125,6 +160,9 @@ impl Link {
         }
         if let Some(seq) = confirm {
             self.publisher.expect_confirm(channel, seq);
+            if self.publisher.may_refuse {
+                self.publisher.note_refusable(channel, seq);
+            }
         }
         if self.publisher.batch.len() >= BATCH_MESSAGES_MAX && !self.publisher.stalled {
             self.flush(now);
@@ -133,7 +171,7 @@ impl Link {
     }
 
     /// Finds the route of a message and adds it to the batch.
-    fn publish_routed(&mut self, message: Message, extra_keys: &[Bytes], now: Now) -> Result<Done, Refusal> {
+    fn publish_routed(&mut self, mut message: Message, extra_keys: &[Bytes], now: Now) -> Result<Done, Refusal> {
         let access = self.access()?;
         let mut found = Found::default();
         let way = self.broker.route_publish(&access, &message, extra_keys, now, &mut found)?;
@@ -150,6 +188,8 @@ impl Link {
         let publisher = &mut self.publisher;
         self.broker.schedule_message(&message, extra_keys, &found, &mut publisher.batch);
         let targets: Vec<_> = found.queues.iter().map(|q| q.id).collect();
+        message.envelope.persistent |= found.queues.iter().any(|queue| queue.keeps_everything());
+        publisher.may_refuse = found.queues.iter().any(|queue| queue.arguments.refuses_publishes());
         touch(&mut publisher.touched, &found.queues, &message);
         publisher.stores.append(&mut found.stores);
         publisher.batch.push(message, &targets);
@@ -184,11 +224,13 @@ impl Link {
     }
 
     /// Adds a message whose route is known to the batch; gives back any other.
-    fn publish_cached(&mut self, message: Message) -> Option<Message> {
+    fn publish_cached(&mut self, mut message: Message) -> Option<Message> {
         let publisher = &mut self.publisher;
         let Some(route) = publisher.routes.get(&message) else {
             return Some(message);
         };
+        message.envelope.persistent |= route.keeps;
+        publisher.may_refuse = route.refuses;
         let noted = &mut route.touched[usize::from(message.envelope.persistent)];
         let current = publisher.batch_number + 1;
         if *noted != current || message.envelope.ttl_ms.is_some() {
@@ -241,10 +283,7 @@ impl Link {
         publisher.stalled = false;
         publisher.batch_number += 1;
         let confirms = !publisher.ranges.is_empty();
-        for range in publisher.ranges.drain(..) {
-            let range = Confirmed { accepted, ..range };
-            publisher.in_flight.push_back((ticket, range));
-        }
+        publisher.confirm_batch(ticket, accepted);
         let mut touched = std::mem::take(&mut publisher.touched);
         if confirms && ticket > self.broker.engine.durable() {
             self.broker.wait_for(ticket, Waiter::Mailbox(self.mailbox.clone()), now);

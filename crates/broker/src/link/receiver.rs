@@ -103,8 +103,8 @@ impl Link {
                         return Some(Event::ConsumerLost { channel: consumer.channel.id, consumer: consumer.id });
                     }
                 }
-                Parcel::Delivery { consumer, seq, message, redelivered } => {
-                    return Some(self.deliver(&consumer, seq, message, redelivered));
+                Parcel::Delivery { consumer, seq, message, redelivered, attempts } => {
+                    return Some(self.deliver(&consumer, seq, message, redelivered, attempts));
                 }
             }
         }
@@ -118,7 +118,7 @@ impl Link {
         }
     }
 
-    fn deliver(&mut self, consumer: &Consumer, seq: Seq, message: Message, redelivered: bool) -> Event {
+    fn deliver(&mut self, consumer: &Consumer, seq: Seq, message: Message, redelivered: bool, attempts: u32) -> Event {
         let queue = &consumer.queue;
         let channel = consumer.channel.id;
         self.receiver.told += 1;
@@ -129,6 +129,11 @@ impl Link {
             self.counted.acknowledged += 1;
             self.receiver.acks.push((queue.id, seq));
         }
+        let message = if attempts > 0 && queue.arguments.counts_attempts() {
+            self.broker.with_delivery_count(message, attempts)
+        } else {
+            message
+        };
         Event::Deliver {
             channel,
             consumer: consumer.id,
@@ -215,6 +220,7 @@ impl Link {
             }
         }
         self.broker.dispatch(queue, now);
+        self.broker.bury_given_back(queue, now);
         self.broker.watch(queue, now);
     }
 
@@ -255,6 +261,9 @@ impl Link {
             consumer.settled(u32::try_from(unseen.len()).unwrap_or(u32::MAX));
             let engine = &self.broker.engine;
             engine.settle(queue.id, &unseen, Outcome::Requeue, now);
+            if state.consumers.is_empty() && queue.arguments.drops_head() {
+                engine.set_waited(queue.id, false, now);
+            }
             state.consumers.is_empty() && !state.deleted
         };
         if last && queue.auto_delete {
@@ -263,6 +272,7 @@ impl Link {
             return;
         }
         self.broker.dispatch(queue, now);
+        self.broker.bury_given_back(queue, now);
         self.broker.watch(queue, now);
     }
 

@@ -5,6 +5,7 @@ use super::{Link, Stage};
 use crate::api::Reply;
 use crate::arguments;
 use crate::dead_letter::Burial;
+use crate::kind::QueueKind;
 use crate::queue::{Channel, Consumer, Queue};
 use crate::refuse::{self, Resource};
 use crate::topology::Asker;
@@ -228,6 +229,9 @@ impl Link {
         let queue = self.readable(&request.queue, now)?;
         let what = Resource::Queue(&queue.vhost, &queue.name);
         arguments::check_consumer(&request.arguments, what)?;
+        if queue.arguments.kind == QueueKind::Quorum && self.side(channel)?.shared.prefetch.load(SeqCst) > 0 {
+            return Err(refuse::no_global_qos(what));
+        }
         let consumers = &self.receiver.consumers;
         if consumers.contains_key(&request.consumer) {
             return Err(Refusal::new(
@@ -349,10 +353,15 @@ impl Link {
         }
         let remaining = engine.stats(queue.id).ready;
         self.broker.watch(queue, now);
+        let message = if delivery.attempts > 0 && queue.arguments.counts_attempts() {
+            self.broker.with_delivery_count(delivery.message, delivery.attempts)
+        } else {
+            delivery.message
+        };
         Event::Got {
             channel,
             receipt: Receipt { queue: queue.id, seq: delivery.seq, consumer: None },
-            message: delivery.message,
+            message,
             redelivered: delivery.redelivered,
             remaining,
         }
