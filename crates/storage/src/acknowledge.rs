@@ -69,16 +69,14 @@ impl Core {
         encode_acks(&mut record, acked);
         let mut log = self.log.lock();
         log.push(Kind::Batch, record, self.durable_lsn());
-        let mut emptied = false;
-        for of_queue in acked.chunk_by(|a, b| a.queue == b.queue) {
-            let mut durable = of_queue.iter().filter(|ack| ack.entry.is_durable()).peekable();
-            if let Some(first) = durable.peek() {
-                log.current().settled.insert(first.queue);
-            }
-            for ack in durable {
-                emptied |= log.drop_live(ack.entry.lsn, ack.entry.size as usize);
+        let mut last = None;
+        for ack in acked.iter().filter(|ack| ack.entry.is_durable()) {
+            if last.replace(ack.queue) != Some(ack.queue) {
+                log.current().settled.insert(ack.queue);
             }
         }
+        let durable = acked.iter().filter(|ack| ack.entry.is_durable());
+        let emptied = log.drop_all_live(durable.map(|ack| (ack.entry.lsn, ack.entry.size as usize)));
         let many = log.pending_bytes > LAZY_BYTES_MAX;
         drop(log);
         self.signal_settled(emptied, many);

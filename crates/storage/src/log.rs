@@ -260,4 +260,25 @@ impl LogState {
         file.dead_at = now;
         file.live == 0
     }
+
+    /// The same for several, each with its size; those that lie in one file should follow each other. Returns whether
+    /// nothing else lives in a file of theirs.
+    pub(crate) fn drop_all_live(&mut self, all: impl Iterator<Item = (u64, usize)>) -> bool {
+        let now = self.next;
+        let mut emptied = false;
+        let mut all = all.peekable();
+        while let Some((lsn, size)) = all.next() {
+            let Some(file) = self.file_of(lsn) else { continue };
+            let (mut gone, mut charged) = (1, charge(size));
+            while let Some((_, size)) = all.next_if(|(lsn, _)| (file.base..file.end).contains(lsn)) {
+                gone += 1;
+                charged += charge(size);
+            }
+            file.live = file.live.saturating_sub(gone);
+            file.living = file.living.saturating_sub(charged);
+            file.dead_at = now;
+            emptied |= file.live == 0;
+        }
+        emptied
+    }
 }
