@@ -10,7 +10,7 @@ use axum::extract::{Path, State as Shared};
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::get;
-use broker::{ConnectionView, ExchangeView, QueueView, Totals};
+use broker::{Activity, ConnectionView, ConsumerView, ExchangeView, QueueView, Totals};
 use engine::Pressure;
 use serde_json::{Map, Value, json as value};
 use std::sync::Arc;
@@ -24,6 +24,8 @@ pub(crate) fn router() -> Router<Arc<State>> {
         .route("/exchanges", get(exchanges))
         .route("/exchanges/{vhost}", get(exchanges_of))
         .route("/connections", get(connections))
+        .route("/consumers", get(consumers))
+        .route("/consumers/{vhost}", get(consumers_of))
         .route("/routes", get(routes))
 }
 
@@ -130,6 +132,7 @@ fn queue_value(queue: &QueueView) -> Value {
         "message_bytes_ready": queue.stats.ready_bytes,
         "head_message_timestamp": queue.stats.oldest.map(|at| at.seconds()),
         "consumers": queue.consumers,
+        "single_active_consumer_tag": queue.single_active_consumer.as_deref(),
         "message_stats": {
             "publish": queue.stats.enqueued,
             "deliver_get": queue.stats.delivered,
@@ -184,6 +187,35 @@ fn connection_value(connection: &ConnectionView) -> Value {
         "vhost": info.vhost.as_deref().unwrap_or_default(),
         "client": info.client.as_deref().unwrap_or_default(),
         "channels": info.channels,
+    })
+}
+
+async fn consumers(Shared(state): Shared<Arc<State>>) -> Response {
+    ok(&Value::Array(state.broker.consumers().iter().map(consumer_value).collect()))
+}
+
+async fn consumers_of(Shared(state): Shared<Arc<State>>, Path(vhost): Path<String>) -> Response {
+    let consumers = state.broker.consumers();
+    ok(&Value::Array(consumers.iter().filter(|c| *c.vhost == *vhost).map(consumer_value).collect()))
+}
+
+fn consumer_value(consumer: &ConsumerView) -> Value {
+    let status = match consumer.activity {
+        Activity::Up => "up",
+        Activity::SingleActive => "single_active",
+        Activity::Waiting => "waiting",
+    };
+    let arguments = if consumer.priority == 0 { value!({}) } else { value!({ "x-priority": consumer.priority }) };
+    value!({
+        "consumer_tag": consumer.tag,
+        "queue": { "vhost": &*consumer.vhost, "name": &*consumer.queue },
+        "channel_details": { "connection_name": consumer.peer, "number": consumer.channel },
+        "ack_required": !consumer.no_ack,
+        "exclusive": consumer.exclusive,
+        "prefetch_count": consumer.prefetch,
+        "active": consumer.activity != Activity::Waiting,
+        "activity_status": status,
+        "arguments": arguments,
     })
 }
 

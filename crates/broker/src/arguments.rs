@@ -3,6 +3,7 @@
 //! Unknown arguments are stored and have no effect, as RabbitMQ does. Known ones that are not built are refused.
 
 use crate::Broker;
+use crate::behaviour::Behaviour;
 use crate::kind::QueueKind;
 use crate::refuse::{self, Resource};
 use engine::Overflow;
@@ -14,14 +15,6 @@ use std::fmt;
 /// What the arguments of a queue mean.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct QueueArguments {
-    /// `x-message-ttl`
-    pub(crate) ttl_ms: Option<u64>,
-    /// `x-expires`
-    pub(crate) expires_ms: Option<u64>,
-    /// `x-dead-letter-exchange`
-    pub(crate) dead_letter_exchange: Option<String>,
-    /// `x-dead-letter-routing-key`
-    pub(crate) dead_letter_routing_key: Option<String>,
     /// `x-max-priority`
     pub(crate) priority_max: u8,
     /// `x-max-length`
@@ -34,15 +27,20 @@ pub(crate) struct QueueArguments {
     pub(crate) delivery_limit: Option<u32>,
     /// `x-queue-type`
     pub(crate) kind: QueueKind,
+    /// `x-single-active-consumer`
+    pub(crate) single_active: bool,
+    /// What can change while the queue lives.
+    pub(crate) behaviour: Behaviour,
 }
 
 /// Arguments that two declarations of a queue must agree on.
-const EQUIVALENT: [&str; 17] = [
+const EQUIVALENT: [&str; 18] = [
     "x-expires",
     "x-message-ttl",
     "x-dead-letter-exchange",
     "x-dead-letter-routing-key",
     "x-max-priority",
+    "x-single-active-consumer",
     "x-queue-mode",
     "x-queue-version",
     "x-queue-type",
@@ -58,8 +56,7 @@ const EQUIVALENT: [&str; 17] = [
 ];
 
 /// Arguments of queues that RabbitMQ knows and we do not have yet.
-const UNSUPPORTED: [&str; 12] = [
-    "x-single-active-consumer",
+const UNSUPPORTED: [&str; 11] = [
     "x-quorum-target-group-size",
     "x-queue-master-locator",
     "x-max-age",
@@ -74,8 +71,8 @@ const UNSUPPORTED: [&str; 12] = [
 ];
 
 /// Arguments of consumers that RabbitMQ knows and we do not have yet.
-const UNSUPPORTED_OF_CONSUMERS: [&str; 5] =
-    ["x-priority", "x-stream-offset", "x-stream-filter", "x-stream-match-unfiltered", "x-consumer-timeout"];
+const UNSUPPORTED_OF_CONSUMERS: [&str; 4] =
+    ["x-stream-offset", "x-stream-filter", "x-stream-match-unfiltered", "x-consumer-timeout"];
 
 impl QueueArguments {
     /// Reads the arguments of a declaration.
@@ -111,16 +108,16 @@ impl QueueArguments {
         let invalid = |why: String| refuse::invalid_arg(name, queue, why);
         QueueKind::of(all).check_argument(name, queue)?;
         match name {
-            "x-message-ttl" => self.ttl_ms = Some(millis(value).map_err(invalid)?),
+            "x-message-ttl" => self.behaviour.ttl_ms = Some(millis(value).map_err(invalid)?),
             "x-expires" => match millis(value).map_err(invalid)? {
                 0 => return Err(invalid("{value_zero,0}".into())),
-                expires_ms => self.expires_ms = Some(expires_ms),
+                expires_ms => self.behaviour.expires_ms = Some(expires_ms),
             },
             "x-dead-letter-exchange" => {
-                self.dead_letter_exchange = Some(short_text(value).map_err(invalid)?);
+                self.behaviour.dead_letter_exchange = Some(short_text(value).map_err(invalid)?);
             }
             "x-dead-letter-routing-key" => {
-                self.dead_letter_routing_key = Some(short_text(value).map_err(invalid)?);
+                self.behaviour.dead_letter_routing_key = Some(short_text(value).map_err(invalid)?);
                 if all.get("x-dead-letter-exchange").is_none() {
                     return Err(invalid("routing_key_but_no_dlx_defined".into()));
                 }
@@ -156,6 +153,7 @@ impl QueueArguments {
                 "at-most-once" | "at-least-once" => {}
                 _ => return Err(invalid("invalid_dlx_strategy".into())),
             },
+            "x-single-active-consumer" => self.single_active = boolean(value).map_err(invalid)?,
             "x-queue-type" => match text(value).map_err(invalid)?.as_str() {
                 "classic" | "quorum" => {}
                 "stream" => return Err(refuse::unsupported_arg(&format!("x-queue-type: {value}"), queue)),
@@ -232,12 +230,16 @@ pub(crate) fn same_field<T: PartialEq + fmt::Display>(
     Err(refuse::inequivalent(name, what, format_args!("'{received}'"), format_args!("'{current}'")))
 }
 
-/// Refuses the arguments of a consumer that are known and not built.
-pub(crate) fn check_consumer(arguments: &Table, queue: Resource<'_>) -> Result<(), Refusal> {
-    match arguments.iter().find(|(name, _)| UNSUPPORTED_OF_CONSUMERS.contains(name)) {
-        Some((name, _)) => Err(refuse::unsupported_arg(name, queue)),
-        None => Ok(()),
+/// Reads the arguments of a consumer: its priority (`x-priority`).
+pub(crate) fn consumer_priority(arguments: &Table, queue: Resource<'_>) -> Result<i64, Refusal> {
+    if let Some((name, _)) = arguments.iter().find(|(name, _)| UNSUPPORTED_OF_CONSUMERS.contains(name)) {
+        return Err(refuse::unsupported_arg(name, queue));
     }
+    let Some(value) = arguments.get("x-priority") else {
+        return Ok(0);
+    };
+    let wrong = || format!("\"expected integer, got {}\"", value.type_name());
+    value.as_integer().ok_or_else(|| refuse::invalid_arg("x-priority", queue, wrong()))
 }
 
 /// The alternate exchange of an exchange's arguments.
@@ -262,6 +264,13 @@ impl fmt::Display for Given<'_> {
 
 fn integer(value: &Value) -> Result<i64, String> {
     value.as_integer().ok_or_else(|| format!("\"expected integer, got {}\"", value.type_name()))
+}
+
+fn boolean(value: &Value) -> Result<bool, String> {
+    match value {
+        Value::Bool(value) => Ok(*value),
+        _ => Err(format!("{{unacceptable_type,{}}}", value.type_name())),
+    }
 }
 
 fn non_negative(value: &Value) -> Result<u64, String> {

@@ -276,7 +276,7 @@ impl Broker {
         if queue.may_expire.load(SeqCst) {
             self.watch_head(queue, now);
         }
-        let Some(expires_ms) = queue.arguments.expires_ms else {
+        let Some(expires_ms) = queue.behaviour().expires_ms else {
             return;
         };
         let state = queue.state.lock();

@@ -128,21 +128,21 @@ impl Broker {
         batch: &mut Batch,
         reached: &mut Reached,
     ) -> bool {
-        let arguments = &queue.arguments;
-        let Some(exchange) = &arguments.dead_letter_exchange else {
+        let behaviour = queue.behaviour();
+        let Some(exchange) = &behaviour.dead_letter_exchange else {
             return false;
         };
         let Ok(mut properties) = self.formats.properties(message) else {
             return false;
         };
         let own_key = String::from_utf8_lossy(message.routing_key());
-        let key = arguments.dead_letter_routing_key.as_deref().unwrap_or(&own_key);
+        let key = behaviour.dead_letter_routing_key.as_deref().unwrap_or(&own_key);
         let mut keys = vec![key.to_owned()];
-        if arguments.dead_letter_routing_key.is_none() {
+        if behaviour.dead_letter_routing_key.is_none() {
             keys.extend(carbon_copies(&properties));
         }
         mark_death(&mut properties, queue, message, death, now.wall);
-        if arguments.dead_letter_routing_key.is_some()
+        if behaviour.dead_letter_routing_key.is_some()
             && let Some(headers) = &mut properties.headers
         {
             headers.remove("CC");

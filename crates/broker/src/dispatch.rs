@@ -1,4 +1,4 @@
-//! Handing entries of a queue to consumers with credit, round robin.
+//! Handing entries of a queue to consumers with credit: the highest priority first, round robin within one.
 //!
 //! The queue's lock is held while entries move from the engine into mailboxes, so a consumer that has left a queue
 //! gets nothing more and a consumer's deliveries keep their order. Connections are woken once per batch.
@@ -11,6 +11,7 @@ use engine::{Credit, Delivery};
 use model::limits::OUTBOX_BYTES_MAX;
 use model::{HolderId, Now, Wall};
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -131,7 +132,9 @@ impl Broker {
         }
         let all_served = turn == 0 && served > 0;
         let turns = if all_served { slots.len() } else { turn };
-        state.ring.rotate_left(turns);
+        if let Some(served) = state.ring.top() {
+            served.rotate_left(turns);
+        }
         let more = rest(&mut state, &mut scratch.passed) || served > 0;
         let waits = !left.ready && !left.head_dead && state.ring.iter().any(|c| c.has_credit());
         state.waited_since = waits.then(|| state.waited_since.unwrap_or(Wall(now.wall.0.saturating_sub(1))));
@@ -154,22 +157,34 @@ impl Broker {
                 if consumer.gone.load(SeqCst) || state.deleted {
                     continue;
                 }
-                state.ring.push_back(consumer.clone());
+                state.rejoin(consumer.clone());
             }
             self.dispatch(&consumer.queue, now);
         }
     }
 }
 
-/// Takes credit from the consumers whose turn it is; those without any leave the ring and are passed over.
+/// Takes credit from the consumers whose turn it is, all of one priority; those without any leave the ring and are
+/// passed over.
 fn plan(state: &mut QueueState, slots: &mut Vec<Slot>, passed: &mut Vec<Arc<Consumer>>) -> u32 {
-    let ring = &mut state.ring;
-    let share = match u32::try_from(ring.len()) {
-        Ok(n) if ring.len() <= BATCH_CONSUMERS => BATCH_MESSAGES / n.max(1),
+    while let Some(turn) = state.ring.top() {
+        let total = plan_level(turn, slots, passed);
+        if total > 0 {
+            return total;
+        }
+        state.ring.drop_top();
+    }
+    0
+}
+
+/// The same for one priority; leaves nobody if it takes nothing.
+fn plan_level(turn: &mut VecDeque<Arc<Consumer>>, slots: &mut Vec<Slot>, passed: &mut Vec<Arc<Consumer>>) -> u32 {
+    let share = match u32::try_from(turn.len()) {
+        Ok(n) if turn.len() <= BATCH_CONSUMERS => BATCH_MESSAGES / n.max(1),
         _ => 1,
     };
     let mut total = 0;
-    while let Some(consumer) = ring.get(slots.len()) {
+    while let Some(consumer) = turn.get(slots.len()) {
         if slots.len() == BATCH_CONSUMERS {
             break;
         }
@@ -179,7 +194,7 @@ fn plan(state: &mut QueueState, slots: &mut Vec<Slot>, passed: &mut Vec<Arc<Cons
             slots.push(Slot { consumer: consumer.clone(), granted, used: 0 });
             continue;
         }
-        passed.extend(ring.remove(slots.len()));
+        passed.extend(turn.remove(slots.len()));
     }
     total
 }
@@ -191,7 +206,7 @@ fn rest(state: &mut QueueState, passed: &mut Vec<Arc<Consumer>>) -> bool {
     let mut any = false;
     for consumer in passed.drain(..) {
         if consumer.has_credit() {
-            state.ring.push_back(consumer);
+            state.rejoin(consumer);
             any = true;
             continue;
         }

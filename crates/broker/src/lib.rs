@@ -12,6 +12,7 @@
 
 mod api;
 mod arguments;
+mod behaviour;
 mod broker;
 mod counters;
 mod dead_letter;
@@ -30,6 +31,7 @@ mod record;
 mod recovery;
 mod refuse;
 mod registry;
+mod ring;
 mod route;
 mod timers;
 mod topic;
@@ -41,5 +43,5 @@ pub use api::{ConnectionMeta, OpenError, Published, Reply, Settings, Wake};
 pub use broker::Broker;
 pub use counters::Totals;
 pub use link::Link;
-pub use observe::{BindingView, ConnectionView, ConsumerView, ExchangeView, QueueView, UserView};
+pub use observe::{Activity, BindingView, ConnectionView, ConsumerView, ExchangeView, QueueView, UserView};
 pub use recovery::queue_names;

@@ -210,9 +210,8 @@ impl Mailbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arguments::QueueArguments;
     use crate::queue::{Channel, Queue};
-    use model::{ChannelId, ConsumerId, HolderId, QueueId, Table};
+    use model::{ChannelId, ConsumerId, HolderId};
 
     struct Nobody;
 
@@ -224,19 +223,7 @@ mod tests {
     fn what_comes_after_the_end_does_not_keep_the_connection_alive() {
         let meta = ConnectionMeta { peer: "test".into(), loopback: true, protocol: "test" };
         let mailbox = Arc::new(Mailbox::new(ConnectionId(1), meta, Arc::new(Nobody)));
-        let queue = Arc::new(Queue {
-            id: QueueId(1),
-            vhost: "/".into(),
-            name: "q".into(),
-            durable: false,
-            auto_delete: false,
-            owner: None,
-            table: Table::new(),
-            arguments: QueueArguments::default(),
-            consumer_count: 0.into(),
-            may_expire: false.into(),
-            state: Mutex::default(),
-        });
+        let queue = Arc::new(Queue::for_tests(1));
         let channel = Channel { id: ChannelId(1), holder: HolderId(1), prefetch: 0.into(), unsettled: 0.into() };
         let consumer = Arc::new(Consumer {
             id: ConsumerId(1),
@@ -246,6 +233,7 @@ mod tests {
             queue,
             no_ack: false,
             exclusive: false,
+            priority: 0,
             prefetch: 0,
             unsettled: 0.into(),
             starved: false.into(),

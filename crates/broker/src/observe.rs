@@ -31,6 +31,8 @@ pub struct QueueView {
     pub arguments: Table,
     /// Consumers on it.
     pub consumers: usize,
+    /// The tag of the one that gets everything, where one does.
+    pub single_active_consumer: Option<String>,
     /// What is in it.
     pub stats: QueueStats,
 }
@@ -46,16 +48,33 @@ pub struct ConsumerView {
     pub tag: String,
     /// Its connection.
     pub connection: ConnectionId,
+    /// The peer's address.
+    pub peer: String,
     /// Its channel.
     pub channel: u16,
     /// Deliveries count as settled when handed out.
     pub no_ack: bool,
     /// It alone is on the queue.
     pub exclusive: bool,
+    /// Those of a higher one are served first.
+    pub priority: i64,
+    /// Whether entries may be handed to it.
+    pub activity: Activity,
     /// Limit of unsettled deliveries; 0 is none.
     pub prefetch: u32,
     /// Deliveries not settled.
     pub unsettled: u32,
+}
+
+/// Whether a consumer may get anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activity {
+    /// As any other of its queue.
+    Up,
+    /// It alone.
+    SingleActive,
+    /// Another one is the single active consumer.
+    Waiting,
 }
 
 /// A connection.
@@ -167,6 +186,7 @@ impl Broker {
                 kind: queue.arguments.kind.name(),
                 arguments: queue.table.clone(),
                 consumers: queue.consumer_count.load(SeqCst),
+                single_active_consumer: queue.state.lock().active.as_ref().map(|active| active.tag.clone()),
                 stats: self.engine.stats(queue.id),
             })
             .collect()
@@ -186,9 +206,16 @@ impl Broker {
                 queue: queue.name.clone(),
                 tag: consumer.tag.clone(),
                 connection: consumer.mailbox.id,
+                peer: consumer.mailbox.meta.peer.clone(),
                 channel: consumer.channel.id.0,
                 no_ack: consumer.no_ack,
                 exclusive: consumer.exclusive,
+                priority: consumer.priority,
+                activity: match &state.active {
+                    None => Activity::Up,
+                    Some(active) if Arc::ptr_eq(active, consumer) => Activity::SingleActive,
+                    Some(_) => Activity::Waiting,
+                },
                 prefetch: consumer.prefetch,
                 unsettled: consumer.unsettled.load(SeqCst),
             }));

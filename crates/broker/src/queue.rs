@@ -2,15 +2,17 @@
 //!
 //! The engine holds the entries; here are the consumers, their turn, and what is known from the declaration.
 //! Invariants: a consumer is in `ring` if it may have credit; else it is in the starved list of its mailbox, or gone.
-//! `ring` is a subset of `consumers`.
+//! `ring` is a subset of `consumers`. With a single active consumer only that one is in either.
 
 use crate::arguments::QueueArguments;
+use crate::behaviour::Behaviour;
 use crate::kind::QueueKind;
 use crate::mailbox::Mailbox;
+use crate::ring::Ring;
+use arc_swap::ArcSwap;
 use model::limits::UNSETTLED_PER_CHANNEL_MAX;
 use model::{ChannelId, ConnectionId, ConsumerId, HolderId, Mono, QueueId, Table, Wall};
 use parking_lot::Mutex;
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::SeqCst};
@@ -26,7 +28,11 @@ pub(crate) struct Queue {
     pub(crate) owner: Option<ConnectionId>,
     /// The arguments as they were declared.
     pub(crate) table: Table,
+    /// What they mean; what of it can change is in the behaviour.
     pub(crate) arguments: QueueArguments,
+    behaviour: ArcSwap<Behaviour>,
+    /// Its behaviour has a dead-letter exchange.
+    dead_letters: AtomicBool,
     /// Consumers there are, readable without the lock.
     pub(crate) consumer_count: AtomicUsize,
     /// Entries may have a time to live, so its head must be watched.
@@ -37,9 +43,12 @@ pub(crate) struct Queue {
 /// What changes, under the queue's lock.
 #[derive(Default)]
 pub(crate) struct QueueState {
+    /// In the order they came.
     pub(crate) consumers: Vec<Arc<Consumer>>,
-    /// Consumers that may have credit, the next one first.
-    pub(crate) ring: VecDeque<Arc<Consumer>>,
+    /// Consumers that may have credit.
+    pub(crate) ring: Ring,
+    /// The single active consumer.
+    pub(crate) active: Option<Arc<Consumer>>,
     /// Connections whose `get` waits for the head to become readable.
     pub(crate) getters: Vec<Arc<Mailbox>>,
     /// Just before a consumer with credit began to wait for entries; none once an entry had to wait for credit.
@@ -51,9 +60,65 @@ pub(crate) struct QueueState {
     pub(crate) used_at: Mono,
 }
 
+/// What a queue is made from.
+pub(crate) struct QueueParts<'a> {
+    pub(crate) id: QueueId,
+    pub(crate) vhost: Arc<str>,
+    pub(crate) name: &'a str,
+    pub(crate) durable: bool,
+    pub(crate) auto_delete: bool,
+    pub(crate) owner: Option<ConnectionId>,
+    pub(crate) table: Table,
+    pub(crate) arguments: QueueArguments,
+    /// It may hold entries already, with a time to live of their own.
+    pub(crate) recovered: bool,
+}
+
 impl Queue {
+    pub(crate) fn new(parts: QueueParts<'_>, now: Mono) -> Self {
+        let arguments = parts.arguments;
+        let behaviour = arguments.behaviour.clone();
+        Self {
+            id: parts.id,
+            vhost: parts.vhost,
+            name: parts.name.into(),
+            durable: parts.durable,
+            auto_delete: parts.auto_delete,
+            owner: parts.owner,
+            table: parts.table,
+            arguments,
+            dead_letters: behaviour.dead_letter_exchange.is_some().into(),
+            may_expire: (parts.recovered || behaviour.ttl_ms.is_some()).into(),
+            behaviour: ArcSwap::from_pointee(behaviour),
+            consumer_count: 0.into(),
+            state: Mutex::new(QueueState { used_at: now, ..QueueState::default() }),
+        }
+    }
+
+    /// A transient queue without arguments.
+    #[cfg(test)]
+    pub(crate) fn for_tests(id: u64) -> Self {
+        let parts = QueueParts {
+            id: QueueId(id),
+            vhost: "/".into(),
+            name: "q",
+            durable: false,
+            auto_delete: false,
+            owner: None,
+            table: Table::new(),
+            arguments: QueueArguments::default(),
+            recovered: false,
+        };
+        Self::new(parts, Mono(0))
+    }
+
+    /// What it does at the moment.
+    pub(crate) fn behaviour(&self) -> Arc<Behaviour> {
+        self.behaviour.load_full()
+    }
+
     pub(crate) fn has_dead_letter(&self) -> bool {
-        self.arguments.dead_letter_exchange.is_some()
+        self.dead_letters.load(SeqCst)
     }
 
     /// Whether a publish may leave something dead behind that is to be dead-lettered.
@@ -71,6 +136,54 @@ impl Queue {
         for getter in std::mem::take(&mut self.state.lock().getters) {
             getter.wake();
         }
+    }
+}
+
+impl QueueState {
+    /// Lets a new consumer in.
+    pub(crate) fn join(&mut self, queue: &Queue, consumer: Arc<Consumer>) {
+        self.consumers.push(consumer.clone());
+        queue.consumer_count.store(self.consumers.len(), SeqCst);
+        if !queue.arguments.single_active {
+            self.rejoin(consumer);
+        } else if self.active.is_none() {
+            self.activate(consumer);
+        }
+    }
+
+    /// Lets a consumer go; if it was the single active one, the next takes over.
+    pub(crate) fn leave(&mut self, queue: &Queue, consumer: &Arc<Consumer>) {
+        consumer.gone.store(true, SeqCst);
+        self.consumers.retain(|other| !Arc::ptr_eq(other, consumer));
+        self.ring.remove(consumer);
+        queue.consumer_count.store(self.consumers.len(), SeqCst);
+        if self.active.take_if(|active| Arc::ptr_eq(active, consumer)).is_some()
+            && let Some(next) = self.successor()
+        {
+            self.activate(next);
+        }
+    }
+
+    /// Puts a consumer that may have credit again behind the others of its priority.
+    pub(crate) fn rejoin(&mut self, consumer: Arc<Consumer>) {
+        let priority = consumer.priority;
+        self.ring.push(consumer, priority);
+    }
+
+    fn activate(&mut self, consumer: Arc<Consumer>) {
+        self.active = Some(consumer.clone());
+        self.rejoin(consumer);
+    }
+
+    /// The consumer with the highest priority, the first of them to have come.
+    fn successor(&self) -> Option<Arc<Consumer>> {
+        let mut best = self.consumers.first()?;
+        for consumer in &self.consumers {
+            if consumer.priority > best.priority {
+                best = consumer;
+            }
+        }
+        Some(best.clone())
     }
 }
 
@@ -106,6 +219,8 @@ pub(crate) struct Consumer {
     pub(crate) queue: Arc<Queue>,
     pub(crate) no_ack: bool,
     pub(crate) exclusive: bool,
+    /// Those of a higher one are served first.
+    pub(crate) priority: i64,
     /// Limit of its own; 0 is none.
     pub(crate) prefetch: u32,
     pub(crate) unsettled: AtomicU32,

@@ -9,7 +9,7 @@ use crate::api::OpenError;
 use crate::arguments::{self, QueueArguments};
 use crate::delay::Store;
 use crate::exchange::{Binding, Exchange, ExchangeSpec, Target};
-use crate::queue::{Queue, QueueState};
+use crate::queue::{Queue, QueueParts};
 use crate::record::{BindingRecord, ExchangeRecord, Key, QueueRecord, Record, vhost_value};
 use crate::refuse::Resource;
 use crate::registry::{Registry, Vhost};
@@ -162,20 +162,18 @@ fn add_queue(
     let arguments = QueueArguments::read(&record.arguments, Resource::Queue(&vhost.name, name))
         .map_err(|_| broken("queue", name))?;
     engine.set_limits(QueueId(record.id), limits(&arguments), now);
-    let queue = Arc::new(Queue {
+    let parts = QueueParts {
         id: QueueId(record.id),
         vhost: vhost.name.clone(),
-        name: name.into(),
+        name,
         durable: true,
         auto_delete: record.auto_delete,
         owner: None,
         table: record.arguments,
         arguments,
-        consumer_count: 0.into(),
-        // Entries from before the restart may have a time to live of their own.
-        may_expire: true.into(),
-        state: parking_lot::Mutex::new(QueueState { used_at: now.mono, ..QueueState::default() }),
-    });
+        recovered: true,
+    };
+    let queue = Arc::new(Queue::new(parts, now.mono));
     vhost.queues.insert(queue.name.clone(), queue.clone());
     registry.queues.insert(queue.id, queue);
     Ok(())
@@ -221,12 +219,17 @@ pub(crate) fn limits(arguments: &QueueArguments) -> Limits {
         overflow: arguments.overflow,
         attempts: arguments.delivery_limit,
         counts_attempts: arguments.counts_attempts(),
-        ttl_ms: None,
-        dead_letters: arguments.dead_letter_exchange.is_some(),
+        ttl_ms: arguments.behaviour.ttl_ms,
+        dead_letters: arguments.behaviour.dead_letter_exchange.is_some(),
     }
 }
 
 /// What the engine needs to know of a queue for ever.
 pub(crate) fn queue_spec(durable: bool, arguments: &QueueArguments) -> QueueSpec {
-    QueueSpec { durable, priority_max: arguments.priority_max, ttl_ms: arguments.ttl_ms, order: Order::Arrival }
+    QueueSpec {
+        durable,
+        priority_max: arguments.priority_max,
+        ttl_ms: arguments.behaviour.ttl_ms,
+        order: Order::Arrival,
+    }
 }

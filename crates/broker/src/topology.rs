@@ -8,7 +8,7 @@ use crate::broker::Broker;
 use crate::delay::{self, Store};
 use crate::exchange::{Binding, Exchange, ExchangeKind, ExchangeSpec, Target};
 use crate::kind::QueueKind;
-use crate::queue::{Queue, QueueState};
+use crate::queue::{Queue, QueueParts, QueueState};
 use crate::record::{ExchangeRecord, Key, QueueRecord};
 use crate::recovery::{limits, queue_spec};
 use crate::refuse::{self, Resource};
@@ -17,7 +17,6 @@ use crate::users::{Access, Verb};
 use engine::{EngineError, Ticket};
 use model::limits::{BINDINGS_MAX, EXCHANGES_MAX, NAME_BYTES_MAX, QUEUES_MAX};
 use model::{ConnectionId, Now, Table, Value};
-use parking_lot::Mutex;
 use protocol::{BindingRequest, Destination, ExchangeDeclaration, QueueDeclaration, Refusal, RefusalKind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
@@ -283,7 +282,7 @@ impl Broker {
         QueueKind::of(&request.arguments).check_named(&asked)?;
         let arguments = QueueArguments::read(&request.arguments, what)?;
         arguments.kind.check_declaration(request, what)?;
-        if let Some(exchange) = &arguments.dead_letter_exchange {
+        if let Some(exchange) = &arguments.behaviour.dead_letter_exchange {
             asker.check(Verb::Read, what)?;
             asker.check(Verb::Write, Resource::Exchange(asker.vhost, exchange))?;
         }
@@ -325,19 +324,18 @@ impl Broker {
                 }
             }
         }
-        let queue = Arc::new(Queue {
+        let parts = QueueParts {
             id,
             vhost: vhost.name.clone(),
-            name: name.into(),
+            name,
             durable,
             auto_delete: request.auto_delete,
             owner: asker.connection.filter(|_| request.exclusive),
             table: request.arguments.clone(),
-            may_expire: arguments.ttl_ms.is_some().into(),
             arguments,
-            consumer_count: 0.into(),
-            state: Mutex::new(QueueState { used_at: asker.now.mono, ..QueueState::default() }),
-        });
+            recovered: false,
+        };
+        let queue = Arc::new(Queue::new(parts, asker.now.mono));
         vhost.queues.insert(queue.name.clone(), queue.clone());
         Ok((queue, ticket))
     }
@@ -384,6 +382,7 @@ impl Broker {
             }
             state.deleted = true;
             state.ring.clear();
+            state.active = None;
             queue.consumer_count.store(0, SeqCst);
             (std::mem::take(&mut state.consumers), std::mem::take(&mut state.getters))
         };

@@ -88,7 +88,7 @@ fn queue_arguments_are_checked_or_refused_by_name() {
             format!("PreconditionFailed: invalid arg '{name}' for queue 'q' in vhost '/': {why}")
         );
     }
-    for name in ["x-single-active-consumer", "x-consumer-timeout"] {
+    for name in ["x-max-age", "x-consumer-timeout"] {
         assert_eq!(
             client.declare_with("q", true, &[(name, Value::I32(1))]),
             format!("NotImplemented: argument '{name}' for queue 'q' in vhost '/' is not supported yet")
@@ -106,8 +106,8 @@ fn queue_arguments_are_checked_or_refused_by_name() {
         "NotImplemented: the pseudo queue 'amq.rabbitmq.reply-to' is not supported yet"
     );
     assert_eq!(
-        client.consume_as("q", 1, |c| c.arguments = table(&[("x-priority", Value::I32(1))])),
-        "NotImplemented: argument 'x-priority' for queue 'q' in vhost '/' is not supported yet"
+        client.consume_as("q", 1, |c| c.arguments = table(&[("x-stream-offset", Value::I32(1))])),
+        "NotImplemented: argument 'x-stream-offset' for queue 'q' in vhost '/' is not supported yet"
     );
 }
 

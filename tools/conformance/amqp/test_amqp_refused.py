@@ -20,7 +20,7 @@ def refused_by_name(what, action):
 
 
 @pytest.mark.parametrize("argument, value", [
-    ("x-single-active-consumer", True), ("x-queue-type", "stream"),
+    ("x-queue-type", "stream"),
 ])
 def test_queue_arguments_not_built_yet(broker, channel, name, argument, value):
     refused_by_name(argument, lambda: channel.queue_declare(name, durable=True, arguments={argument: value}))
@@ -52,11 +52,6 @@ def test_transactions(broker):
         assert (close.class_id, close.method_id) == (90, 10)
 
 
-def test_consumer_priorities(channel, name):
-    channel.queue_declare(name, exclusive=True)
-    refused_by_name("x-priority", lambda: channel.basic_consume(name, print, arguments={"x-priority": 10}))
-
-
 def test_direct_reply_to(channel):
     refused_by_name("amq.rabbitmq.reply-to",
                     lambda: channel.basic_consume("amq.rabbitmq.reply-to", print, auto_ack=True))
@@ -67,4 +62,3 @@ def test_direct_reply_to_is_then_not_advertised(broker):
     with RawAmqp(broker.host, broker.port) as raw:
         capabilities = raw.greet().server_properties["capabilities"]
         assert not capabilities.get("direct_reply_to")
-        assert not capabilities.get("consumer_priorities")

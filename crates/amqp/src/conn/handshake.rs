@@ -26,6 +26,7 @@ const CAPABILITIES: &[&str] = &[
     "basic.nack",
     "consumer_cancel_notify",
     "connection.blocked",
+    "consumer_priorities",
     "authentication_failure_close",
     "per_consumer_qos",
 ];

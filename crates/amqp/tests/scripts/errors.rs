@@ -130,7 +130,7 @@ fn frames_that_are_none() {
     check(&expect![[r#"
         C> raw "AMQP\0\0\x09\x01"
         C> raw "\x01\0\0\0\0\x20\x01"
-        S< 0 connection.start minor=9 properties={capabilities={publisher_confirms=true, exchange_exchange_bindings=true, basic.nack=true, consumer_cancel_notify=true, connection.blocked=true, authentication_failure_close=true, per_consumer_qos=true}, product="Sluicegate", version="1.2.3", cluster_name="sluicegate", platform="Rust", copyright="Copyright (c) the Sluicegate authors. Licensed under the Apache License 2.0", information="AMQP 0-9-1 as RabbitMQ speaks it"} mechanisms="PLAIN AMQPLAIN" locales="en_US"
+        S< 0 connection.start minor=9 properties={capabilities={publisher_confirms=true, exchange_exchange_bindings=true, basic.nack=true, consumer_cancel_notify=true, connection.blocked=true, consumer_priorities=true, authentication_failure_close=true, per_consumer_qos=true}, product="Sluicegate", version="1.2.3", cluster_name="sluicegate", platform="Rust", copyright="Copyright (c) the Sluicegate authors. Licensed under the Apache License 2.0", information="AMQP 0-9-1 as RabbitMQ speaks it"} mechanisms="PLAIN AMQPLAIN" locales="en_US"
         S< 0 connection.close code=501 text="FRAME_ERROR - type 1, all octets = <<>>: {frame_too_large,8193,8184}"
         = Closing FRAME_ERROR - type 1, all octets = <<>>: {frame_too_large,8193,8184}
     "#]]);

@@ -7,7 +7,7 @@ use expect_test::expect;
 fn opening_and_closing() {
     check(&expect![[r#"
         C> raw "AMQP\0\0\x09\x01"
-        S< 0 connection.start minor=9 properties={capabilities={publisher_confirms=true, exchange_exchange_bindings=true, basic.nack=true, consumer_cancel_notify=true, connection.blocked=true, authentication_failure_close=true, per_consumer_qos=true}, product="Sluicegate", version="1.2.3", cluster_name="sluicegate", platform="Rust", copyright="Copyright (c) the Sluicegate authors. Licensed under the Apache License 2.0", information="AMQP 0-9-1 as RabbitMQ speaks it"} mechanisms="PLAIN AMQPLAIN" locales="en_US"
+        S< 0 connection.start minor=9 properties={capabilities={publisher_confirms=true, exchange_exchange_bindings=true, basic.nack=true, consumer_cancel_notify=true, connection.blocked=true, consumer_priorities=true, authentication_failure_close=true, per_consumer_qos=true}, product="Sluicegate", version="1.2.3", cluster_name="sluicegate", platform="Rust", copyright="Copyright (c) the Sluicegate authors. Licensed under the Apache License 2.0", information="AMQP 0-9-1 as RabbitMQ speaks it"} mechanisms="PLAIN AMQPLAIN" locales="en_US"
         C> 0 connection.start-ok properties={connection_name="mine"} mechanism="PLAIN" response="\0guest\0secret"
         B< Authenticate guest secret
         S< 0 connection.tune channel-max=2047 frame-max=131072 heartbeat=60
@@ -25,7 +25,7 @@ fn opening_and_closing() {
 fn amqplain_and_0_9() {
     check(&expect![[r#"
         C> raw "AMQP\x01\x01\0\x09"
-        S< 0 connection.start minor=9 properties={capabilities={publisher_confirms=true, exchange_exchange_bindings=true, basic.nack=true, consumer_cancel_notify=true, connection.blocked=true, authentication_failure_close=true, per_consumer_qos=true}, product="Sluicegate", version="1.2.3", cluster_name="sluicegate", platform="Rust", copyright="Copyright (c) the Sluicegate authors. Licensed under the Apache License 2.0", information="AMQP 0-9-1 as RabbitMQ speaks it"} mechanisms="PLAIN AMQPLAIN" locales="en_US"
+        S< 0 connection.start minor=9 properties={capabilities={publisher_confirms=true, exchange_exchange_bindings=true, basic.nack=true, consumer_cancel_notify=true, connection.blocked=true, consumer_priorities=true, authentication_failure_close=true, per_consumer_qos=true}, product="Sluicegate", version="1.2.3", cluster_name="sluicegate", platform="Rust", copyright="Copyright (c) the Sluicegate authors. Licensed under the Apache License 2.0", information="AMQP 0-9-1 as RabbitMQ speaks it"} mechanisms="PLAIN AMQPLAIN" locales="en_US"
         C> 0 connection.start-ok mechanism="AMQPLAIN" response="\x05LOGINS\0\0\0\x05guest\x08PASSWORDS\0\0\0\x06secret"
         B< Authenticate guest secret
         S< 0 connection.tune channel-max=2047 frame-max=131072 heartbeat=60
@@ -45,7 +45,7 @@ fn everything_at_once() {
         C> 1 body "hi"
         C> 1 channel.close
         C> 0 connection.close
-        S< 0 connection.start minor=9 properties={capabilities={publisher_confirms=true, exchange_exchange_bindings=true, basic.nack=true, consumer_cancel_notify=true, connection.blocked=true, authentication_failure_close=true, per_consumer_qos=true}, product="Sluicegate", version="1.2.3", cluster_name="sluicegate", platform="Rust", copyright="Copyright (c) the Sluicegate authors. Licensed under the Apache License 2.0", information="AMQP 0-9-1 as RabbitMQ speaks it"} mechanisms="PLAIN AMQPLAIN" locales="en_US"
+        S< 0 connection.start minor=9 properties={capabilities={publisher_confirms=true, exchange_exchange_bindings=true, basic.nack=true, consumer_cancel_notify=true, connection.blocked=true, consumer_priorities=true, authentication_failure_close=true, per_consumer_qos=true}, product="Sluicegate", version="1.2.3", cluster_name="sluicegate", platform="Rust", copyright="Copyright (c) the Sluicegate authors. Licensed under the Apache License 2.0", information="AMQP 0-9-1 as RabbitMQ speaks it"} mechanisms="PLAIN AMQPLAIN" locales="en_US"
         B< Authenticate guest guest
         S< 0 connection.tune channel-max=2047 frame-max=131072 heartbeat=60
         B< OpenVhost("/")
@@ -94,14 +94,14 @@ fn mechanisms_and_responses_that_are_none() {
     check(&expect![[r#"
         C> raw "AMQP\0\0\x09\x01"
         C> 0 connection.start-ok mechanism="EXTERNAL"
-        S< 0 connection.start minor=9 properties={capabilities={publisher_confirms=true, exchange_exchange_bindings=true, basic.nack=true, consumer_cancel_notify=true, connection.blocked=true, authentication_failure_close=true, per_consumer_qos=true}, product="Sluicegate", version="1.2.3", cluster_name="sluicegate", platform="Rust", copyright="Copyright (c) the Sluicegate authors. Licensed under the Apache License 2.0", information="AMQP 0-9-1 as RabbitMQ speaks it"} mechanisms="PLAIN AMQPLAIN" locales="en_US"
+        S< 0 connection.start minor=9 properties={capabilities={publisher_confirms=true, exchange_exchange_bindings=true, basic.nack=true, consumer_cancel_notify=true, connection.blocked=true, consumer_priorities=true, authentication_failure_close=true, per_consumer_qos=true}, product="Sluicegate", version="1.2.3", cluster_name="sluicegate", platform="Rust", copyright="Copyright (c) the Sluicegate authors. Licensed under the Apache License 2.0", information="AMQP 0-9-1 as RabbitMQ speaks it"} mechanisms="PLAIN AMQPLAIN" locales="en_US"
         S< 0 connection.close code=503 text="COMMAND_INVALID - unknown authentication mechanism \'EXTERNAL\'" class=10 method=11
         = Closing COMMAND_INVALID - unknown authentication mechanism 'EXTERNAL'
     "#]]);
     check(&expect![[r#"
         C> raw "AMQP\0\0\x09\x01"
         C> 0 connection.start-ok mechanism="PLAIN" response="guest"
-        S< 0 connection.start minor=9 properties={capabilities={publisher_confirms=true, exchange_exchange_bindings=true, basic.nack=true, consumer_cancel_notify=true, connection.blocked=true, authentication_failure_close=true, per_consumer_qos=true}, product="Sluicegate", version="1.2.3", cluster_name="sluicegate", platform="Rust", copyright="Copyright (c) the Sluicegate authors. Licensed under the Apache License 2.0", information="AMQP 0-9-1 as RabbitMQ speaks it"} mechanisms="PLAIN AMQPLAIN" locales="en_US"
+        S< 0 connection.start minor=9 properties={capabilities={publisher_confirms=true, exchange_exchange_bindings=true, basic.nack=true, consumer_cancel_notify=true, connection.blocked=true, consumer_priorities=true, authentication_failure_close=true, per_consumer_qos=true}, product="Sluicegate", version="1.2.3", cluster_name="sluicegate", platform="Rust", copyright="Copyright (c) the Sluicegate authors. Licensed under the Apache License 2.0", information="AMQP 0-9-1 as RabbitMQ speaks it"} mechanisms="PLAIN AMQPLAIN" locales="en_US"
         S< 0 connection.close code=502 text="SYNTAX_ERROR - the response is none of mechanism PLAIN" class=10 method=11
         = Closing SYNTAX_ERROR - the response is none of mechanism PLAIN
         C> 0 connection.close-ok
@@ -110,7 +110,7 @@ fn mechanisms_and_responses_that_are_none() {
     check(&expect![[r#"
         C> raw "AMQP\0\0\x09\x01"
         C> 0 connection.start-ok mechanism="AMQPLAIN" response="\x05LOGINS\0\0\0\x05guest"
-        S< 0 connection.start minor=9 properties={capabilities={publisher_confirms=true, exchange_exchange_bindings=true, basic.nack=true, consumer_cancel_notify=true, connection.blocked=true, authentication_failure_close=true, per_consumer_qos=true}, product="Sluicegate", version="1.2.3", cluster_name="sluicegate", platform="Rust", copyright="Copyright (c) the Sluicegate authors. Licensed under the Apache License 2.0", information="AMQP 0-9-1 as RabbitMQ speaks it"} mechanisms="PLAIN AMQPLAIN" locales="en_US"
+        S< 0 connection.start minor=9 properties={capabilities={publisher_confirms=true, exchange_exchange_bindings=true, basic.nack=true, consumer_cancel_notify=true, connection.blocked=true, consumer_priorities=true, authentication_failure_close=true, per_consumer_qos=true}, product="Sluicegate", version="1.2.3", cluster_name="sluicegate", platform="Rust", copyright="Copyright (c) the Sluicegate authors. Licensed under the Apache License 2.0", information="AMQP 0-9-1 as RabbitMQ speaks it"} mechanisms="PLAIN AMQPLAIN" locales="en_US"
         S< 0 connection.close code=502 text="SYNTAX_ERROR - the response is none of mechanism AMQPLAIN" class=10 method=11
         = Closing SYNTAX_ERROR - the response is none of mechanism AMQPLAIN
         T> 10
@@ -122,7 +122,7 @@ fn mechanisms_and_responses_that_are_none() {
 fn a_failed_login_is_told_to_those_who_understand() {
     check(&expect![[r#"
         C> raw "AMQP\0\0\x09\x01"
-        S< 0 connection.start minor=9 properties={capabilities={publisher_confirms=true, exchange_exchange_bindings=true, basic.nack=true, consumer_cancel_notify=true, connection.blocked=true, authentication_failure_close=true, per_consumer_qos=true}, product="Sluicegate", version="1.2.3", cluster_name="sluicegate", platform="Rust", copyright="Copyright (c) the Sluicegate authors. Licensed under the Apache License 2.0", information="AMQP 0-9-1 as RabbitMQ speaks it"} mechanisms="PLAIN AMQPLAIN" locales="en_US"
+        S< 0 connection.start minor=9 properties={capabilities={publisher_confirms=true, exchange_exchange_bindings=true, basic.nack=true, consumer_cancel_notify=true, connection.blocked=true, consumer_priorities=true, authentication_failure_close=true, per_consumer_qos=true}, product="Sluicegate", version="1.2.3", cluster_name="sluicegate", platform="Rust", copyright="Copyright (c) the Sluicegate authors. Licensed under the Apache License 2.0", information="AMQP 0-9-1 as RabbitMQ speaks it"} mechanisms="PLAIN AMQPLAIN" locales="en_US"
         R> refuse LoginRefused "user 'guest' - invalid credentials"
         C> 0 connection.start-ok properties={capabilities={authentication_failure_close=true}} mechanism="PLAIN" response="\0guest\0wrong"
         B< Authenticate guest wrong
@@ -137,7 +137,7 @@ fn a_failed_login_is_told_to_those_who_understand() {
 fn a_failed_login_is_silence_to_the_others() {
     check(&expect![[r#"
         C> raw "AMQP\0\0\x09\x01"
-        S< 0 connection.start minor=9 properties={capabilities={publisher_confirms=true, exchange_exchange_bindings=true, basic.nack=true, consumer_cancel_notify=true, connection.blocked=true, authentication_failure_close=true, per_consumer_qos=true}, product="Sluicegate", version="1.2.3", cluster_name="sluicegate", platform="Rust", copyright="Copyright (c) the Sluicegate authors. Licensed under the Apache License 2.0", information="AMQP 0-9-1 as RabbitMQ speaks it"} mechanisms="PLAIN AMQPLAIN" locales="en_US"
+        S< 0 connection.start minor=9 properties={capabilities={publisher_confirms=true, exchange_exchange_bindings=true, basic.nack=true, consumer_cancel_notify=true, connection.blocked=true, consumer_priorities=true, authentication_failure_close=true, per_consumer_qos=true}, product="Sluicegate", version="1.2.3", cluster_name="sluicegate", platform="Rust", copyright="Copyright (c) the Sluicegate authors. Licensed under the Apache License 2.0", information="AMQP 0-9-1 as RabbitMQ speaks it"} mechanisms="PLAIN AMQPLAIN" locales="en_US"
         R> refuse LoginRefused "user 'guest' - invalid credentials"
         C> 0 connection.start-ok mechanism="PLAIN" response="\0guest\0wrong"
         B< Authenticate guest wrong
@@ -207,7 +207,7 @@ fn a_vhost_that_is_not_there() {
         C> raw "AMQP\0\0\x09\x01"
         C> 0 connection.start-ok mechanism="PLAIN" response="\0guest\0guest"
         C> 0 connection.tune-ok channel-max=2047 frame-max=131072
-        S< 0 connection.start minor=9 properties={capabilities={publisher_confirms=true, exchange_exchange_bindings=true, basic.nack=true, consumer_cancel_notify=true, connection.blocked=true, authentication_failure_close=true, per_consumer_qos=true}, product="Sluicegate", version="1.2.3", cluster_name="sluicegate", platform="Rust", copyright="Copyright (c) the Sluicegate authors. Licensed under the Apache License 2.0", information="AMQP 0-9-1 as RabbitMQ speaks it"} mechanisms="PLAIN AMQPLAIN" locales="en_US"
+        S< 0 connection.start minor=9 properties={capabilities={publisher_confirms=true, exchange_exchange_bindings=true, basic.nack=true, consumer_cancel_notify=true, connection.blocked=true, consumer_priorities=true, authentication_failure_close=true, per_consumer_qos=true}, product="Sluicegate", version="1.2.3", cluster_name="sluicegate", platform="Rust", copyright="Copyright (c) the Sluicegate authors. Licensed under the Apache License 2.0", information="AMQP 0-9-1 as RabbitMQ speaks it"} mechanisms="PLAIN AMQPLAIN" locales="en_US"
         B< Authenticate guest guest
         S< 0 connection.tune channel-max=2047 frame-max=131072 heartbeat=60
         R> refuse NotAllowed "vhost nowhere not found"
@@ -226,14 +226,14 @@ fn methods_out_of_turn() {
     check(&expect![[r#"
         C> raw "AMQP\0\0\x09\x01"
         C> 0 connection.open vhost="/"
-        S< 0 connection.start minor=9 properties={capabilities={publisher_confirms=true, exchange_exchange_bindings=true, basic.nack=true, consumer_cancel_notify=true, connection.blocked=true, authentication_failure_close=true, per_consumer_qos=true}, product="Sluicegate", version="1.2.3", cluster_name="sluicegate", platform="Rust", copyright="Copyright (c) the Sluicegate authors. Licensed under the Apache License 2.0", information="AMQP 0-9-1 as RabbitMQ speaks it"} mechanisms="PLAIN AMQPLAIN" locales="en_US"
+        S< 0 connection.start minor=9 properties={capabilities={publisher_confirms=true, exchange_exchange_bindings=true, basic.nack=true, consumer_cancel_notify=true, connection.blocked=true, consumer_priorities=true, authentication_failure_close=true, per_consumer_qos=true}, product="Sluicegate", version="1.2.3", cluster_name="sluicegate", platform="Rust", copyright="Copyright (c) the Sluicegate authors. Licensed under the Apache License 2.0", information="AMQP 0-9-1 as RabbitMQ speaks it"} mechanisms="PLAIN AMQPLAIN" locales="en_US"
         S< 0 connection.close code=504 text="CHANNEL_ERROR - unexpected method in connection state starting" class=10 method=40
         = Closing CHANNEL_ERROR - unexpected method in connection state starting
     "#]]);
     check(&expect![[r#"
         C> raw "AMQP\0\0\x09\x01"
         C> 1 channel.open
-        S< 0 connection.start minor=9 properties={capabilities={publisher_confirms=true, exchange_exchange_bindings=true, basic.nack=true, consumer_cancel_notify=true, connection.blocked=true, authentication_failure_close=true, per_consumer_qos=true}, product="Sluicegate", version="1.2.3", cluster_name="sluicegate", platform="Rust", copyright="Copyright (c) the Sluicegate authors. Licensed under the Apache License 2.0", information="AMQP 0-9-1 as RabbitMQ speaks it"} mechanisms="PLAIN AMQPLAIN" locales="en_US"
+        S< 0 connection.start minor=9 properties={capabilities={publisher_confirms=true, exchange_exchange_bindings=true, basic.nack=true, consumer_cancel_notify=true, connection.blocked=true, consumer_priorities=true, authentication_failure_close=true, per_consumer_qos=true}, product="Sluicegate", version="1.2.3", cluster_name="sluicegate", platform="Rust", copyright="Copyright (c) the Sluicegate authors. Licensed under the Apache License 2.0", information="AMQP 0-9-1 as RabbitMQ speaks it"} mechanisms="PLAIN AMQPLAIN" locales="en_US"
         S< 0 connection.close code=505 text="UNEXPECTED_FRAME - type 1, all octets = <<0,20,0,10,0>>"
         = Closing UNEXPECTED_FRAME - type 1, all octets = <<0,20,0,10,0>>
     "#]]);
@@ -274,7 +274,7 @@ fn a_silent_client_is_cut_off() {
     check(&expect![[r#"
         C> raw "AMQP\0\0\x09\x01"
         C> 0 connection.start-ok mechanism="PLAIN" response="\0guest\0guest"
-        S< 0 connection.start minor=9 properties={capabilities={publisher_confirms=true, exchange_exchange_bindings=true, basic.nack=true, consumer_cancel_notify=true, connection.blocked=true, authentication_failure_close=true, per_consumer_qos=true}, product="Sluicegate", version="1.2.3", cluster_name="sluicegate", platform="Rust", copyright="Copyright (c) the Sluicegate authors. Licensed under the Apache License 2.0", information="AMQP 0-9-1 as RabbitMQ speaks it"} mechanisms="PLAIN AMQPLAIN" locales="en_US"
+        S< 0 connection.start minor=9 properties={capabilities={publisher_confirms=true, exchange_exchange_bindings=true, basic.nack=true, consumer_cancel_notify=true, connection.blocked=true, consumer_priorities=true, authentication_failure_close=true, per_consumer_qos=true}, product="Sluicegate", version="1.2.3", cluster_name="sluicegate", platform="Rust", copyright="Copyright (c) the Sluicegate authors. Licensed under the Apache License 2.0", information="AMQP 0-9-1 as RabbitMQ speaks it"} mechanisms="PLAIN AMQPLAIN" locales="en_US"
         B< Authenticate guest guest
         S< 0 connection.tune channel-max=2047 frame-max=131072 heartbeat=60
         T> 10
@@ -289,7 +289,7 @@ fn heartbeats() {
         C> 0 connection.start-ok mechanism="PLAIN" response="\0guest\0guest"
         C> 0 connection.tune-ok channel-max=2047 frame-max=131072 heartbeat=10
         C> 0 connection.open vhost="/"
-        S< 0 connection.start minor=9 properties={capabilities={publisher_confirms=true, exchange_exchange_bindings=true, basic.nack=true, consumer_cancel_notify=true, connection.blocked=true, authentication_failure_close=true, per_consumer_qos=true}, product="Sluicegate", version="1.2.3", cluster_name="sluicegate", platform="Rust", copyright="Copyright (c) the Sluicegate authors. Licensed under the Apache License 2.0", information="AMQP 0-9-1 as RabbitMQ speaks it"} mechanisms="PLAIN AMQPLAIN" locales="en_US"
+        S< 0 connection.start minor=9 properties={capabilities={publisher_confirms=true, exchange_exchange_bindings=true, basic.nack=true, consumer_cancel_notify=true, connection.blocked=true, consumer_priorities=true, authentication_failure_close=true, per_consumer_qos=true}, product="Sluicegate", version="1.2.3", cluster_name="sluicegate", platform="Rust", copyright="Copyright (c) the Sluicegate authors. Licensed under the Apache License 2.0", information="AMQP 0-9-1 as RabbitMQ speaks it"} mechanisms="PLAIN AMQPLAIN" locales="en_US"
         B< Authenticate guest guest
         S< 0 connection.tune channel-max=2047 frame-max=131072 heartbeat=60
         B< OpenVhost("/")
@@ -320,7 +320,7 @@ fn a_client_that_is_not_read_is_not_missed() {
         C> 0 connection.start-ok mechanism="PLAIN" response="\0guest\0guest"
         C> 0 connection.tune-ok channel-max=2047 frame-max=131072 heartbeat=10
         C> 0 connection.open vhost="/"
-        S< 0 connection.start minor=9 properties={capabilities={publisher_confirms=true, exchange_exchange_bindings=true, basic.nack=true, consumer_cancel_notify=true, connection.blocked=true, authentication_failure_close=true, per_consumer_qos=true}, product="Sluicegate", version="1.2.3", cluster_name="sluicegate", platform="Rust", copyright="Copyright (c) the Sluicegate authors. Licensed under the Apache License 2.0", information="AMQP 0-9-1 as RabbitMQ speaks it"} mechanisms="PLAIN AMQPLAIN" locales="en_US"
+        S< 0 connection.start minor=9 properties={capabilities={publisher_confirms=true, exchange_exchange_bindings=true, basic.nack=true, consumer_cancel_notify=true, connection.blocked=true, consumer_priorities=true, authentication_failure_close=true, per_consumer_qos=true}, product="Sluicegate", version="1.2.3", cluster_name="sluicegate", platform="Rust", copyright="Copyright (c) the Sluicegate authors. Licensed under the Apache License 2.0", information="AMQP 0-9-1 as RabbitMQ speaks it"} mechanisms="PLAIN AMQPLAIN" locales="en_US"
         B< Authenticate guest guest
         S< 0 connection.tune channel-max=2047 frame-max=131072 heartbeat=60
         B< OpenVhost("/")

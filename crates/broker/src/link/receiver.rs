@@ -242,10 +242,7 @@ impl Link {
         let queue = &consumer.queue;
         let last = {
             let mut state = queue.state.lock();
-            consumer.gone.store(true, SeqCst);
-            state.consumers.retain(|c| !Arc::ptr_eq(c, consumer));
-            state.ring.retain(|c| !Arc::ptr_eq(c, consumer));
-            queue.consumer_count.store(state.consumers.len(), SeqCst);
+            state.leave(queue, consumer);
             state.used_at = now.mono;
             state.waited_since = None;
             let mut unseen = Vec::new();
@@ -298,27 +295,14 @@ impl Link {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arguments::QueueArguments;
-    use model::{HolderId, Table};
+    use model::HolderId;
 
     #[test]
     fn a_channel_does_not_remember_every_queue_it_ever_used() {
         let shared = Channel { id: ChannelId(1), holder: HolderId(1), prefetch: 0.into(), unsettled: 0.into() };
         let mut side = ChannelSide { shared: Arc::new(shared), prefetch: 0, orphaned: 0, queues: Vec::new() };
         for id in 0..1_000 {
-            let queue = Arc::new(Queue {
-                id: QueueId(id),
-                vhost: "/".into(),
-                name: "reply".into(),
-                durable: false,
-                auto_delete: false,
-                owner: None,
-                table: Table::new(),
-                arguments: QueueArguments::default(),
-                consumer_count: 0.into(),
-                may_expire: false.into(),
-                state: parking_lot::Mutex::default(),
-            });
+            let queue = Arc::new(Queue::for_tests(id));
             side.uses(&queue);
             side.uses(&queue);
             assert!(side.queues.iter().any(|known| known.id == queue.id));

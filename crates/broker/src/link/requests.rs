@@ -228,7 +228,7 @@ impl Link {
     fn consume(&mut self, channel: ChannelId, request: ConsumeRequest, now: Now) -> Answer {
         let queue = self.readable(&request.queue, now)?;
         let what = Resource::Queue(&queue.vhost, &queue.name);
-        arguments::check_consumer(&request.arguments, what)?;
+        let priority = arguments::consumer_priority(&request.arguments, what)?;
         if queue.arguments.kind == QueueKind::Quorum && self.side(channel)?.shared.prefetch.load(SeqCst) > 0 {
             return Err(refuse::no_global_qos(what));
         }
@@ -252,6 +252,7 @@ impl Link {
             queue: queue.clone(),
             no_ack: request.no_ack,
             exclusive: request.exclusive,
+            priority,
             prefetch: side.prefetch,
             unsettled: 0.into(),
             starved: false.into(),
@@ -263,13 +264,11 @@ impl Link {
                 return Err(refuse::missing(what));
             }
             let taken = state.consumers.iter().any(|c| c.exclusive);
-            if taken || (request.exclusive && !state.consumers.is_empty()) {
+            if taken || (request.exclusive && (queue.arguments.single_active || !state.consumers.is_empty())) {
                 return Err(refuse::in_exclusive_use(what));
             }
             state.used_at = now.mono;
-            state.consumers.push(consumer.clone());
-            state.ring.push_back(consumer.clone());
-            queue.consumer_count.store(state.consumers.len(), SeqCst);
+            state.join(&queue, consumer.clone());
         }
         side.uses(&queue);
         self.receiver.consumers.insert(consumer.id, consumer.clone());
