@@ -125,6 +125,10 @@ fn queue_value(queue: &QueueView) -> Value {
         "auto_delete": queue.auto_delete,
         "exclusive": queue.owner.is_some(),
         "arguments": queue.arguments.iter().map(|(name, v)| (name.to_owned(), argument(v))).collect::<Map<_, _>>(),
+        "policy": queue.policy.policy.as_deref(),
+        "operator_policy": queue.policy.operator_policy.as_deref(),
+        "effective_policy_definition":
+            queue.policy.definition.iter().map(|(name, v)| (name.to_owned(), argument(v))).collect::<Map<_, _>>(),
         "state": "running",
         "messages": queue.stats.ready + queue.stats.unsettled,
         "messages_ready": queue.stats.ready,

@@ -3,7 +3,7 @@
 //! Unknown arguments are stored and have no effect, as RabbitMQ does. Known ones that are not built are refused.
 
 use crate::Broker;
-use crate::behaviour::Behaviour;
+use crate::behaviour::{Behaviour, Dispatch};
 use crate::kind::QueueKind;
 use crate::refuse::{self, Resource};
 use engine::Overflow;
@@ -34,7 +34,8 @@ pub(crate) struct QueueArguments {
 }
 
 /// Arguments that two declarations of a queue must agree on.
-const EQUIVALENT: [&str; 18] = [
+const EQUIVALENT: [&str; 19] = [
+    "x-dispatch",
     "x-expires",
     "x-message-ttl",
     "x-dead-letter-exchange",
@@ -153,6 +154,11 @@ impl QueueArguments {
                 "at-most-once" | "at-least-once" => {}
                 _ => return Err(invalid("invalid_dlx_strategy".into())),
             },
+            "x-dispatch" => {
+                let word = text(value).map_err(invalid)?;
+                let dispatch = Dispatch::from_word(&word);
+                self.behaviour.dispatch = Some(dispatch.ok_or_else(|| invalid("invalid_dispatch".into()))?);
+            }
             "x-single-active-consumer" => self.single_active = boolean(value).map_err(invalid)?,
             "x-queue-type" => match text(value).map_err(invalid)?.as_str() {
                 "classic" | "quorum" => {}
@@ -285,7 +291,7 @@ fn positive(value: &Value) -> Result<u64, String> {
     }
 }
 
-fn millis(value: &Value) -> Result<u64, String> {
+pub(crate) fn millis(value: &Value) -> Result<u64, String> {
     match non_negative(value)? {
         ms if ms > TTL_MS_MAX => Err(format!("{{value_too_large,{ms}}}")),
         ms => Ok(ms),
@@ -293,7 +299,7 @@ fn millis(value: &Value) -> Result<u64, String> {
 }
 
 /// A text that will be an exchange's name or a routing key, so a short string.
-fn short_text(value: &Value) -> Result<String, String> {
+pub(crate) fn short_text(value: &Value) -> Result<String, String> {
     match text(value)? {
         long if long.len() > NAME_BYTES_MAX => Err(format!("{{too_long,{}}}", long.len())),
         short => Ok(short),

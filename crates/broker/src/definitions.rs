@@ -1,10 +1,15 @@
 //! Applying definitions: what they name is added or verified, never changed or deleted.
 //!
-//! Users and permissions are the definitions' own: they are not kept in the engine, and replace what was there.
+//! Users, permissions and policies are the definitions' own: they are not kept in the engine, and replace what was
+//! there.
 
+use crate::behaviour::Behaviour;
 use crate::broker::Broker;
+use crate::dead_letter::Burial;
+use crate::policies::Policies;
+use crate::queue::Queue;
 use crate::record::{Key, vhost_value};
-use crate::recovery::add_vhost;
+use crate::recovery::{add_vhost, limits};
 use crate::refuse;
 use crate::topology::Asker;
 use crate::users::Users;
@@ -15,9 +20,9 @@ use protocol::{BindingRequest, Destination, ExchangeDeclaration, QueueDeclaratio
 use std::collections::HashSet;
 
 impl Broker {
-    /// Adds what `definitions` name and verifies what exists already. Users, permissions and topic permissions become
-    /// exactly those named; `guest` alone if no user is. Contradictions leave users as they were; what was added
-    /// before one stays.
+    /// Adds what `definitions` name and verifies what exists already. Users, permissions, topic permissions and
+    /// policies become exactly those named; `guest` alone if no user is. Contradictions leave them as they were; what
+    /// was added before one stays.
     ///
     /// # Errors
     /// Every contradiction.
@@ -25,6 +30,7 @@ impl Broker {
         let mut problems = Vec::new();
         let mut ticket = Ticket::NONE;
         let users = Users::from_definitions(definitions, &mut problems);
+        let policies = Policies::from_definitions(definitions, &mut problems);
         self.check_vhosts(definitions, &mut problems);
         let mut note = |what: String, result: Result<Ticket, Refusal>| match result {
             Ok(made) => ticket = ticket.max(made),
@@ -50,8 +56,48 @@ impl Broker {
             return Err(problems);
         }
         self.registry.write().users = users;
+        self.enforce(policies, now);
         self.topology_changed();
         Ok(ticket)
+    }
+
+    /// Puts policies in force for everything there is. No queue loses a message by it, but those that a time to live
+    /// or a limit then ends.
+    fn enforce(&self, policies: Policies, now: Now) {
+        let mut registry = self.registry.write();
+        for vhost in registry.vhosts.values_mut() {
+            for exchange in vhost.exchanges.values_mut() {
+                exchange.set_policy(policies.alternate(&vhost.name, &exchange.name));
+            }
+        }
+        registry.policies = policies;
+        let mut changed = Vec::new();
+        for queue in registry.queues.values() {
+            let declared = queue.arguments.behaviour.clone();
+            let behaviour = registry.policies.behaviour(&queue.vhost, &queue.name, declared);
+            if self.change_queue(queue, behaviour, now) {
+                changed.push(queue.clone());
+            }
+        }
+        drop(registry);
+        for queue in changed {
+            self.dispatch(&queue, now);
+            if self.bury(&queue, now) == Burial::Done {
+                self.watch(&queue, now);
+            }
+        }
+    }
+
+    /// Changes what a queue does, and tells the engine its part. False if it did that already.
+    pub(crate) fn change_queue(&self, queue: &Queue, behaviour: Behaviour, now: Now) -> bool {
+        let after = limits(&queue.arguments, &behaviour);
+        let Some(before) = queue.change(behaviour) else {
+            return false;
+        };
+        if limits(&queue.arguments, &before) != after {
+            self.engine.set_limits(queue.id, after, now);
+        }
+        true
     }
 
     fn check_vhosts(&self, definitions: &Definitions, problems: &mut Vec<String>) {

@@ -108,6 +108,8 @@ pub(crate) struct Exchange {
     pub(crate) spec: ExchangeSpec,
     /// Where messages wait, if it delays them.
     pub(crate) store: Option<Arc<Store>>,
+    /// Where messages go that no binding takes: the argument, else what a policy says.
+    pub(crate) alternate: Option<String>,
     bindings: HashMap<TargetKey, Vec<Binding>>,
     count: usize,
     index: Index,
@@ -130,7 +132,13 @@ impl Exchange {
             ExchangeKind::Topic => Index::Topic(TopicTrie::default()),
             ExchangeKind::Headers => Index::Headers(Vec::new()),
         };
-        Self { name, spec, store, bindings: HashMap::new(), count: 0, index }
+        let alternate = spec.alternate.clone();
+        Self { name, spec, store, alternate, bindings: HashMap::new(), count: 0, index }
+    }
+
+    /// Takes what a policy says in force.
+    pub(crate) fn set_policy(&mut self, alternate: Option<String>) {
+        self.alternate = self.spec.alternate.clone().or(alternate);
     }
 
     /// Adds a binding; false if it is there.

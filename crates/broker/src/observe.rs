@@ -4,9 +4,11 @@ use crate::broker::Broker;
 use crate::counters::Totals;
 use crate::delay::Store;
 use crate::exchange::Target;
+use crate::policies::PolicyView;
 use engine::{EngineMetrics, Pressure, QueueStats};
 use model::{ConnectionId, QueueId, Table};
 use protocol::ConnectionInfo;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -33,6 +35,8 @@ pub struct QueueView {
     pub consumers: usize,
     /// The tag of the one that gets everything, where one does.
     pub single_active_consumer: Option<String>,
+    /// The policies in force for it.
+    pub policy: PolicyView,
     /// What is in it.
     pub stats: QueueStats,
 }
@@ -173,10 +177,15 @@ impl Broker {
     /// Queues by vhost and name.
     #[must_use]
     pub fn queues(&self) -> Vec<QueueView> {
-        let mut all: Vec<_> = self.registry.read().queues.values().cloned().collect();
+        let registry = self.registry.read();
+        let mut all: Vec<_> = registry.queues.values().cloned().collect();
+        let policies: HashMap<_, _> =
+            all.iter().map(|queue| (queue.id, registry.policies.view(&queue.vhost, &queue.name))).collect();
+        drop(registry);
         all.sort_by(|a, b| (&a.vhost, &a.name).cmp(&(&b.vhost, &b.name)));
         all.iter()
             .map(|queue| QueueView {
+                policy: policies.get(&queue.id).cloned().unwrap_or_default(),
                 id: queue.id,
                 vhost: queue.vhost.clone(),
                 name: queue.name.clone(),

@@ -5,7 +5,7 @@
 //! `ring` is a subset of `consumers`. With a single active consumer only that one is in either.
 
 use crate::arguments::QueueArguments;
-use crate::behaviour::Behaviour;
+use crate::behaviour::{Behaviour, Dispatch};
 use crate::kind::QueueKind;
 use crate::mailbox::Mailbox;
 use crate::ring::Ring;
@@ -47,6 +47,7 @@ pub(crate) struct QueueState {
     pub(crate) consumers: Vec<Arc<Consumer>>,
     /// Consumers that may have credit.
     pub(crate) ring: Ring,
+    pub(crate) dispatch: Dispatch,
     /// The single active consumer.
     pub(crate) active: Option<Arc<Consumer>>,
     /// Connections whose `get` waits for the head to become readable.
@@ -89,9 +90,13 @@ impl Queue {
             arguments,
             dead_letters: behaviour.dead_letter_exchange.is_some().into(),
             may_expire: (parts.recovered || behaviour.ttl_ms.is_some()).into(),
-            behaviour: ArcSwap::from_pointee(behaviour),
             consumer_count: 0.into(),
-            state: Mutex::new(QueueState { used_at: now, ..QueueState::default() }),
+            state: Mutex::new(QueueState {
+                used_at: now,
+                dispatch: behaviour.dispatch.unwrap_or_default(),
+                ..QueueState::default()
+            }),
+            behaviour: ArcSwap::new(behaviour.shared()),
         }
     }
 
@@ -110,6 +115,28 @@ impl Queue {
             recovered: false,
         };
         Self::new(parts, Mono(0))
+    }
+
+    /// Changes what it does; returns what it did if that is something else.
+    pub(crate) fn change(&self, behaviour: Behaviour) -> Option<Arc<Behaviour>> {
+        let before = self.behaviour();
+        if *before == behaviour {
+            return None;
+        }
+        let mut state = self.state.lock();
+        self.dead_letters.store(behaviour.dead_letter_exchange.is_some(), SeqCst);
+        if behaviour.ttl_ms.is_some() {
+            self.may_expire.store(true, SeqCst);
+        }
+        let dispatch = behaviour.dispatch.unwrap_or_default();
+        if state.dispatch != dispatch {
+            state.dispatch = dispatch;
+            for consumer in state.ring.drain() {
+                state.rejoin(consumer);
+            }
+        }
+        self.behaviour.store(behaviour.shared());
+        Some(before)
     }
 
     /// What it does at the moment.
@@ -166,8 +193,11 @@ impl QueueState {
 
     /// Puts a consumer that may have credit again behind the others of its priority.
     pub(crate) fn rejoin(&mut self, consumer: Arc<Consumer>) {
-        let priority = consumer.priority;
-        self.ring.push(consumer, priority);
+        let level = match self.dispatch {
+            Dispatch::Priority => consumer.priority,
+            Dispatch::RoundRobin => 0,
+        };
+        self.ring.push(consumer, level);
     }
 
     fn activate(&mut self, consumer: Arc<Consumer>) {

@@ -7,6 +7,7 @@
 
 use crate::api::OpenError;
 use crate::arguments::{self, QueueArguments};
+use crate::behaviour::Behaviour;
 use crate::delay::Store;
 use crate::exchange::{Binding, Exchange, ExchangeSpec, Target};
 use crate::queue::{Queue, QueueParts};
@@ -161,7 +162,7 @@ fn add_queue(
     };
     let arguments = QueueArguments::read(&record.arguments, Resource::Queue(&vhost.name, name))
         .map_err(|_| broken("queue", name))?;
-    engine.set_limits(QueueId(record.id), limits(&arguments), now);
+    engine.set_limits(QueueId(record.id), limits(&arguments, &arguments.behaviour), now);
     let parts = QueueParts {
         id: QueueId(record.id),
         vhost: vhost.name.clone(),
@@ -211,16 +212,16 @@ fn add_binding(registry: &mut Registry, vhost: &str, record: &BindingRecord) -> 
     Ok(true)
 }
 
-/// What a queue may hold, for the engine. It does not keep that, so it is told at every start and declaration.
-pub(crate) fn limits(arguments: &QueueArguments) -> Limits {
+/// What a queue may hold, for the engine. It does not keep that, so it is told at every start and change.
+pub(crate) fn limits(arguments: &QueueArguments, behaviour: &Behaviour) -> Limits {
     Limits {
         messages: arguments.length_max,
         bytes: arguments.length_bytes_max,
         overflow: arguments.overflow,
         attempts: arguments.delivery_limit,
         counts_attempts: arguments.counts_attempts(),
-        ttl_ms: arguments.behaviour.ttl_ms,
-        dead_letters: arguments.behaviour.dead_letter_exchange.is_some(),
+        ttl_ms: behaviour.ttl_ms,
+        dead_letters: behaviour.dead_letter_exchange.is_some(),
     }
 }
 

@@ -5,6 +5,7 @@
 
 use crate::delay::Store;
 use crate::exchange::{Binding, Exchange, ExchangeKind, ExchangeSpec, Target, TargetKey};
+use crate::policies::Policies;
 use crate::queue::Queue;
 use crate::record::{BindingRecord, Key};
 use crate::users::Users;
@@ -31,6 +32,7 @@ pub(crate) struct Registry {
     /// Where the messages of delayed exchanges wait.
     pub(crate) stores: HashMap<QueueId, Arc<Store>>,
     pub(crate) users: Users,
+    pub(crate) policies: Policies,
     /// Bindings of all vhosts together.
     pub(crate) binding_count: usize,
     pub(crate) exchange_count: usize,

@@ -41,6 +41,11 @@ impl Ring {
         self.levels.clear();
     }
 
+    /// Takes everyone out, in order.
+    pub(crate) fn drain(&mut self) -> Vec<Arc<Consumer>> {
+        self.levels.drain(..).flat_map(|level| level.turn).collect()
+    }
+
     /// The consumers of the highest priority, the next one first.
     pub(crate) fn top(&mut self) -> Option<&mut VecDeque<Arc<Consumer>>> {
         self.levels.first_mut().map(|level| &mut level.turn)

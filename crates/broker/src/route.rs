@@ -77,7 +77,7 @@ pub(crate) fn route(
                 }
             });
         }
-        if !hit && let Some(alternate) = &exchange.spec.alternate {
+        if !hit && let Some(alternate) = &exchange.alternate {
             todo.push(alternate.as_str().into());
         }
     }

@@ -172,8 +172,11 @@ impl Broker {
             return Err(refuse::too_many("exchanges", EXCHANGES_MAX));
         }
         let (store, ticket) = self.create_exchange(&vhost.name, &name, &spec)?;
+        let alternate = registry.policies.alternate(asker.vhost, &name);
         let name: Arc<str> = name.into();
-        vhost.exchanges.insert(name.clone(), Exchange::new(name, spec, store.clone()));
+        let mut exchange = Exchange::new(name.clone(), spec, store.clone());
+        exchange.set_policy(alternate);
+        registry.vhost_mut(asker.vhost)?.exchanges.insert(name, exchange);
         registry.stores.extend(store.map(|store| (store.id, store)));
         registry.exchange_count += 1;
         self.topology_changed();
@@ -289,7 +292,10 @@ impl Broker {
         if count >= QUEUES_MAX {
             return Err(refuse::too_many("queues", QUEUES_MAX));
         }
+        let behaviour = registry.policies.behaviour(asker.vhost, &name, arguments.behaviour.clone());
+        let vhost = registry.vhost_mut(asker.vhost)?;
         let (queue, ticket) = self.create_queue(asker, vhost, &name, request, arguments)?;
+        self.change_queue(&queue, behaviour, asker.now);
         registry.queues.insert(queue.id, queue.clone());
         self.topology_changed();
         drop(registry);
@@ -310,7 +316,7 @@ impl Broker {
         let durable = request.durable && !request.exclusive;
         let spec = queue_spec(durable, &arguments);
         let (id, mut ticket) = self.engine.create_queue(spec).map_err(stored)?;
-        self.engine.set_limits(id, limits(&arguments), asker.now);
+        self.engine.set_limits(id, limits(&arguments, &arguments.behaviour), asker.now);
         if durable {
             let record =
                 QueueRecord { id: id.0, auto_delete: request.auto_delete, arguments: request.arguments.clone() };

@@ -23,6 +23,10 @@ pub struct Definitions {
     pub exchanges: Vec<ExchangeDef>,
     /// Bindings.
     pub bindings: Vec<BindingDef>,
+    /// Policies; unique on (vhost, name).
+    pub policies: Vec<PolicyDef>,
+    /// Operator policies, which users cannot overrule; unique on (vhost, name).
+    pub operator_policies: Vec<PolicyDef>,
 }
 
 /// A user of the broker.
@@ -158,6 +162,40 @@ pub struct BindingDef {
     pub routing_key: String,
     /// Arguments, such as those a headers exchange matches.
     pub arguments: Table,
+}
+
+/// A policy: settings for every queue or exchange whose name matches.
+#[derive(Clone, PartialEq, Debug)]
+pub struct PolicyDef {
+    /// Where.
+    pub vhost: String,
+    /// Its name.
+    pub name: String,
+    /// A regular expression over names.
+    pub pattern: String,
+    /// What it is for.
+    pub apply_to: ApplyTo,
+    /// Of several that match, the one with the highest counts, and it alone.
+    pub priority: i64,
+    /// The settings, such as `message-ttl`.
+    pub definition: Table,
+}
+
+/// What a policy is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ApplyTo {
+    /// `all`
+    All,
+    /// `queues`
+    Queues,
+    /// `exchanges`
+    Exchanges,
+    /// `classic_queues`
+    ClassicQueues,
+    /// `quorum_queues`
+    QuorumQueues,
+    /// `streams`
+    Streams,
 }
 
 /// What a binding leads to.

@@ -52,8 +52,16 @@ struct Entry {
     ticket: u64,
     redelivered: bool,
     attempts: u32,
+    /// By the time to live of the message and of what the queue was made with.
     expires_at: Option<Wall>,
+    enqueued_at: Wall,
     schedule: Option<Schedule>,
+}
+
+impl Entry {
+    fn expires_at(&self, queue_ttl_ms: Option<u64>) -> Option<Wall> {
+        self.expires_at.into_iter().chain(queue_ttl_ms.map(|ms| self.enqueued_at.after_millis(ms))).min()
+    }
 }
 
 impl Queue {
@@ -227,6 +235,7 @@ impl Engine for MemoryEngine {
                         .min()
                         .filter(|_| queue.spec.order == Order::Arrival)
                         .map(|ms| now.wall.after_millis(ms)),
+                    enqueued_at: now.wall,
                     schedule,
                 };
                 queue.enqueued += 1;
@@ -272,7 +281,7 @@ impl Engine for MemoryEngine {
                 left.pending = true;
                 break;
             }
-            if entry.expires_at.is_some_and(|at| at <= now.wall) {
+            if entry.expires_at(queue.limits.ttl_ms).is_some_and(|at| at <= now.wall) {
                 left.head_dead = true;
                 break;
             }
@@ -319,7 +328,8 @@ impl Engine for MemoryEngine {
             let Some(first) = queue.ready.first_entry() else {
                 break;
             };
-            let over = first.get().ticket <= durable && first.get().expires_at.is_some_and(|at| at <= now.wall);
+            let expires_at = first.get().expires_at(queue.limits.ttl_ms);
+            let over = first.get().ticket <= durable && expires_at.is_some_and(|at| at <= now.wall);
             if !over {
                 break;
             }
@@ -410,7 +420,7 @@ impl Engine for MemoryEngine {
             unsettled: queue.unsettled.len() as u64,
             ready_bytes: queue.body_bytes(),
             oldest: head.map(|e| e.message.envelope.received_at),
-            head_expires_at: head.and_then(|e| e.expires_at),
+            head_expires_at: head.and_then(|e| e.expires_at(queue.limits.ttl_ms)),
             head_due_at: due.filter(|_| queue.spec.order == Order::Due),
             enqueued: queue.enqueued,
             delivered: queue.delivered,

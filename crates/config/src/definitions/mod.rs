@@ -2,10 +2,11 @@
 //!
 //! Accepted and without effect here: `rabbit_version`, `rabbitmq_version`, `product_name`, `product_version`,
 //! `rabbitmq_definition_format`, `original_cluster_name`, `explanation`, and the parameters `cluster_name` and
-//! `internal_cluster_id`. Refused by name unless empty: `policies`, other parameters, limits. The arguments of queues are
-//! checked by the broker's own rules.
+//! `internal_cluster_id`. Refused by name unless empty: other parameters but operator policies, limits. The arguments of
+//! queues and the definitions of policies are checked by the broker's own rules.
 
 mod access;
+mod policies;
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
@@ -15,6 +16,7 @@ use model::limits::{NAME_BYTES_MAX, TABLE_DEPTH_MAX};
 use model::{Table, Value as ModelValue};
 
 use self::access::{permission, topic_permission, user};
+use self::policies::{operator_policy, policy};
 use crate::problem::Problem;
 use crate::reader::{Check, MapReader, Place};
 use crate::settings::{DEFAULT_VHOST, with_built_ins};
@@ -56,6 +58,8 @@ struct Names {
     topic_permissions: Seen<(String, String, String)>,
     queues: Seen<(String, String)>,
     exchanges: Seen<(String, String)>,
+    policies: Seen<(String, String)>,
+    operator_policies: Seen<(String, String)>,
 }
 
 /// Reads a definitions map. Where it is absent, pass an empty map.
@@ -71,6 +75,8 @@ pub(crate) fn definitions(check: &mut Check<'_>, node: &Node, declared: &HashSet
         topic_permissions: Seen::new(),
         queues: Seen::new(),
         exchanges: Seen::new(),
+        policies: Seen::new(),
+        operator_policies: Seen::new(),
     };
     all.users = read_list(check, &mut map, "users", |check, node| user(check, node, &mut names));
     all.vhosts = read_list(check, &mut map, "vhosts", |check, node| vhost(check, node, &mut names));
@@ -80,10 +86,19 @@ pub(crate) fn definitions(check: &mut Check<'_>, node: &Node, declared: &HashSet
     all.queues = read_list(check, &mut map, "queues", |check, node| queue(check, node, &mut names));
     all.exchanges = read_list(check, &mut map, "exchanges", |check, node| exchange(check, node, &mut names));
     all.bindings = read_list(check, &mut map, "bindings", |check, node| binding(check, node, &names, declared));
-    for key in ["parameters", "global_parameters"] {
-        read_list(check, &mut map, key, parameter);
-    }
-    map.not_yet(check, &["policies"]);
+    all.policies = read_list(check, &mut map, "policies", |check, node| policy(check, node, &mut names));
+    all.operator_policies = read_list(check, &mut map, "parameters", |check, node| {
+        let component = node.get("component").and_then(Node::text);
+        if component == Some("operator_policy") {
+            return operator_policy(check, node, &mut names);
+        }
+        parameter(check, node);
+        None
+    });
+    read_list(check, &mut map, "global_parameters", |check, node| {
+        parameter(check, node);
+        None::<()>
+    });
     map.ignore(&[
         "rabbit_version",
         "rabbitmq_version",
@@ -311,14 +326,13 @@ fn binding(
 }
 
 /// Parameters that RabbitMQ writes about itself are skipped, others are features that are not built.
-fn parameter(check: &mut Check<'_>, node: &Node) -> Option<()> {
+fn parameter(check: &mut Check<'_>, node: &Node) {
     let name = node.get("component").or_else(|| node.get("name")).and_then(Node::text).unwrap_or("?");
     let ours = matches!(name, "cluster_name" | "internal_cluster_id" | "cluster_tags" | "mqtt_port_to_vhost_mapping");
     if !ours {
         let at = node.get("component").or_else(|| node.get("name")).map_or(node.at, |node| node.at);
         check.report(Problem::new(at, format!("the parameter `{name}` is not supported yet")));
     }
-    None
 }
 
 /// Arguments as AMQP values: whole numbers are 64-bit, as RabbitMQ reads JSON.

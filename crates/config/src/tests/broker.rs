@@ -174,15 +174,21 @@ fn mistakes_in_definitions() {
              |                                         ^^^^^^^
              = help: add it to `queues`
 
-        sluicegate.yaml:26:5: `policies` in `definitions` is not supported yet
+        sluicegate.yaml:26:18: policy `ha-all` needs `definition`
           26 |     policies: [{ name: ha-all }]
-             |     ^^^^^^^^
+             |                  ^^^^
+             = expected: `definition: { message-ttl: 60000 }`
+
+        sluicegate.yaml:26:18: policy `ha-all` needs `pattern`
+          26 |     policies: [{ name: ha-all }]
+             |                  ^^^^
+             = expected: `pattern: ".*"`
 
         sluicegate.yaml:27:31: the parameter `shovel` is not supported yet
           27 |     parameters: [{ component: shovel, name: s, value: {} }]
              |                               ^^^^^^
 
-        23 errors in the configuration
+        24 errors in the configuration
     "#]]
     .assert_eq(&report(
         r#"broker:

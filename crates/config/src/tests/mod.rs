@@ -6,6 +6,7 @@ mod entity_errors;
 mod environment;
 mod errors;
 mod files;
+mod policies;
 mod robust;
 
 use std::path::Path;
