@@ -216,7 +216,8 @@ impl Broker {
             self.counters.unroutable.add(1);
             return;
         }
-        let message = self.with_properties(message, &properties).unwrap_or_else(|| message.clone());
+        let mut message = self.with_properties(message, &properties).unwrap_or_else(|| message.clone());
+        message.envelope.persistent |= found.queues.iter().any(|queue| queue.keeps_everything());
         let targets: Vec<QueueId> = found.queues.iter().map(|q| q.id).collect();
         touch(touched, &found.queues, &message);
         batch.push(message, &targets);

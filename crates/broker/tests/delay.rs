@@ -355,6 +355,19 @@ fn what_waits_survives_a_restart() {
 }
 
 #[test]
+fn a_quorum_queue_keeps_transient_messages_that_were_delayed_too() {
+    let mut world = World::new();
+    let mut client = world.client();
+    delayed(&mut client, "direct");
+    client.declare_with("quorum", true, &[("x-queue-type", Value::text("quorum"))]);
+    client.bind("x", "quorum", "k");
+    publish(&mut client, &Draft { persistent: false, ..later(100) }, "a");
+    advance(&mut world, &mut client, 100);
+    assert_eq!(client.get("quorum"), "got a 0");
+    assert!(client.bodies.last().unwrap().envelope.persistent);
+}
+
+#[test]
 fn an_exchange_that_goes_takes_what_waits_with_it() {
     let mut world = World::new();
     let mut client = world.client();
