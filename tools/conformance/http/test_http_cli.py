@@ -145,7 +145,7 @@ def test_version_and_help():
     done = run_cli("version")
     assert done.returncode == 0 and re.fullmatch(r"sluicegate \d+\.\d+\.\d+\S*", done.stdout.splitlines()[0])
     text = run_cli("--help").stdout
-    for command in ("run", "check", "publish", "consume", "queues", "version"):
+    for command in ("run", "check", "publish", "consume", "queues", "repair", "version"):
         assert command in text
     assert run_cli("no-such-command").returncode not in (0, 101)
 
