@@ -1,5 +1,6 @@
 """Policies in definitions: in force for what is declared later and, by SIGHUP, for what is there."""
 
+import base64
 import threading
 
 import pika
@@ -11,6 +12,7 @@ from harness.http_client import request
 from harness.wait import until
 
 pytestmark = pytest.mark.ours
+BASIC = {"Authorization": "Basic " + base64.b64encode(b"guest:guest").decode()}
 
 
 def config(*policies, parameters=()):
@@ -45,7 +47,7 @@ def channel_of():
 
 
 def queue_view(server, name):
-    return request(server.ports["management"], "GET", f"/api/queues/%2F/{name}").json
+    return request(server.ports["management"], "GET", f"/api/queues/%2F/{name}", headers=BASIC).json
 
 
 def test_a_policy_is_in_force_for_queues_declared_later(start_server, channel_of):
