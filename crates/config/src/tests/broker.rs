@@ -133,16 +133,16 @@ fn mistakes_in_definitions() {
              |                             ^
 
         sluicegate.yaml:17:32: invalid arg 'x-message-ttl' for queue 'q3' in vhost '/': {value_negative,-1}
-          17 |     - { name: q3, arguments: { x-message-ttl: -1, x-max-length: 5, x-queue-type: quorum, x-own: 1 } }
+          17 |     - { name: q3, arguments: { x-message-ttl: -1, x-consumer-timeout: 5, x-queue-type: stream, x-own: 1 } }
              |                                ^^^^^^^^^^^^^
 
-        sluicegate.yaml:17:51: argument 'x-max-length' for queue 'q3' in vhost '/' is not supported yet
-          17 |     - { name: q3, arguments: { x-message-ttl: -1, x-max-length: 5, x-queue-type: quorum, x-own: 1 } }
-             |                                                   ^^^^^^^^^^^^
+        sluicegate.yaml:17:51: argument 'x-consumer-timeout' for queue 'q3' in vhost '/' is not supported yet
+          17 |     - { name: q3, arguments: { x-message-ttl: -1, x-consumer-timeout: 5, x-queue-type: stream, x-own: 1 } }
+             |                                                   ^^^^^^^^^^^^^^^^^^
 
-        sluicegate.yaml:17:68: argument 'x-queue-type: quorum' for queue 'q3' in vhost '/' is not supported yet
-          17 |     - { name: q3, arguments: { x-message-ttl: -1, x-max-length: 5, x-queue-type: quorum, x-own: 1 } }
-             |                                                                    ^^^^^^^^^^^^
+        sluicegate.yaml:17:74: argument 'x-queue-type: stream' for queue 'q3' in vhost '/' is not supported yet
+          17 |     - { name: q3, arguments: { x-message-ttl: -1, x-consumer-timeout: 5, x-queue-type: stream, x-own: 1 } }
+             |                                                                          ^^^^^^^^^^^^
 
         sluicegate.yaml:18:28: `durable` in queue `q2` must be true or false, not text
           18 |     - { name: q2, durable: maybe }
@@ -161,7 +161,7 @@ fn mistakes_in_definitions() {
 
         sluicegate.yaml:22:7: exchange `x` must say how it routes once the delay is over
           22 |     - { name: x, type: x-delayed-message }
-             |       ^
+             |       ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
              = help: add `arguments: { x-delayed-type: direct }`, or `fanout`, `topic` or `headers`
 
         sluicegate.yaml:24:17: there is no exchange `nowhere` in vhost `/`
@@ -207,7 +207,7 @@ fn mistakes_in_definitions() {
     queues:
     - { name: amq.mine }
     - { name: q, arguments: [1] }
-    - { name: q3, arguments: { x-message-ttl: -1, x-max-length: 5, x-queue-type: quorum, x-own: 1 } }
+    - { name: q3, arguments: { x-message-ttl: -1, x-consumer-timeout: 5, x-queue-type: stream, x-own: 1 } }
     - { name: q2, durable: maybe }
     - { name: q2 }
     exchanges:
