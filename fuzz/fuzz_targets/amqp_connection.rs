@@ -139,6 +139,7 @@ impl Peer {
                 remaining: 1,
             },
             Request::Recover(c) => Event::Recovered(*c),
+            Request::Tx(c, _) => Event::TxDone(*c),
             Request::Publish(p) => {
                 if let Some(seq) = p.confirm {
                     self.confirms.push((p.channel, seq));
@@ -162,7 +163,8 @@ impl Peer {
             | Request::Unbind(c, _)
             | Request::DeclareQueue(c, _)
             | Request::Consume(c, _)
-            | Request::Recover(c) => *c,
+            | Request::Recover(c)
+            | Request::Tx(c, _) => *c,
             Request::DeleteExchange { channel, .. }
             | Request::DeleteQueue { channel, .. }
             | Request::PurgeQueue { channel, .. }

@@ -122,6 +122,7 @@ fn queue_value(queue: &QueueView) -> Value {
         "vhost": &*queue.vhost,
         "type": queue.kind,
         "durable": queue.durable,
+        "durability": queue.durability.map(|durability| durability.word()),
         "auto_delete": queue.auto_delete,
         "exclusive": queue.owner.is_some(),
         "arguments": queue.arguments.iter().map(|(name, v)| (name.to_owned(), argument(v))).collect::<Map<_, _>>(),

@@ -4,10 +4,11 @@
 
 use crate::Broker;
 use crate::behaviour::{Behaviour, Dispatch};
+use crate::dedup::DedupSpec;
 use crate::kind::QueueKind;
 use crate::refuse::{self, Resource};
-use engine::Overflow;
-use model::limits::{NAME_BYTES_MAX, TTL_MS_MAX};
+use engine::{Durability, Overflow};
+use model::limits::{DEDUP_WINDOW_MAX, NAME_BYTES_MAX, TTL_MS_MAX};
 use model::{Table, Value};
 use protocol::Refusal;
 use std::fmt;
@@ -31,10 +32,16 @@ pub(crate) struct QueueArguments {
     pub(crate) single_active: bool,
     /// What can change while the queue lives.
     pub(crate) behaviour: Behaviour,
+    /// `x-durability`; only a durable queue may have one.
+    pub(crate) durability: Option<Durability>,
+    /// `x-message-deduplication`, with `x-cache-size`, `x-cache-ttl` and `x-deduplication-header`
+    pub(crate) dedup: Option<Box<DedupSpec>>,
 }
 
+const DEDUPLICATION: &str = "x-message-deduplication";
+
 /// Arguments that two declarations of a queue must agree on.
-const EQUIVALENT: [&str; 19] = [
+const EQUIVALENT: [&str; 24] = [
     "x-dispatch",
     "x-expires",
     "x-message-ttl",
@@ -42,6 +49,11 @@ const EQUIVALENT: [&str; 19] = [
     "x-dead-letter-routing-key",
     "x-max-priority",
     "x-single-active-consumer",
+    "x-durability",
+    "x-message-deduplication",
+    "x-cache-size",
+    "x-cache-ttl",
+    "x-deduplication-header",
     "x-queue-mode",
     "x-queue-version",
     "x-queue-type",
@@ -79,6 +91,9 @@ impl QueueArguments {
     /// Reads the arguments of a declaration.
     pub(crate) fn read(arguments: &Table, queue: Resource<'_>) -> Result<Self, Refusal> {
         let mut read = Self { kind: QueueKind::of(arguments), ..Self::default() };
+        if arguments.get(DEDUPLICATION) == Some(&Value::Bool(true)) {
+            read.dedup = Some(Box::default());
+        }
         for (name, value) in arguments.iter() {
             read.read_one(name, value, arguments, queue)?;
         }
@@ -160,6 +175,18 @@ impl QueueArguments {
                 self.behaviour.dispatch = Some(dispatch.ok_or_else(|| invalid("invalid_dispatch".into()))?);
             }
             "x-single-active-consumer" => self.single_active = boolean(value).map_err(invalid)?,
+            DEDUPLICATION if !matches!(value, Value::Bool(_)) => {
+                return Err(invalid(format!("{{unacceptable_type,{}}}", value.type_name())));
+            }
+            "x-cache-size" | "x-cache-ttl" | "x-deduplication-header" => {
+                self.read_dedup(name, value).map_err(invalid)?
+            }
+            "x-durability" => {
+                let word = text(value).map_err(invalid)?;
+                self.durability = Some(Durability::from_word(&word).ok_or_else(|| {
+                    invalid(format!("\"unknown durability '{word}'; one of sync, interval, none, memory\""))
+                })?);
+            }
             "x-queue-type" => match text(value).map_err(invalid)?.as_str() {
                 "classic" | "quorum" => {}
                 "stream" => return Err(refuse::unsupported_arg(&format!("x-queue-type: {value}"), queue)),
@@ -177,6 +204,40 @@ impl QueueArguments {
             _ => {}
         }
         Ok(())
+    }
+}
+
+impl QueueArguments {
+    /// Reads what has a meaning only beside `x-message-deduplication`; alone it is checked all the same.
+    fn read_dedup(&mut self, name: &str, value: &Value) -> Result<(), String> {
+        let spec = self.dedup.as_mut();
+        match name {
+            "x-cache-size" => {
+                let window = match non_negative(value)? {
+                    0 => return Err("{value_zero,0}".into()),
+                    n => usize::try_from(n).ok().filter(|n| *n <= DEDUP_WINDOW_MAX),
+                };
+                let window = window.ok_or_else(|| format!("{{max_value_exceeded,{value}}}"))?;
+                spec.into_iter().for_each(|spec| spec.window = window);
+            }
+            "x-cache-ttl" => match millis(value)? {
+                0 => return Err("{value_zero,0}".into()),
+                ttl_ms => spec.into_iter().for_each(|spec| spec.ttl_ms = Some(ttl_ms)),
+            },
+            _ => {
+                let header = short_text(value)?;
+                spec.into_iter().for_each(|spec| spec.header.clone_from(&header));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Refuses the arguments of an exchange that others know and we do not have.
+pub(crate) fn check_exchange(arguments: &Table, exchange: Resource<'_>) -> Result<(), Refusal> {
+    match arguments.get(DEDUPLICATION) {
+        Some(_) => Err(refuse::unsupported_arg(DEDUPLICATION, exchange)),
+        None => Ok(()),
     }
 }
 

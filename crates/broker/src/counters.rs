@@ -60,6 +60,8 @@ counters! {
     unroutable,
     /// Those of them that were given back.
     returned,
+    /// Messages that a queue had seen before and did not take again.
+    deduplicated,
     /// Messages delivered to consumers.
     delivered,
     /// Messages got.
@@ -86,6 +88,10 @@ counters! {
     fired,
     /// Those of them that were taken back before.
     cancelled,
+    /// Transactions committed.
+    tx_committed,
+    /// Transactions rolled back.
+    tx_rolled_back,
     /// Connections opened.
     connections_opened,
     /// Connections closed.

@@ -5,7 +5,7 @@ use crate::counters::Totals;
 use crate::delay::Store;
 use crate::exchange::Target;
 use crate::policies::PolicyView;
-use engine::{EngineMetrics, Pressure, QueueStats};
+use engine::{Durability, EngineMetrics, Pressure, QueueStats};
 use model::{ConnectionId, QueueId, Table};
 use protocol::ConnectionInfo;
 use std::collections::HashMap;
@@ -23,6 +23,8 @@ pub struct QueueView {
     pub name: Arc<str>,
     /// It survives a restart.
     pub durable: bool,
+    /// When persistent messages in it are safe; none if it is not durable.
+    pub durability: Option<Durability>,
     /// It goes when its last consumer goes.
     pub auto_delete: bool,
     /// The connection it belongs to, if any.
@@ -190,6 +192,7 @@ impl Broker {
                 vhost: queue.vhost.clone(),
                 name: queue.name.clone(),
                 durable: queue.durable,
+                durability: queue.durability(),
                 auto_delete: queue.auto_delete,
                 owner: queue.owner,
                 kind: queue.arguments.kind.name(),

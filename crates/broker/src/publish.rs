@@ -9,7 +9,7 @@ use crate::refuse::{self, Resource};
 use crate::route::{Found, route};
 use crate::users::{Access, Verb};
 use crate::waiters::Waiter;
-use engine::{Batch, EntryKey, Ticket};
+use engine::{Batch, Durability, EntryKey, Ticket};
 use model::{Message, Now, Principal, QueueId, Table};
 use protocol::Refusal;
 use std::borrow::Cow;
@@ -154,7 +154,8 @@ impl Broker {
         message.envelope.persistent |= found.queues.iter().any(|queue| queue.keeps_everything());
         touch(&mut touched, &found.queues, &message);
         batch.push(message, &targets);
-        let ticket = self.engine.append(&mut batch, now).map_err(|error| refuse::engine(&error))?;
+        let count = batch.len();
+        let ticket = self.take_in(&mut batch, count, &touched, now).map_err(|error| refuse::engine(&error))?;
         self.appended(ticket, &mut touched, now);
         for store in &found.stores {
             self.watch_store(store, now);
@@ -174,6 +175,7 @@ pub(crate) fn touch(touched: &mut Vec<Touched>, queues: &[Arc<Queue>], message: 
         if message.envelope.ttl_ms.is_some() && !queue.may_expire.load(SeqCst) {
             queue.may_expire.store(true, SeqCst);
         }
-        touched.push(Touched { queue: queue.clone(), after_sync: message.envelope.persistent && queue.durable });
+        let syncs = queue.durability() == Some(Durability::Sync);
+        touched.push(Touched { queue: queue.clone(), after_sync: message.envelope.persistent && syncs });
     }
 }

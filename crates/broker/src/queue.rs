@@ -6,10 +6,12 @@
 
 use crate::arguments::QueueArguments;
 use crate::behaviour::{Behaviour, Dispatch};
+use crate::dedup::Dedup;
 use crate::kind::QueueKind;
 use crate::mailbox::Mailbox;
 use crate::ring::Ring;
 use arc_swap::ArcSwap;
+use engine::Durability;
 use model::limits::UNSETTLED_PER_CHANNEL_MAX;
 use model::{ChannelId, ConnectionId, ConsumerId, HolderId, Mono, QueueId, Table, Wall};
 use parking_lot::Mutex;
@@ -37,6 +39,8 @@ pub(crate) struct Queue {
     pub(crate) consumer_count: AtomicUsize,
     /// Entries may have a time to live, so its head must be watched.
     pub(crate) may_expire: AtomicBool,
+    /// What it has seen, if it deduplicates.
+    pub(crate) dedup: Option<Box<Mutex<Dedup>>>,
     pub(crate) state: Mutex<QueueState>,
 }
 
@@ -87,6 +91,7 @@ impl Queue {
             auto_delete: parts.auto_delete,
             owner: parts.owner,
             table: parts.table,
+            dedup: arguments.dedup.clone().map(|spec| Box::new(Mutex::new(Dedup::new(parts.id, spec)))),
             arguments,
             dead_letters: behaviour.dead_letter_exchange.is_some().into(),
             may_expire: (parts.recovered || behaviour.ttl_ms.is_some()).into(),
@@ -142,6 +147,16 @@ impl Queue {
     /// What it does at the moment.
     pub(crate) fn behaviour(&self) -> Arc<Behaviour> {
         self.behaviour.load_full()
+    }
+
+    /// Whether persistent messages in it survive a restart.
+    pub(crate) fn keeps(&self) -> bool {
+        self.durability().is_some_and(|durability| durability != Durability::Memory)
+    }
+
+    /// When persistent messages in it are safe; none if it is not durable.
+    pub(crate) fn durability(&self) -> Option<Durability> {
+        self.durable.then(|| self.arguments.durability.unwrap_or_default())
     }
 
     pub(crate) fn has_dead_letter(&self) -> bool {

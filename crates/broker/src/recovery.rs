@@ -8,6 +8,7 @@
 use crate::api::OpenError;
 use crate::arguments::{self, QueueArguments};
 use crate::behaviour::Behaviour;
+use crate::dedup::DedupKey;
 use crate::delay::Store;
 use crate::exchange::{Binding, Exchange, ExchangeSpec, Target};
 use crate::queue::{Queue, QueueParts};
@@ -15,7 +16,7 @@ use crate::record::{BindingRecord, ExchangeRecord, Key, QueueRecord, Record, vho
 use crate::refuse::Resource;
 use crate::registry::{Registry, Vhost};
 use crate::topology::shape_of;
-use engine::{Engine, Limits, MetaSpace, Order, QueueSpec};
+use engine::{Batch, Engine, Limits, MetaSpace, Order, QueueSpec};
 use model::{Now, QueueId, Table};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 pub(crate) fn recover(engine: &dyn Engine, now: Now) -> Result<Registry, OpenError> {
     let mut registry = Registry::default();
     let mut bindings = Vec::new();
+    let mut seen = Vec::new();
     let mut exchanges = Vec::new();
     let mut queues = Vec::new();
     let mut repaired = false;
@@ -33,6 +35,10 @@ pub(crate) fn recover(engine: &dyn Engine, now: Now) -> Result<Registry, OpenErr
             Some((MetaSpace::Bridge, _)) => continue,
             Some((MetaSpace::Repair, _)) => {
                 repaired = true;
+                continue;
+            }
+            Some((MetaSpace::Dedup, _)) => {
+                seen.push((key, value));
                 continue;
             }
             None => None,
@@ -79,6 +85,7 @@ pub(crate) fn recover(engine: &dyn Engine, now: Now) -> Result<Registry, OpenErr
             engine.delete_meta(Key::queue(&vhost, &name).bytes())?;
         }
     }
+    recover_seen(engine, &registry, seen)?;
     for orphan in orphans {
         if repaired {
             // Its record is in quarantine, its messages are not.
@@ -108,6 +115,26 @@ pub fn queue_names(metas: &[(Vec<u8>, Vec<u8>)]) -> impl Iterator<Item = (QueueI
         },
         _ => None,
     })
+}
+
+/// Reads what queues have seen; what is of none goes.
+fn recover_seen(engine: &dyn Engine, registry: &Registry, seen: Vec<(Vec<u8>, Vec<u8>)>) -> Result<(), OpenError> {
+    let mut gone = Batch::new();
+    for (key, value) in seen {
+        let read = key.get(1..).and_then(DedupKey::read).ok_or_else(|| broken_seen(&key))?;
+        match registry.queues.get(&read.queue()).and_then(|queue| queue.dedup.as_ref()) {
+            Some(dedup) => dedup.lock().recover(&read, &value).ok_or_else(|| broken_seen(&key))?,
+            None => gone.delete_meta(key),
+        }
+    }
+    if !gone.is_empty() {
+        engine.append(&mut gone, Now::default())?;
+    }
+    Ok(())
+}
+
+fn broken_seen(key: &[u8]) -> OpenError {
+    OpenError::Record(format!("record '{}': it is damaged or of a newer version", key.escape_ascii()))
 }
 
 /// Adds a vhost with its system exchanges.
@@ -176,6 +203,7 @@ fn add_queue(
     };
     let queue = Arc::new(Queue::new(parts, now.mono));
     vhost.queues.insert(queue.name.clone(), queue.clone());
+    registry.dedup_ids += queue.arguments.dedup.as_ref().map_or(0, |spec| spec.window);
     registry.queues.insert(queue.id, queue);
     Ok(())
 }
@@ -229,6 +257,7 @@ pub(crate) fn limits(arguments: &QueueArguments, behaviour: &Behaviour) -> Limit
 pub(crate) fn queue_spec(durable: bool, arguments: &QueueArguments) -> QueueSpec {
     QueueSpec {
         durable,
+        durability: arguments.durability.unwrap_or_default(),
         priority_max: arguments.priority_max,
         ttl_ms: arguments.behaviour.ttl_ms,
         order: Order::Arrival,

@@ -9,8 +9,8 @@ use crate::policies::Policies;
 use crate::queue::Queue;
 use crate::record::{BindingRecord, Key};
 use crate::users::Users;
-use engine::{Engine, EngineError, Ticket};
-use model::{QueueId, Table};
+use engine::{Batch, Engine, EngineError, Ticket};
+use model::{Now, QueueId, Table};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -33,6 +33,8 @@ pub(crate) struct Registry {
     pub(crate) stores: HashMap<QueueId, Arc<Store>>,
     pub(crate) users: Users,
     pub(crate) policies: Policies,
+    /// Ids that queues have declared to remember.
+    pub(crate) dedup_ids: usize,
     /// Bindings of all vhosts together.
     pub(crate) binding_count: usize,
     pub(crate) exchange_count: usize,
@@ -101,10 +103,19 @@ impl Registry {
             engine.delete_meta(Key::queue(&queue.vhost, &queue.name).bytes())?;
         }
         vhost.queues.remove(&queue.name);
-        self.queues.remove(&queue.id);
+        if self.queues.remove(&queue.id).is_some()
+            && let Some(spec) = &queue.arguments.dedup
+        {
+            self.dedup_ids -= spec.window;
+        }
         let target = TargetKey::Queue(queue.id);
         let emptied = self.remove_bindings_to(engine, &queue.vhost, &target, queue.durable)?;
         self.remove_exchanges(engine, &queue.vhost, emptied)?;
+        if let Some(dedup) = &queue.dedup {
+            let mut batch = Batch::new();
+            dedup.lock().keys().into_iter().for_each(|key| batch.delete_meta(key));
+            engine.append(&mut batch, Now::default())?;
+        }
         engine.delete_queue(queue.id)
     }
 

@@ -14,8 +14,8 @@ use crate::recovery::{limits, queue_spec};
 use crate::refuse::{self, Resource};
 use crate::registry::{Registry, Vhost};
 use crate::users::{Access, Verb};
-use engine::{EngineError, Ticket};
-use model::limits::{BINDINGS_MAX, EXCHANGES_MAX, NAME_BYTES_MAX, QUEUES_MAX};
+use engine::{EngineError, Overflow, Ticket};
+use model::limits::{BINDINGS_MAX, DEDUP_IDS_MAX, EXCHANGES_MAX, NAME_BYTES_MAX, QUEUES_MAX};
 use model::{ConnectionId, Now, Table, Value};
 use protocol::{BindingRequest, Destination, ExchangeDeclaration, QueueDeclaration, Refusal, RefusalKind};
 use std::sync::Arc;
@@ -142,6 +142,7 @@ impl Broker {
             };
         }
         let (kind, delayed) = shape_of(&request.kind, &request.arguments)?;
+        arguments::check_exchange(&request.arguments, what)?;
         let spec = ExchangeSpec {
             kind,
             delayed,
@@ -272,7 +273,7 @@ impl Broker {
         asker.check(Verb::Configure, what)?;
         let durable = request.durable && !request.exclusive;
         let mut registry = self.registry.write();
-        let count = registry.queues.len();
+        let (count, dedup_ids) = (registry.queues.len(), registry.dedup_ids);
         let vhost = registry.vhost_mut(asker.vhost)?;
         if let Some(known) = vhost.queues.get(&*name) {
             same_queue(asker, durable, request, known)?;
@@ -285,6 +286,13 @@ impl Broker {
         QueueKind::of(&request.arguments).check_named(&asked)?;
         let arguments = QueueArguments::read(&request.arguments, what)?;
         arguments.kind.check_declaration(request, what)?;
+        if arguments.durability.is_some() && !durable {
+            return Err(refuse::invalid_arg("x-durability", what, "\"the queue is not durable\""));
+        }
+        if arguments.dedup.is_some() && arguments.overflow != Overflow::DropHead {
+            // What is refused must not count as seen.
+            return Err(refuse::unsupported_arg("x-overflow beside x-message-deduplication", what));
+        }
         if let Some(exchange) = &arguments.behaviour.dead_letter_exchange {
             asker.check(Verb::Read, what)?;
             asker.check(Verb::Write, Resource::Exchange(asker.vhost, exchange))?;
@@ -292,11 +300,16 @@ impl Broker {
         if count >= QUEUES_MAX {
             return Err(refuse::too_many("queues", QUEUES_MAX));
         }
+        let window = arguments.dedup.as_ref().map_or(0, |spec| spec.window);
+        if dedup_ids + window > DEDUP_IDS_MAX {
+            return Err(refuse::too_many("ids remembered by all queues", DEDUP_IDS_MAX));
+        }
         let behaviour = registry.policies.behaviour(asker.vhost, &name, arguments.behaviour.clone());
         let vhost = registry.vhost_mut(asker.vhost)?;
         let (queue, ticket) = self.create_queue(asker, vhost, &name, request, arguments)?;
         self.change_queue(&queue, behaviour, asker.now);
         registry.queues.insert(queue.id, queue.clone());
+        registry.dedup_ids += window;
         self.topology_changed();
         drop(registry);
         self.counters.queues_created.add(1);

@@ -1,4 +1,4 @@
-//! A batch of publishes and settles that takes effect as one.
+//! A batch of publishes, settles and metadata that takes effect as one.
 //!
 //! Invariants: the target lists of all entries lie in one vector, so a batch allocates nothing per message once its
 //! vectors have grown; it is cleared and reused, never rebuilt.
@@ -6,7 +6,7 @@
 use crate::Schedule;
 use model::{Message, QueueId, Seq};
 
-/// Publishes and settles that take effect together or not at all.
+/// Publishes, settles and metadata that take effect together or not at all.
 #[derive(Debug, Default)]
 pub struct Batch {
     entries: Vec<Entry>,
@@ -15,6 +15,16 @@ pub struct Batch {
     /// By the index of their entry, ascending. Few have one, so it costs the others nothing.
     schedules: Vec<(usize, Schedule)>,
     rejected: Vec<u32>,
+    metas: Vec<MetaChange>,
+}
+
+/// A key of the metadata and what becomes of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MetaChange {
+    /// The key.
+    pub key: Vec<u8>,
+    /// Its new value; `None` forgets it.
+    pub value: Option<Vec<u8>>,
 }
 
 /// A message and where its targets lie in the batch.
@@ -49,9 +59,33 @@ impl Batch {
         self.push(message, &[target]);
     }
 
+    /// Drops the targets, of the first `count` messages, that `keep` says no to. A message with none left keeps its
+    /// index and goes nowhere.
+    pub fn retain_targets(&mut self, count: usize, mut keep: impl FnMut(&Message, QueueId) -> bool) {
+        let old = std::mem::take(&mut self.targets);
+        for (index, entry) in self.entries.iter_mut().enumerate() {
+            let start = self.targets.len();
+            let theirs = &old[entry.targets.0 as usize..entry.targets.1 as usize];
+            self.targets.extend(theirs.iter().filter(|id| index >= count || keep(&entry.message, **id)));
+            // No more than there were, so they fit.
+            entry.targets = (start as u32, self.targets.len() as u32);
+        }
+    }
+
     /// Acknowledges an entry that was handed out, together with the publishes of this batch.
     pub fn ack(&mut self, queue: QueueId, seq: Seq) {
         self.acks.push((queue, seq));
+    }
+
+    /// Keeps a value under a key, as [`crate::Engine::put_meta`] does, together with the rest of this batch. Of several
+    /// changes of a key the last counts.
+    pub fn put_meta(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.metas.push(MetaChange { key, value: Some(value) });
+    }
+
+    /// Forgets a key together with the rest of this batch.
+    pub fn delete_meta(&mut self, key: Vec<u8>) {
+        self.metas.push(MetaChange { key, value: None });
     }
 
     /// The messages in order, each with its targets.
@@ -69,6 +103,17 @@ impl Batch {
     #[must_use]
     pub fn acks(&self) -> &[(QueueId, Seq)] {
         &self.acks
+    }
+
+    /// What it changes in the metadata, in order.
+    #[must_use]
+    pub fn metas(&self) -> &[MetaChange] {
+        &self.metas
+    }
+
+    /// Takes the changes of the metadata out.
+    pub fn take_metas(&mut self) -> Vec<MetaChange> {
+        std::mem::take(&mut self.metas)
     }
 
     /// For engines: a queue of the message with this index did not take it in.
@@ -94,7 +139,7 @@ impl Batch {
     /// Whether it would change nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.acks.is_empty()
+        self.entries.is_empty() && self.acks.is_empty() && self.metas.is_empty()
     }
 
     /// Takes the messages out, each with its targets and its schedule, and leaves the batch empty with its memory.
@@ -107,6 +152,7 @@ impl Batch {
         drop(schedules);
         self.targets.clear();
         self.acks.clear();
+        self.metas.clear();
     }
 
     /// Empties it and keeps its memory.
@@ -116,5 +162,6 @@ impl Batch {
         self.acks.clear();
         self.schedules.clear();
         self.rejected.clear();
+        self.metas.clear();
     }
 }

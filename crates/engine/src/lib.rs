@@ -6,8 +6,9 @@
 //!
 //! Invariants every engine keeps, checked by [`suite`]:
 //! * A [`Ticket`] that [`Engine::durable`] has reached will not be undone by a crash.
-//! * A durable entry is handed out only when its ticket is durable; entries of a queue are handed out in order of
-//!   priority, then [`Seq`].
+//! * An entry of a queue with [`Durability::Sync`] is handed out only when its ticket is durable; what other queues hold
+//!   is handed out at once. Entries of a queue are handed out in order of priority, then [`Seq`].
+//! * A batch, whatever it touches, is there after a crash wholly or not at all, its changes of the metadata included.
 //! * [`Engine::deliver`] hands out at most the credit it is given and each entry to one holder until it is settled
 //!   or released; a released or requeued entry returns to its place by seq.
 //! * Entries of a queue in [`Order::Due`] are handed out in order of their [`Schedule`] and never before it.
@@ -20,13 +21,15 @@
 //! Hot calls (append, deliver, settle) are synchronous, batched, and never wait for IO.
 
 mod batch;
+mod durability;
 mod lifecycle;
 mod metrics;
 mod schedule;
 mod space;
 pub mod suite;
 
-pub use batch::{Batch, Entry};
+pub use batch::{Batch, Entry, MetaChange};
+pub use durability::Durability;
 pub use lifecycle::{Dead, Death, Limits, Overflow, Reaped};
 pub use metrics::{DiskBytes, EngineMetrics};
 pub use schedule::{EntryKey, Order, Schedule};
@@ -47,14 +50,30 @@ impl Ticket {
 /// What a queue does with its entries. Fixed for the life of the queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct QueueSpec {
-    /// The queue, and the persistent messages in it, survive a restart.
+    /// The queue survives a restart, and so do the persistent messages in it, as far as `durability` says.
     pub durable: bool,
+    /// When a persistent message in it is safe, if the queue is durable.
+    pub durability: Durability,
     /// Highest priority that counts; higher ones are treated as this. 0 is a plain queue.
     pub priority_max: u8,
     /// Time to live of each entry in milliseconds; the message's own counts too if it is shorter.
     pub ttl_ms: Option<u64>,
     /// Which entry is the next.
     pub order: Order,
+}
+
+impl QueueSpec {
+    /// Whether persistent messages in it are kept over a restart.
+    #[must_use]
+    pub fn keeps(&self) -> bool {
+        self.durable && self.durability != Durability::Memory
+    }
+
+    /// Whether persistent messages in it are handed out and confirmed only when they are synced.
+    #[must_use]
+    pub fn syncs(&self) -> bool {
+        self.durable && self.durability == Durability::Sync
+    }
 }
 
 /// An entry handed out.
@@ -189,11 +208,14 @@ pub trait Engine: Send + Sync + 'static {
     /// Appends a batch as one atomic unit: the entries are referenced by their queues and the settles take effect.
     ///
     /// A target queue that does not exist (any more) is skipped. The batch is left empty, its memory kept for reuse.
-    /// The ticket is [`Ticket::NONE`] if nothing in the batch is durable. What a full queue did not take in is in
-    /// [`Batch::take_rejected`]; the other queues of that message have it.
+    /// What a full queue did not take in is in [`Batch::take_rejected`]; the other queues of that message have it.
+    /// The ticket is [`Ticket::NONE`] if nothing in the batch is worth a sync: no entry that comes or goes is of a queue
+    /// that [`QueueSpec::syncs`]. Metadata is worth one only if the batch holds no entry that is kept; beside entries it
+    /// is as safe as they are.
     ///
     /// # Errors
-    /// [`EngineError::Pressed`] or [`EngineError::Failed`]; then nothing took effect and the batch is unchanged.
+    /// [`EngineError::Pressed`], never for a batch without messages, or [`EngineError::Failed`]; then nothing took effect
+    /// and the batch is unchanged.
     fn append(&self, batch: &mut Batch, now: Now) -> Result<Ticket, EngineError>;
 
     /// The highest ticket that is durable.

@@ -13,6 +13,8 @@ pub enum MetaSpace {
     Bridge = b'B',
     /// A repair of damage: that there was one since the broker last started.
     Repair = b'R',
+    /// The broker: what queues that deduplicate have seen.
+    Dedup = b'D',
 }
 
 impl MetaSpace {
@@ -26,7 +28,8 @@ impl MetaSpace {
     #[must_use]
     pub fn of(key: &[u8]) -> Option<(Self, &[u8])> {
         let (first, name) = key.split_first()?;
-        let owner = [Self::Topology, Self::Bridge, Self::Repair].into_iter().find(|space| *space as u8 == *first)?;
+        let spaces = [Self::Topology, Self::Bridge, Self::Repair, Self::Dedup];
+        let owner = spaces.into_iter().find(|space| *space as u8 == *first)?;
         Some((owner, name))
     }
 }

@@ -3,12 +3,13 @@
 //!
 //! An engine's tests call [`run`] with a maker of rigs; a failing check panics with its name.
 
+mod classes;
 mod durability;
 mod lifecycle;
 mod queues;
 mod schedule;
 
-use crate::{Batch, Credit, Dead, Delivery, Engine, Limits, Order, QueueSpec, Remainder, Ticket};
+use crate::{Batch, Credit, Dead, Delivery, Durability, Engine, Limits, Order, QueueSpec, Remainder, Ticket};
 use bytes::Bytes;
 use model::{Envelope, HolderId, Message, Mono, Now, Origin, QueueId, Seq, Wall};
 
@@ -31,7 +32,8 @@ type Check = (&'static str, fn(&mut dyn Rig));
 
 /// Runs every check on a rig of its own; returns how many there are.
 pub fn run(mut make: impl FnMut(&str) -> Box<dyn Rig>) -> usize {
-    let checks: Vec<Check> = [queues::CHECKS, lifecycle::CHECKS, durability::CHECKS, schedule::CHECKS].concat();
+    let checks: Vec<Check> =
+        [queues::CHECKS, lifecycle::CHECKS, durability::CHECKS, classes::CHECKS, schedule::CHECKS].concat();
     for (name, check) in &checks {
         check(&mut *make(name));
     }
@@ -45,7 +47,8 @@ fn at(ms: u64) -> Now {
 
 const ALL: Credit = Credit { messages: usize::MAX, bytes: usize::MAX };
 
-const DURABLE: QueueSpec = QueueSpec { durable: true, priority_max: 0, ttl_ms: None, order: Order::Arrival };
+const DURABLE: QueueSpec =
+    QueueSpec { durable: true, durability: Durability::Sync, priority_max: 0, ttl_ms: None, order: Order::Arrival };
 
 const TRANSIENT: QueueSpec = QueueSpec { durable: false, ..DURABLE };
 

@@ -26,6 +26,12 @@ pub const AMQP_ANNOUNCED_BYTES_MAX: usize = 2 * MESSAGE_BYTES_MAX;
 pub const TABLE_DEPTH_MAX: usize = 32;
 /// Unsettled deliveries of a channel, with or without a prefetch.
 pub const UNSETTLED_PER_CHANNEL_MAX: usize = 1_000_000;
+/// Deliveries settled in one transaction of a channel.
+pub const TX_SETTLES_MAX: usize = 65_536;
+/// Messages published in one transaction of a channel.
+pub const TX_MESSAGES_MAX: usize = 65_536;
+/// Bytes of messages in the transactions of a connection that are not committed yet, on all channels together.
+pub const TX_BYTES_MAX: usize = 2 * MESSAGE_BYTES_MAX;
 /// Consumers of a channel.
 pub const CONSUMERS_PER_CHANNEL_MAX: usize = 65_535;
 
@@ -52,6 +58,17 @@ pub const ROUTE_EXCHANGES_MAX: usize = 1_000;
 /// Bytes a second that are read to empty sparse files of the log and to put together what is drained together. To this
 /// comes, for sparse files, twice what is published.
 pub const LOG_MOVE_BYTES_PER_S: u64 = 8 * 1024 * 1024;
+
+// Deduplication.
+
+/// Ids a queue that deduplicates remembers (`x-cache-size`).
+pub const DEDUP_WINDOW_MAX: usize = 1_000_000;
+/// The same if its declaration does not say.
+pub const DEDUP_WINDOW_DEFAULT: usize = 100_000;
+/// Ids that all queues together may have declared to remember.
+pub const DEDUP_IDS_MAX: usize = 10_000_000;
+/// Producers whose sequences a queue remembers; the one that was silent longest is forgotten for another.
+pub const DEDUP_PRODUCERS_MAX: usize = 10_000;
 
 // Connections of any protocol.
 

@@ -81,6 +81,8 @@ pub enum Event {
     GetEmpty(ChannelId),
     /// Reply: the unsettled deliveries of the channel are back in their queues.
     Recovered(ChannelId),
+    /// Reply: the step of the transaction is done; after a commit, everything in it is safe.
+    TxDone(ChannelId),
     /// Instead of a reply: no. Also for a publish or a settle.
     Refused {
         /// The channel that asked; `CONNECTION` for requests of the connection itself.

@@ -25,7 +25,7 @@ pub use outgoing::Outgoing;
 pub use refusal::{Refusal, RefusalKind};
 pub use request::{
     BindingRequest, ConsumeRequest, Destination, ExchangeDeclaration, Login, Publish, QueueDeclaration, Receipt,
-    Request, Settle, Settlement,
+    Request, Settle, Settlement, Tx,
 };
 
 use model::{Mono, Now};

@@ -89,6 +89,8 @@ pub enum Request {
     },
     /// Requeues everything the channel has not settled. Reply: `Recovered`.
     Recover(ChannelId),
+    /// A step of a channel's transactions. Reply: `TxDone`.
+    Tx(ChannelId, Tx),
     /// Publishes. No reply unless refused; see [`Publish`].
     Publish(Publish),
     /// Settles deliveries. No reply unless refused.
@@ -198,6 +200,17 @@ pub enum Settlement {
     Requeue,
     /// Refused: to the dead-letter exchange, or dropped.
     Reject,
+}
+
+/// A step of a channel's transactions.
+#[derive(Debug)]
+pub enum Tx {
+    /// From here on, what is published on the channel is routed at once and kept back until a commit.
+    Select,
+    /// What was kept back and these settles, in their order, take effect as one; the reply comes when that is safe.
+    Commit(Vec<Settle>),
+    /// What was kept back is dropped.
+    Rollback,
 }
 
 /// By what a delivery is settled.

@@ -53,7 +53,7 @@ impl Core {
                 if let Some(us) = ack_us(queue, &entry, now) {
                     taken.tally.add(us);
                 }
-                taken.acked.push(Acked { queue: *id, entry });
+                taken.acked.push(Acked { queue: *id, durability: queue.spec.durability, entry });
             }
         }
     }

@@ -2,17 +2,18 @@
 //!
 //! Invariants: all queues of a batch are locked together, in order of id, while its seqs are assigned, its record
 //! gets its place in the log and its entries are enqueued; so for every queue, order of seq is order in the log, and
-//! whoever holds a queue's lock sees a batch wholly or not at all.
+//! whoever holds a queue's lock sees a batch wholly or not at all. A batch that changes metadata holds its lock, too.
 
 use crate::canary::Canary;
-use crate::core::{Core, QueueCell};
+use crate::core::{Core, Metas, QueueCell};
 use crate::dead::{TRIM_BATCH, bury};
 use crate::due::SOON_MS;
-use crate::payload::{Record, add_to_ranges};
+use crate::log::LogState;
+use crate::payload::{Record, add_to_ranges, put_meta_changes};
 use crate::queue::{Entry, NO_SLOT, Queue, SLOT_BYTES};
 use crate::record::Kind;
 use crate::usage::Arrivals;
-use engine::{Batch, Death, EngineError, Overflow, Schedule, Ticket};
+use engine::{Batch, Death, Durability, EngineError, MetaChange, Overflow, Schedule, Ticket};
 use model::{HolderId, Message, Now, QueueId};
 use parking_lot::MutexGuard;
 use std::sync::atomic::Ordering::Relaxed;
@@ -31,16 +32,42 @@ enum Verdict {
 /// An entry that a batch acknowledges.
 pub(crate) struct Acked {
     pub(crate) queue: QueueId,
+    pub(crate) durability: Durability,
     pub(crate) entry: Entry,
+}
+
+/// What a batch puts on the disk.
+#[derive(Default)]
+struct Kept {
+    arrivals: Arrivals,
+    /// Something of it is of a queue with this durability.
+    by: [bool; 4],
+}
+
+impl Kept {
+    fn note(&mut self, durability: Durability) {
+        self.by[durability as usize] = true;
+    }
+
+    fn has(&self, durability: Durability) -> bool {
+        self.by[durability as usize]
+    }
 }
 
 impl Core {
     /// See [`engine::Engine::append`].
     pub(crate) fn append(&self, batch: &mut Batch, now: Now) -> Result<Ticket, EngineError> {
-        self.check()?;
+        if batch.entries().next().is_none() {
+            // What only settles makes room; refusing it for lack of room would be absurd.
+            self.check_open()?;
+        } else {
+            self.check()?;
+        }
         if batch.is_empty() {
             return Ok(Ticket::NONE);
         }
+        let changes = batch.take_metas();
+        let mut metas = (!changes.is_empty()).then(|| self.metas.lock());
         let cells = self.cells_of(batch);
         let mut record = self.record();
         let offsets = encode_messages(&mut record, batch, &cells, now);
@@ -48,7 +75,7 @@ impl Core {
         let first_seqs: Vec<u64> = guards.iter().map(|queue| queue.next_seq).collect();
         let published = batch.len();
         let verdicts = judge(batch, &guards);
-        let arrivals = encode_refs(&mut record, batch, &offsets, &mut guards, &verdicts);
+        let mut kept = encode_refs(&mut record, batch, &offsets, &mut guards, &verdicts);
         let acked = self.take_acked(batch, &cells, &mut guards, now);
         if self.options.plants(Canary::AcksBeforeBatch) {
             self.log_acks_alone(&acked);
@@ -56,23 +83,33 @@ impl Core {
         } else {
             encode_acks(&mut record, &acked);
         }
+        put_meta_changes(&mut record, &changes);
+        for ack in acked.iter().filter(|a| a.entry.is_durable()) {
+            kept.note(ack.durability);
+        }
         let (mut lsn, mut ticket) = (0, Ticket::NONE);
-        if arrivals.count > 0 || acked.iter().any(|a| a.entry.is_durable()) {
+        if kept.by.contains(&true) || metas.is_some() {
+            let waits = kept.has(Durability::Sync) || !kept.by.contains(&true);
             let mut log = self.log.lock();
             let (start, end) = log.push(Kind::Batch, record, self.durable_lsn());
-            log.add_live(start, &arrivals);
-            if arrivals.count > 0 {
-                log.brought(end - start, &arrivals);
+            log.add_live(start, &kept.arrivals);
+            if kept.arrivals.count > 0 {
+                log.brought(end - start, &kept.arrivals);
             }
-            log.wanted = log.wanted.max(end);
-            for ack in &acked {
-                if ack.entry.is_durable() {
-                    log.current().settled.insert(ack.queue);
-                    log.drop_live(ack.entry.lsn, ack.entry.size as usize);
-                }
+            for ack in acked.iter().filter(|a| a.entry.is_durable()) {
+                log.current().settled.insert(ack.queue);
+                log.drop_live(ack.entry.lsn, ack.entry.size as usize);
             }
-            (lsn, ticket) = (start, Ticket(end));
+            if let Some(metas) = &mut metas {
+                change_metas(&mut log, metas, changes, start);
+            }
+            if waits {
+                log.wanted = log.wanted.max(end);
+                ticket = Ticket(end);
+            }
+            lsn = start;
         }
+        drop(metas);
         for (queue, first) in guards.iter_mut().zip(first_seqs) {
             queue.next_seq = first;
         }
@@ -84,8 +121,11 @@ impl Core {
         for index in rejected {
             batch.reject(index);
         }
-        if ticket != Ticket::NONE {
+        if lsn != 0 {
             self.signals.write.work();
+        }
+        if kept.has(Durability::Interval) && ticket == Ticket::NONE {
+            self.sync_within_interval();
         }
         Ok(ticket)
     }
@@ -127,7 +167,7 @@ impl Core {
                 queue.totals.acked += u64::from(by != HolderId::BROKER);
                 self.drop_message(queue, &entry);
                 self.count_ack(queue, &entry, now);
-                acked.push(Acked { queue: id, entry });
+                acked.push(Acked { queue: id, durability: queue.spec.durability, entry });
             }
         }
         acked.sort_unstable_by_key(|a| (a.queue, a.entry.seq));
@@ -161,7 +201,7 @@ impl Core {
                 let message = if n + 1 == targets.len() { message.take() } else { message.clone() };
                 let Some(message) = message else { continue };
                 let queue = &mut guards[at];
-                let lsn = if offset > 0 && queue.spec.durable { lsn + offset as u64 } else { 0 };
+                let lsn = if offset > 0 && queue.spec.keeps() { lsn + offset as u64 } else { 0 };
                 let entry = self.keep(queue, message, schedule, lsn, targets.len(), now);
                 match verdict {
                     Verdict::Bury => bury(queue, entry, Death::MaxLen),
@@ -254,7 +294,7 @@ fn judge(batch: &Batch, guards: &Guards<'_>) -> Vec<Verdict> {
 /// lies, 0 if it is not in it.
 fn encode_messages(record: &mut Record, batch: &Batch, cells: &[QueueCell], now: Now) -> Vec<usize> {
     let is_durable =
-        |id: &QueueId| cells.binary_search_by_key(id, |cell| cell.id).is_ok_and(|at| cells[at].spec.durable);
+        |id: &QueueId| cells.binary_search_by_key(id, |cell| cell.id).is_ok_and(|at| cells[at].spec.keeps());
     let mut offsets: Vec<usize> = batch
         .entries()
         .map(|(message, targets)| usize::from(message.envelope.persistent && targets.iter().any(is_durable)))
@@ -277,15 +317,40 @@ fn live_guard(guards: &Guards<'_>, id: QueueId) -> Option<usize> {
     (!guards[at].deleted).then_some(at)
 }
 
-/// Numbers the entries and encodes the references of the durable ones; returns what those are.
+/// Applies changes of the metadata that lie in the record at `lsn`.
+fn change_metas(log: &mut LogState, metas: &mut Metas, changes: Vec<MetaChange>, lsn: u64) {
+    for MetaChange { key, value } in changes {
+        let key_bytes = key.len();
+        let before = match value {
+            Some(value) => {
+                log.add_live(lsn, &Arrivals::one(key_bytes + value.len()));
+                log.deleted_metas.remove(&key);
+                metas.insert(key, (value, lsn))
+            }
+            None => {
+                let before = metas.remove(&key);
+                if before.is_some() {
+                    let number = log.current().number;
+                    log.deleted_metas.insert(key, number);
+                }
+                before
+            }
+        };
+        if let Some((value, lsn)) = before {
+            log.drop_live(lsn, key_bytes + value.len());
+        }
+    }
+}
+
+/// Numbers the entries and encodes the references of those that are kept.
 fn encode_refs(
     record: &mut Record,
     batch: &Batch,
     offsets: &[usize],
     guards: &mut Guards<'_>,
     verdicts: &[Verdict],
-) -> Arrivals {
-    let mut arrivals = Arrivals::default();
+) -> Kept {
+    let mut kept = Kept::default();
     let mut ordinal = 0;
     for (&offset, (message, targets)) in offsets.iter().zip(batch.entries()) {
         let said = verdicts.get(ordinal..ordinal + targets.len()).unwrap_or_default();
@@ -293,12 +358,12 @@ fn encode_refs(
         let taken = |n: usize| said.get(n) != Some(&Verdict::Refuse);
         let size = message.bytes().len();
         if offset > 0 {
-            let durable = |&(n, id): &(usize, &QueueId)| {
-                taken(n) && live_guard(guards, *id).is_some_and(|at| guards[at].spec.durable)
+            let keeps = |&(n, id): &(usize, &QueueId)| {
+                taken(n) && live_guard(guards, *id).is_some_and(|at| guards[at].spec.keeps())
             };
-            record.varint(targets.iter().enumerate().filter(durable).count() as u64);
+            record.varint(targets.iter().enumerate().filter(keeps).count() as u64);
             if let Some(&first) = targets.first() {
-                arrivals.message(size, first);
+                kept.arrivals.message(size, first);
             }
         }
         for (n, &id) in targets.iter().enumerate() {
@@ -307,14 +372,15 @@ fn encode_refs(
             };
             let seq = guards[at].next_seq;
             guards[at].next_seq += 1;
-            if offset > 0 && guards[at].spec.durable {
+            if offset > 0 && guards[at].spec.keeps() {
                 record.varint(id.0);
                 record.varint(seq);
-                arrivals.reference(size);
+                kept.arrivals.reference(size);
+                kept.note(guards[at].spec.durability);
             }
         }
     }
-    arrivals
+    kept
 }
 
 /// Encodes the acknowledged entries that are durable, which are in order of queue and seq.

@@ -91,6 +91,8 @@ pub(crate) struct Core {
     pub(crate) delivered_told_us: AtomicU64,
     /// The keeper goes on once the log is durable up to here; 0 if it does not wait for that.
     pub(crate) keeper_waits: AtomicU64,
+    /// Since when something waits that must be synced within an interval; 0 is nothing.
+    pub(crate) interval_since_us: AtomicU64,
     pool: Mutex<Vec<Record>>,
 }
 
@@ -145,6 +147,7 @@ impl Core {
             delivered: Mutex::new(Vec::new()),
             delivered_told_us: AtomicU64::new(0),
             keeper_waits: AtomicU64::new(0),
+            interval_since_us: AtomicU64::new(0),
             pool: Mutex::new(Vec::new()),
         }
     }

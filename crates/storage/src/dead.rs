@@ -99,7 +99,13 @@ impl Core {
             queue.graves.clear();
             return false;
         };
-        if entry.is_durable() && entry.lsn >= self.durable_lsn() && self.wait_durable(queue, entry.lsn) {
+        // As with a head: what need not be synced before it is handed out may die before, too.
+        let must_lie_there = queue.spec.syncs() || entry.slot == NO_SLOT;
+        if must_lie_there
+            && entry.is_durable()
+            && entry.lsn >= self.durable_lsn()
+            && self.wait_durable(queue, entry.lsn)
+        {
             return false;
         }
         if entry.slot == DAMAGED {

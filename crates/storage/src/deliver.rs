@@ -1,7 +1,7 @@
 //! Handing entries out and taking them back.
 //!
-//! Invariants: a durable entry is handed out only once the log is durable beyond it. The head is never passed over:
-//! while it cannot be handed out, nothing behind it is.
+//! Invariants: a durable entry of a queue that syncs is handed out only once the log is durable beyond it. The head is
+//! never passed over: while it cannot be handed out, nothing behind it is.
 
 use crate::attempts;
 use crate::canary::Canary;
@@ -56,7 +56,20 @@ impl Core {
             return Head::None;
         }
         let early = self.options.plants(Canary::DispatchBeforeDurable);
-        if entry.is_durable() && entry.lsn >= self.durable_lsn() && !early && self.wait_durable(queue, entry.lsn) {
+        // What is not in memory can be read only where it has been written.
+        let must_lie_there = queue.spec.syncs() || entry.slot == NO_SLOT;
+        if must_lie_there
+            && !early
+            && entry.is_durable()
+            && entry.lsn >= self.durable_lsn()
+            && self.wait_durable(queue, entry.lsn)
+        {
+            if !queue.spec.syncs() {
+                // Nobody else may have asked for that sync.
+                let mut log = self.log.lock();
+                log.wanted = log.wanted.max(log.next);
+                self.signals.write.work();
+            }
             return Head::Pending;
         }
         let dead = match entry.expires_at(queue.limits.ttl_ms) {

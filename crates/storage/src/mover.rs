@@ -226,14 +226,7 @@ impl Core {
                 let Some((key, value)) = read_meta(payload) else {
                     return;
                 };
-                let metas = self.metas.lock();
-                if metas.get(key).is_none_or(|(_, at)| *at != lsn) {
-                    return;
-                }
-                let mut record = self.record();
-                put_meta(&mut record, key, value);
-                let size = key.len() + value.len();
-                self.push_one(job, Kind::PutMeta, record, What::Meta(key.to_vec()), lsn, size);
+                self.copy_meta(job, lsn, key, value);
             }
             Kind::DeleteQueue
             | Kind::Settle
@@ -244,6 +237,18 @@ impl Core {
             | Kind::Seal
             | Kind::Gap => {}
         }
+    }
+
+    /// Copies a value if it is its key's still.
+    fn copy_meta(&self, job: &mut Move, lsn: u64, key: &[u8], value: &[u8]) {
+        let metas = self.metas.lock();
+        if metas.get(key).is_none_or(|(kept, at)| *at != lsn || kept != value) {
+            return;
+        }
+        let mut record = self.record();
+        put_meta(&mut record, key, value);
+        let size = key.len() + value.len();
+        self.push_one(job, Kind::PutMeta, record, What::Meta(key.to_vec()), lsn, size);
     }
 
     fn push_one(&self, job: &mut Move, kind: Kind, record: Record, what: What, from: u64, size: usize) {
@@ -258,7 +263,17 @@ impl Core {
     fn gather(&self, job: &mut Move, lsn: u64, payload: &[u8]) -> Option<()> {
         let mut placed = Vec::new();
         let mut refs: Vec<(usize, QueueId, u64)> = Vec::new();
-        let wall = read_batch(payload, &mut placed, |_, index, _, id, seq| refs.push((index, id, seq)), |_, _, _| {})?;
+        let mut puts: Vec<(&[u8], &[u8])> = Vec::new();
+        let wall = read_batch(
+            payload,
+            &mut placed,
+            |_, index, _, id, seq| refs.push((index, id, seq)),
+            |_, _, _| {},
+            |key, value| puts.extend(value.map(|value| (key, value))),
+        )?;
+        for (key, value) in puts {
+            self.copy_meta(job, lsn, key, value);
+        }
         let cells = self.cells(refs.iter().map(|&(_, id, _)| id));
         let mut guards: Vec<_> = cells.iter().map(|cell| cell.lock()).collect();
         refs.retain(|&(index, id, seq)| {

@@ -6,7 +6,7 @@
 use crate::due::key_of;
 use crate::record::{HEADER_BYTES, Reader, put_varint, zigzag};
 use bytes::Bytes;
-use engine::{Order, QueueSpec, Schedule};
+use engine::{Durability, MetaChange, Order, QueueSpec, Schedule};
 use model::{Envelope, Message, Origin, QueueId, Wall};
 
 /// Messages at least this large are written from where they lie instead of being copied.
@@ -213,13 +213,14 @@ pub(crate) struct Placed {
     pub(crate) schedule: Option<Schedule>,
 }
 
-/// Reads a batch: fills `placed`, then calls `each` for every reference (with the index of its message) and `acks`
-/// for every range of acknowledged seqs. Returns when it was enqueued.
-pub(crate) fn read_batch(
-    payload: &[u8],
+/// Reads a batch: fills `placed`, then calls `each` for every reference (with the index of its message), `acks` for
+/// every range of acknowledged seqs and `metas` for every change of the metadata. Returns when it was enqueued.
+pub(crate) fn read_batch<'a>(
+    payload: &'a [u8],
     placed: &mut Vec<Placed>,
     mut each: impl FnMut(Wall, usize, &Placed, QueueId, u64),
     mut acks: impl FnMut(QueueId, u64, u64),
+    mut metas: impl FnMut(&'a [u8], Option<&'a [u8]>),
 ) -> Option<Wall> {
     placed.clear();
     let mut reader = Reader::new(payload);
@@ -248,6 +249,17 @@ pub(crate) fn read_batch(
         let queue = QueueId(reader.varint()?);
         read_ranges(&mut reader, |first, end| acks(queue, first, end))?;
     }
+    if reader.is_at_end() {
+        return Some(wall);
+    }
+    for _ in 0..reader.count()? {
+        let n = reader.count()?;
+        let key = reader.take(n)?;
+        match usize::try_from(reader.varint()?).ok()?.checked_sub(1) {
+            Some(n) => metas(key, Some(reader.take(n)?)),
+            None => metas(key, None),
+        }
+    }
     reader.is_at_end().then_some(wall)
 }
 
@@ -264,14 +276,18 @@ pub(crate) fn read_ranges(reader: &mut Reader<'_>, mut each: impl FnMut(u64, u64
 
 /// Says that a queue is in order of due time; nothing is said of the others.
 const BY_DUE: u8 = 1;
+/// The durability of a queue lies in the bits above.
+const DURABILITY_SHIFT: u8 = 1;
 
 /// Writes what a queue was made with.
 pub(crate) fn put_queue(record: &mut Record, id: QueueId, spec: QueueSpec) {
     record.varint(id.0);
     record.buf.push(spec.priority_max);
     record.varint(spec.ttl_ms.map_or(0, |ttl| ttl.saturating_add(1)));
-    if spec.order == Order::Due {
-        record.buf.push(BY_DUE);
+    let order = if spec.order == Order::Due { BY_DUE } else { 0 };
+    let traits = order | (spec.durability as u8) << DURABILITY_SHIFT;
+    if traits != 0 {
+        record.buf.push(traits);
     }
 }
 
@@ -281,11 +297,10 @@ pub(crate) fn read_queue(payload: &[u8]) -> Option<(QueueId, QueueSpec)> {
     let id = QueueId(reader.varint()?);
     let priority_max = reader.byte()?;
     let ttl_ms = reader.varint()?.checked_sub(1);
-    let order = match reader.is_at_end() {
-        true => Order::Arrival,
-        false => (reader.byte()? == BY_DUE).then_some(Order::Due)?,
-    };
-    let spec = QueueSpec { durable: true, priority_max, ttl_ms, order };
+    let traits = if reader.is_at_end() { 0 } else { reader.byte()? };
+    let order = if traits & BY_DUE != 0 { Order::Due } else { Order::Arrival };
+    let durability = Durability::from_code(traits >> DURABILITY_SHIFT)?;
+    let spec = QueueSpec { durable: true, durability, priority_max, ttl_ms, order };
     reader.is_at_end().then_some((id, spec))
 }
 
@@ -294,6 +309,20 @@ pub(crate) fn put_meta(record: &mut Record, key: &[u8], value: &[u8]) {
     record.varint(key.len() as u64);
     record.buf.extend_from_slice(key);
     record.buf.extend_from_slice(value);
+}
+
+/// Writes what a batch changes in the metadata; nothing if it changes nothing.
+pub(crate) fn put_meta_changes(record: &mut Record, changes: &[MetaChange]) {
+    if changes.is_empty() {
+        return;
+    }
+    record.varint(changes.len() as u64);
+    for MetaChange { key, value } in changes {
+        record.varint(key.len() as u64);
+        record.buf.extend_from_slice(key);
+        record.varint(value.as_ref().map_or(0, |value| value.len() as u64 + 1));
+        record.buf.extend_from_slice(value.as_deref().unwrap_or_default());
+    }
 }
 
 /// Reads them back.

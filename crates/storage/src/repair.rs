@@ -16,7 +16,7 @@ use crate::record::{
     encode_header, record_bytes,
 };
 use crate::recover::OpenError;
-use engine::{MetaSpace, Order, QueueSpec};
+use engine::{MetaSpace, QueueSpec};
 use model::QueueId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IoSlice;
@@ -191,7 +191,7 @@ impl Seen {
             Kind::Batch => {
                 let referred = &mut self.referred;
                 let each = |_, _, _: &Placed, id, _| _ = referred.insert(id);
-                read_batch(payload, &mut Vec::new(), each, |_, _, _| {}).map(|_| ())
+                read_batch(payload, &mut Vec::new(), each, |_, _, _| {}, |_, _| {}).map(|_| ())
             }
             Kind::CreateQueue => read_queue(payload).map(|(id, _)| _ = self.created.insert(id)),
             Kind::DeleteQueue => Reader::new(payload).varint().map(|id| _ = self.deleted.insert(QueueId(id))),
@@ -275,6 +275,7 @@ fn affected(kind: Kind, payload: &[u8], queues: &mut BTreeMap<QueueId, Affected>
                 &mut Vec::new(),
                 |_, _, _, id, _| queues.entry(id).or_default().messages += 1,
                 |id, first, last| acks.push((id, first, last)),
+                |_, _| {},
             );
             acks.into_iter().for_each(|(id, first, last)| settled(queues, id, first, last));
         }
@@ -342,7 +343,7 @@ fn make_up(disk: &dyn Disk, plans: &[Plan], seen: &Seen) -> Result<(), DiskError
     for id in seen.without_creation() {
         let mut record = Record::default();
         record.start();
-        put_queue(&mut record, id, QueueSpec { durable: true, priority_max: 0, ttl_ms: None, order: Order::Arrival });
+        put_queue(&mut record, id, QueueSpec { durable: true, ..QueueSpec::default() });
         push(&mut bytes, header.base, Kind::CreateQueue, record);
     }
     let name = format!("repair{SPARE_SUFFIX}");

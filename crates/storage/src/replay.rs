@@ -84,19 +84,25 @@ impl Replay {
                 self.queues.remove(&QueueId(id));
                 self.deleted.insert(QueueId(id), self.file);
             }),
-            Kind::PutMeta => read_meta(payload).map(|(key, value)| {
-                self.deleted_metas.remove(key);
-                self.metas.insert(key.to_vec(), (value.to_vec(), lsn));
-                self.count(&Arrivals::one(key.len() + value.len()));
-            }),
+            Kind::PutMeta => read_meta(payload).map(|(key, value)| self.put_meta(lsn, key, value)),
             Kind::DeleteMeta => {
-                self.metas.remove(payload);
-                self.deleted_metas.insert(payload.to_vec(), self.file);
+                self.delete_meta(payload);
                 Some(())
             }
             Kind::Seal | Kind::Gap => Some(()),
         }
         .is_some()
+    }
+
+    fn put_meta(&mut self, lsn: u64, key: &[u8], value: &[u8]) {
+        self.deleted_metas.remove(key);
+        self.metas.insert(key.to_vec(), (value.to_vec(), lsn));
+        self.count(&Arrivals::one(key.len() + value.len()));
+    }
+
+    fn delete_meta(&mut self, key: &[u8]) {
+        self.metas.remove(key);
+        self.deleted_metas.insert(key.to_vec(), self.file);
     }
 
     fn count(&mut self, arrivals: &Arrivals) {
@@ -111,6 +117,7 @@ impl Replay {
         let mut arrivals = Arrivals::default();
         let mut counted = None;
         let mut acks = Vec::new();
+        let mut metas = Vec::new();
         read_batch(
             payload,
             &mut placed,
@@ -138,9 +145,16 @@ impl Replay {
                 }
             },
             |id, first, last| acks.push((id, first, last)),
+            |key, value| metas.push((key.to_vec(), value.map(<[u8]>::to_vec))),
         )?;
         self.placed = placed;
         self.count(&arrivals);
+        for (key, value) in metas {
+            match value {
+                Some(value) => self.put_meta(record, &key, &value),
+                None => self.delete_meta(&key),
+            }
+        }
         for (id, first, last) in acks {
             self.drop_range(id, first, last);
         }

@@ -3,11 +3,13 @@
 //! Invariants: a signal given before its thread waits is not lost. Without threads nobody waits, so signals cost a
 //! short lock and do nothing.
 
+use engine::Durability;
 use parking_lot::{Condvar, Mutex};
 use std::time::Duration;
 
-/// Settles that nothing else carries to the disk wait at most this long.
-const FLUSH: Duration = Duration::from_millis(200);
+/// Work that may wait, and that nothing else carries to the disk, waits this long. Half of what is promised: other work
+/// that comes just before the end begins the wait anew, once.
+const FLUSH: Duration = Duration::from_millis(Durability::INTERVAL_MS / 2);
 
 /// Why a thread woke.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

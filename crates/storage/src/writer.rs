@@ -12,6 +12,7 @@ use crate::core::{Core, Who};
 use crate::disk::{DiskError, DiskFile};
 use crate::log::Chunk;
 use crate::payload::Record;
+use engine::Durability;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -19,6 +20,9 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 /// Bytes given to the disk in one write.
 const WRITE_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// What must be synced within an interval is, with the next work that comes after half of it.
+const INTERVAL_US: u64 = Durability::INTERVAL_MS * 1000 / 2;
 
 /// The log is told which entries were handed out this often.
 const DELIVERED_US: u64 = 200_000;
@@ -133,6 +137,14 @@ impl Core {
         Ok(())
     }
 
+    /// Sees to it that everything logged so far is synced within the interval, if nothing syncs it before.
+    pub(crate) fn sync_within_interval(&self) {
+        // Before the signal, so that the sync it leads to finds it; 0 means nothing.
+        let now = self.disk.micros().max(1);
+        let _ = self.interval_since_us.compare_exchange(0, now, Relaxed, Relaxed);
+        self.signals.write.lazy();
+    }
+
     /// Writes what waits and syncs nothing.
     #[cfg(feature = "sim")]
     pub(crate) fn write_step(&self) {
@@ -170,10 +182,14 @@ impl Core {
             self.log_delivered();
         }
         self.write_pending()?;
-        if !flush && self.log.lock().wanted <= self.durable_lsn() {
+        let since = self.interval_since_us.load(Relaxed);
+        let due = since != 0 && now.saturating_sub(since) >= INTERVAL_US;
+        if !flush && !due && self.log.lock().wanted <= self.durable_lsn() {
             return Ok(());
         }
         let _role = self.sync_role.lock();
+        // What comes from here on begins an interval of its own, though this sync may cover it.
+        self.interval_since_us.store(0, Relaxed);
         self.write_pending()?;
         let (file, written) = {
             let writer = self.writer.lock();

@@ -4,14 +4,16 @@ mod common;
 
 use common::{Recorder, Scratch, at, message};
 use engine::{
-    Batch, Credit, Engine, EngineError, EntryKey, Limits, Order, Outcome, Pressure, QueueSpec, Schedule, Ticket,
+    Batch, Credit, Durability, Engine, EngineError, EntryKey, Limits, Order, Outcome, Pressure, QueueSpec, Schedule,
+    Ticket,
 };
 use model::{HolderId, QueueId};
 use sluicegate_storage::sim::{Dice, Fault, SimDisk, log_file_of};
 use sluicegate_storage::{OpenError, Options, Storage};
 use std::sync::Arc;
 
-const DURABLE: QueueSpec = QueueSpec { durable: true, priority_max: 0, ttl_ms: None, order: Order::Arrival };
+const DURABLE: QueueSpec =
+    QueueSpec { durable: true, durability: Durability::Sync, priority_max: 0, ttl_ms: None, order: Order::Arrival };
 
 fn small() -> Options {
     Options { first_file_bytes: 4096, file_bytes: 16384, ..Options::default() }
@@ -414,6 +416,7 @@ fn write_golden() -> Vec<u8> {
     storage.set_limits(queue, Limits { counts_attempts: true, ..Limits::default() }, at(0));
     settle_one(&storage, queue, Outcome::Requeue);
     write_golden_schedules(&storage);
+    write_golden_classes(&storage);
     storage.sync_step(true);
     disk.content("wal-000000000001.log").expect("the first file")
 }
@@ -430,8 +433,23 @@ fn write_golden_schedules(storage: &Storage) {
 
 const GOLDEN_KEY: EntryKey = EntryKey(std::num::NonZeroU64::MAX);
 
-/// Opens a golden file and checks what the versions have in common; returns what other queues are there.
-fn open_golden(golden: &[u8]) -> (Storage, Vec<(QueueId, QueueSpec)>) {
+/// Neither had it queues that are not synced, nor batches that change metadata.
+fn write_golden_classes(storage: &Storage) {
+    for durability in [Durability::Interval, Durability::None, Durability::Memory] {
+        let (queue, _) = storage.create_queue(QueueSpec { durability, ..DURABLE }).expect("a queue");
+        let mut batch = Batch::new();
+        batch.push(message(true, durability.word().into()), &[queue]);
+        batch.put_meta(b"batch".to_vec(), durability.word().into());
+        batch.put_meta(b"brief".to_vec(), Vec::new());
+        batch.delete_meta(b"brief".to_vec());
+        storage.append(&mut batch, at(0)).expect("taken");
+    }
+}
+
+type Metas = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// Opens a golden file and checks what the versions have in common; returns what else is there.
+fn open_golden(golden: &[u8]) -> (Storage, Vec<(QueueId, QueueSpec)>, Metas) {
     let disk = SimDisk::new();
     disk.set_content("wal-000000000001.log", golden);
     let storage = open(&disk).expect("it opens");
@@ -439,8 +457,9 @@ fn open_golden(golden: &[u8]) -> (Storage, Vec<(QueueId, QueueSpec)>) {
     let (first, spec) = queues.remove(0);
     assert_eq!(spec, QueueSpec { priority_max: 9, ttl_ms: Some(86_400_000), ..DURABLE });
     assert_eq!(read_all(&storage, first), ["golden two", "golden three"]);
-    assert_eq!(storage.metas(), [(b"key".to_vec(), b"value".to_vec())]);
-    (storage, queues)
+    let mut metas = storage.metas();
+    assert_eq!(metas.pop(), Some((b"key".to_vec(), b"value".to_vec())));
+    (storage, queues, metas)
 }
 
 #[test]
@@ -449,16 +468,21 @@ fn the_golden_files_open_for_ever() {
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(two, write_golden()).expect("the fixture can be written");
     }
-    let (_, queues) = open_golden(&std::fs::read(one).expect("the fixture"));
-    assert!(queues.is_empty());
+    let (_, queues, metas) = open_golden(&std::fs::read(one).expect("the fixture"));
+    assert!(queues.is_empty() && metas.is_empty());
 
     let golden = std::fs::read(two).expect("the fixture");
-    let (storage, queues) = open_golden(&golden);
-    assert_eq!(queues.len(), 1);
-    let (waiting, spec) = queues[0];
+    let (storage, mut queues, metas) = open_golden(&golden);
+    let (waiting, spec) = queues.remove(0);
     assert_eq!(spec.order, Order::Due);
     assert_eq!(storage.stats(waiting).head_due_at, Some(at(1_000).wall));
     assert_eq!(storage.cancel(waiting, GOLDEN_KEY, at(0)).map(|(taken, _)| taken), Ok(1));
     assert_eq!(storage.stats(waiting).head_due_at, Some(at(2_000).wall));
+    assert_eq!(metas, [(b"batch".to_vec(), b"memory".to_vec())]);
+    let classes = [Durability::Interval, Durability::None, Durability::Memory];
+    assert_eq!(queues.iter().map(|(_, spec)| spec.durability).collect::<Vec<_>>(), classes);
+    assert_eq!(read_all(&storage, queues[0].0), ["interval"]);
+    assert_eq!(read_all(&storage, queues[1].0), ["none"]);
+    assert!(read_all(&storage, queues[2].0).is_empty());
     assert!(golden == write_golden(), "what is written has changed: raise the format version");
 }

@@ -9,7 +9,13 @@ use sluicegate_storage::sim::SimDisk;
 use sluicegate_storage::{OpenError, Options, Report, Storage, repair};
 use std::sync::Arc;
 
-const DURABLE: QueueSpec = QueueSpec { durable: true, priority_max: 0, ttl_ms: None, order: Order::Arrival };
+const DURABLE: QueueSpec = QueueSpec {
+    durable: true,
+    durability: engine::Durability::Sync,
+    priority_max: 0,
+    ttl_ms: None,
+    order: Order::Arrival,
+};
 const FIRST: &str = "wal-000000000001.log";
 
 fn open(disk: &SimDisk) -> Result<Storage, OpenError> {

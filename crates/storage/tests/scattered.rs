@@ -11,7 +11,13 @@ use std::io::IoSlice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-const DURABLE: QueueSpec = QueueSpec { durable: true, priority_max: 0, ttl_ms: None, order: engine::Order::Arrival };
+const DURABLE: QueueSpec = QueueSpec {
+    durable: true,
+    durability: engine::Durability::Sync,
+    priority_max: 0,
+    ttl_ms: None,
+    order: engine::Order::Arrival,
+};
 const KIB: u64 = 1024;
 const QUEUES: usize = 100;
 const PER_QUEUE: u64 = 400;

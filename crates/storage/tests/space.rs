@@ -3,13 +3,14 @@
 mod common;
 
 use common::{Recorder, Scratch, at, message};
-use engine::{Batch, Credit, Engine, Outcome, Pressure, QueueSpec, Ticket};
+use engine::{Batch, Credit, Durability, Engine, Order, Outcome, Pressure, QueueSpec, Ticket};
 use model::{HolderId, QueueId, Seq};
 use sluicegate_storage::sim::SimDisk;
 use sluicegate_storage::{Options, Storage};
 use std::sync::Arc;
 
-const DURABLE: QueueSpec = QueueSpec { durable: true, priority_max: 0, ttl_ms: None, order: engine::Order::Arrival };
+const DURABLE: QueueSpec =
+    QueueSpec { durable: true, durability: Durability::Sync, priority_max: 0, ttl_ms: None, order: Order::Arrival };
 const MIB: u64 = 1024 * 1024;
 
 fn publish(storage: &Storage, queue: QueueId, persistent: bool, count: usize, size: usize) -> Ticket {

@@ -2,9 +2,9 @@
 
 mod common;
 
-use common::{Recorder, Scratch};
+use common::{Recorder, Scratch, at, message};
 use engine::suite::Rig;
-use engine::{Engine, Ticket};
+use engine::{Batch, Durability, Engine, Order, QueueSpec, Ticket};
 use model::QueueId;
 use sluicegate_storage::sim::{Dice, SimDisk};
 use sluicegate_storage::{Options, Storage};
@@ -127,4 +127,41 @@ fn the_suite_passes_with_hardly_any_memory() {
     for seed in 0..20 {
         engine::suite::run(|_| Box::new(SimRig::new(seed, options)));
     }
+}
+
+const INTERVAL: QueueSpec =
+    QueueSpec { durable: true, durability: Durability::Interval, priority_max: 0, ttl_ms: None, order: Order::Arrival };
+
+fn append(engine: &dyn Engine, queue: QueueId) {
+    let mut batch = Batch::new();
+    batch.push(message(true, b"body".to_vec()), &[queue]);
+    assert_eq!(engine.append(&mut batch, at(0)), Ok(Ticket::NONE));
+}
+
+#[test]
+fn what_an_interval_queue_takes_in_is_synced_though_nobody_asks() {
+    let mut rig = RealRig { dir: Scratch::new("interval"), events: Arc::new(Recorder::default()), storage: None };
+    rig.open();
+    let (queue, ticket) = rig.engine().create_queue(INTERVAL).expect("a queue");
+    rig.wait_durable(ticket);
+    let before = rig.engine().durable();
+    append(rig.engine(), queue);
+    rig.events.wait_durable(Ticket(before.0 + 1));
+}
+
+#[test]
+fn and_though_there_is_never_a_pause() {
+    let rig = SimRig::new(1, Options::default());
+    let (queue, _) = rig.storage.create_queue(INTERVAL).expect("a queue");
+    rig.storage.sync_step(false);
+    let mut last = rig.storage.durable();
+    let mut syncs = 0;
+    for _ in 0..1_000 {
+        // The simulated clock moves a millisecond each time it is read.
+        append(&rig.storage, queue);
+        rig.storage.sync_step(false);
+        syncs += usize::from(rig.storage.durable() > last);
+        last = rig.storage.durable();
+    }
+    assert!((10..100).contains(&syncs), "{syncs}: neither never nor each time");
 }

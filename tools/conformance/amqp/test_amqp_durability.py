@@ -1,6 +1,10 @@
 """What survives a restart and a kill -9: durable queues, exchanges, bindings, persistent messages and their properties,
 their order, their redelivered flag; and nothing else."""
 
+import base64
+import json
+import urllib.request
+
 import pika
 import pika.exceptions
 import pytest
@@ -14,6 +18,13 @@ TRANSIENT = pika.BasicProperties(delivery_mode=1)
 def channel(server):
     connection = pika.BlockingConnection(pika.URLParameters(server.amqp_url()))
     return connection.channel()
+
+
+def management(server, path):
+    request = urllib.request.Request(server.url("management", path))
+    request.add_header("Authorization", "Basic " + base64.b64encode(b"guest:guest").decode())
+    with urllib.request.urlopen(request, timeout=5) as answer:
+        return json.load(answer)
 
 
 def restart(server, how):
@@ -197,3 +208,30 @@ def test_a_backlog_is_on_disk_and_not_in_memory(start_server):
         last[number % 4] = number
         seen += 1
     assert seen == 3000
+
+
+@pytest.mark.parametrize("durability, kept", [("interval", True), ("none", True), ("memory", False)])
+def test_a_queue_can_promise_less_and_says_so(start_server, durability, kept):
+    server = start_server()
+    ch = channel(server)
+    ch.queue_declare("less", durable=True, arguments={"x-durability": durability})
+    ch.queue_declare("full", durable=True)
+    ch.confirm_delivery()
+    publish(ch, "less", b"1", properties=PERSISTENT)
+    shown = {queue["name"]: queue["durability"] for queue in management(server, "/api/queues")}
+    assert (shown["less"], shown["full"]) == (durability, "sync")
+    restart(server, "stop")
+    ch = channel(server)
+    assert bodies(ch, "less") == ([b"1"] if kept else [])
+
+
+def test_what_is_synced_within_an_interval_survives_a_kill(start_server):
+    server = start_server()
+    ch = channel(server)
+    ch.queue_declare("less", durable=True, arguments={"x-durability": "interval"})
+    ch.queue_declare("full", durable=True)
+    ch.confirm_delivery()
+    publish(ch, "less", b"1", properties=PERSISTENT)
+    publish(ch, "full", b"2", properties=PERSISTENT)
+    restart(server, "kill")
+    assert bodies(channel(server), "less") == [b"1"], "the confirm of the second covers everything before it"

@@ -4,7 +4,6 @@ that a user knows what to look for."""
 
 import pika.exceptions
 import pytest
-from pika import spec
 
 from harness.amqp_raw import RawAmqp
 
@@ -42,14 +41,6 @@ def test_exchange_types_of_plugins(connection, name, kind):
     assert kind in caught.value.reply_text
 
 
-def test_transactions(broker):
-    with RawAmqp(broker.host, broker.port) as raw:
-        raw.handshake().open_channel(1)
-        raw.send_method(1, spec.Tx.Select())
-        close = raw.expect((spec.Connection.Close, spec.Channel.Close))
-        assert close.reply_code == 540
-        assert "tx" in close.reply_text
-        assert (close.class_id, close.method_id) == (90, 10)
 
 
 def test_direct_reply_to(channel):

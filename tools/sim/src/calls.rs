@@ -1,12 +1,12 @@
 //! The calls of the port, by chance, and what each must answer.
 
 use crate::message::{checked_tag, message_of, tag_of};
-use crate::model::{Entry, Gone, Queue, State, key_of};
+use crate::model::{Entry, Gone, Mark, Queue, State, Value, key_of};
 use crate::run::Run;
 use ::model::{HolderId, Message, QueueId, Seq, Wall};
 use engine::{
-    Credit, Dead, Delivery, Engine, EngineError, EntryKey, Limits, Order, Outcome as Settle, Overflow, QueueSpec,
-    Schedule, Ticket,
+    Credit, Dead, Delivery, Durability, Engine, EngineError, EntryKey, Limits, MetaChange, Order, Outcome as Settle,
+    Overflow, QueueSpec, Schedule, Ticket,
 };
 use std::num::NonZeroU64;
 
@@ -64,6 +64,12 @@ impl Run {
                 tags.push((message, targets, 0));
             }
         }
+        while self.dice.once_in(4) {
+            match self.meta_change() {
+                MetaChange { key, value: Some(value) } => self.batch.put_meta(key, value),
+                MetaChange { key, value: None } => self.batch.delete_meta(key),
+            }
+        }
         let mut acks = Vec::new();
         if self.dice.once_in(4)
             && let Some(id) = self.any_queue()
@@ -86,6 +92,7 @@ impl Run {
     ) -> Result<(), String> {
         let now = self.now;
         let claim = self.engine.durable().0;
+        let changes = self.batch.metas().to_vec();
         let ticket = match self.engine.append(&mut self.batch, now) {
             Ok(ticket) => ticket,
             Err(error) => {
@@ -94,20 +101,24 @@ impl Run {
             }
         };
         let batch = self.model.batches.len();
-        self.model.batches.push(ticket.0);
-        self.model.tickets.push((self.model.step, ticket.0));
-        if ticket == Ticket::NONE {
-            self.model.tickets.pop();
-        } else {
-            self.model.claims.push((claim, ticket.0));
+        let mark = Mark { step: self.model.step, ticket: ticket.0 };
+        self.model.batches.push(mark);
+        if ticket != Ticket::NONE {
+            self.model.tickets.push((mark.step, mark.ticket));
+            self.model.claims.push((claim, mark.ticket));
+        }
+        for MetaChange { key, value } in changes {
+            let history = self.model.metas.entry(key).or_insert_with(|| vec![Value::default()]);
+            history.push(Value { mark, batch: Some(batch), value });
         }
         for (message, targets, due) in messages {
             for id in targets {
                 let Some(queue) = self.model.queues.get_mut(id) else {
                     continue;
                 };
-                let durable = queue.durable && message.envelope.persistent;
-                if durable && ticket == Ticket::NONE {
+                let syncs = queue.durability == Durability::Sync;
+                let durable = queue.durable && queue.durability != Durability::Memory && message.envelope.persistent;
+                if durable && syncs && ticket == Ticket::NONE {
                     return Err("a durable message got no ticket".to_owned());
                 }
                 queue.entries.push(Entry {
@@ -246,7 +257,8 @@ impl Run {
             if entry.tag != tag {
                 return Err(format!("queue {id} handed out {tag} instead of {}", entry.tag));
             }
-            if entry.durable && self.model.batches[entry.batch] > durable.0 {
+            let syncs = queue.durability == Durability::Sync;
+            if entry.durable && syncs && self.model.batches[entry.batch].ticket > durable.0 {
                 return Err(format!("message {tag} was handed out before it was durable"));
             }
             if entry.requeued && entry.batch > 0 && !delivery.redelivered {
@@ -401,8 +413,11 @@ impl Run {
         if self.model.queues.len() > 8 && !self.dice.once_in(4) {
             return Ok(());
         }
+        let classes = [Durability::Interval, Durability::None, Durability::Memory];
+        let durability = if self.dice.once_in(3) { classes[self.dice.below(3)] } else { Durability::Sync };
         let spec = QueueSpec {
             durable: !self.dice.once_in(5),
+            durability,
             priority_max: if self.dice.once_in(4) { 2 } else { 0 },
             ttl_ms: self.ttl(),
             order: if self.dice.once_in(4) { Order::Due } else { Order::Arrival },
@@ -415,6 +430,7 @@ impl Run {
                 self.engine.set_limits(id, LIMITS, self.now);
                 let queue = Queue {
                     durable: spec.durable,
+                    durability,
                     // Where time counts, priorities do not.
                     priority_max: if spec.order == Order::Due { 0 } else { spec.priority_max },
                     by_due: spec.order == Order::Due,
@@ -455,9 +471,20 @@ impl Run {
         }
     }
 
-    fn meta(&mut self) -> Result<(), String> {
+    /// Something to change in the metadata. No value comes twice.
+    fn meta_change(&mut self) -> MetaChange {
         let key = vec![b'a' + u8::try_from(self.dice.below(6)).unwrap_or(0)];
-        let value = if self.dice.once_in(4) { None } else { Some(vec![self.dice.roll() as u8; self.dice.below(300)]) };
+        let value = (!self.dice.once_in(4)).then(|| {
+            self.next_tag += 1;
+            let mut value = self.next_tag.to_le_bytes().to_vec();
+            value.resize(8 + self.dice.below(300), self.dice.roll() as u8);
+            value
+        });
+        MetaChange { key, value }
+    }
+
+    fn meta(&mut self) -> Result<(), String> {
+        let MetaChange { key, value } = self.meta_change();
         let result = match &value {
             Some(value) => self.engine.put_meta(&key, value),
             None => self.engine.delete_meta(&key),
@@ -466,8 +493,9 @@ impl Run {
             Ok(Ticket::NONE) => Ok(()),
             Ok(ticket) => {
                 self.model.tickets.push((self.model.step, ticket.0));
-                let history = self.model.metas.entry(key).or_insert_with(|| vec![(0, None)]);
-                history.push((ticket.0, value));
+                let history = self.model.metas.entry(key).or_insert_with(|| vec![Value::default()]);
+                let mark = Mark { step: self.model.step, ticket: ticket.0 };
+                history.push(Value { mark, batch: None, value });
                 Ok(())
             }
             Err(error) => self.excuse(&error),

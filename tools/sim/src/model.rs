@@ -3,10 +3,12 @@
 //! Invariants checked after every restart, `D` being the highest durable ticket seen before it:
 //! * what was appended with a ticket up to `D` is there unless it was settled;
 //! * what was settled does not come back if something later was durable;
-//! * a batch is there wholly or not at all, what it acknowledged included;
+//! * a batch is there wholly or not at all, what it acknowledged and what it changed in the metadata included;
+//! * what went to queues that are not synced is there if anything later was durable, and never if they are in memory;
 //! * nothing is there that was not appended, nothing twice, and order is kept;
 //! * a seq never means another message.
 
+use engine::Durability;
 use model::{QueueId, Seq, Wall};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,9 +39,17 @@ pub(crate) enum State {
     Gone(Gone),
 }
 
+/// When something was logged, and the ticket it got; 0 if it was not worth one.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Mark {
+    pub(crate) step: Step,
+    pub(crate) ticket: u64,
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) tag: Tag,
+    /// It is kept over a restart.
     pub(crate) durable: bool,
     pub(crate) lane: u8,
     /// Milliseconds since 1970; 0 in a queue that is not in order of due time.
@@ -64,6 +74,7 @@ impl Entry {
 #[derive(Clone, Debug)]
 pub(crate) struct Queue {
     pub(crate) durable: bool,
+    pub(crate) durability: Durability,
     pub(crate) priority_max: u8,
     pub(crate) by_due: bool,
     pub(crate) created: u64,
@@ -81,8 +92,8 @@ pub(crate) struct Queue {
 pub(crate) struct Model {
     pub(crate) step: Step,
     pub(crate) queues: BTreeMap<QueueId, Queue>,
-    /// Tickets of the batches since the last restart; the first stands for everything before.
-    pub(crate) batches: Vec<u64>,
+    /// The batches since the last restart; the first stands for everything before.
+    pub(crate) batches: Vec<Mark>,
     /// Tickets given, with their step: what is durable makes everything logged before durable too.
     pub(crate) tickets: Vec<(Step, u64)>,
     /// How far the log said it was durable when something was appended, with the ticket of that.
@@ -93,8 +104,17 @@ pub(crate) struct Model {
     pub(crate) ids: BTreeSet<QueueId>,
 }
 
-/// The values a key had, each with its ticket; `None` is no value.
-type History = Vec<(u64, Option<Vec<u8>>)>;
+/// The values a key had; the first is from before.
+pub(crate) type History = Vec<Value>;
+
+/// A value of a key; `None` is no value.
+#[derive(Clone, Default)]
+pub(crate) struct Value {
+    pub(crate) mark: Mark,
+    /// The batch it came with, if it came with one.
+    pub(crate) batch: Option<usize>,
+    pub(crate) value: Option<Vec<u8>>,
+}
 
 /// What a queue held after a restart, in order.
 pub(crate) type Recovered = BTreeMap<QueueId, Vec<(Tag, Seq)>>;
@@ -141,6 +161,19 @@ impl Model {
         self.tickets.iter().any(|&(at, ticket)| at > step && ticket <= durable)
     }
 
+    /// Whether something logged must have survived.
+    pub(crate) fn is_durable(&self, mark: Mark, durable: u64) -> bool {
+        match mark {
+            Mark { step: 0, .. } => true,
+            Mark { step, ticket: 0 } => self.is_durable_at(step, durable),
+            Mark { ticket, .. } => ticket <= durable,
+        }
+    }
+
+    fn has_batch(&self, batch: usize, durable: u64) -> bool {
+        self.is_durable(self.batches[batch], durable)
+    }
+
     /// Checks what a restart brought back, and goes on from there.
     pub(crate) fn restart(
         &mut self,
@@ -153,7 +186,7 @@ impl Model {
         for (&id, entries) in recovered {
             self.check_entries(id, entries, durable)?;
         }
-        self.check_batches(durable, recovered)?;
+        self.check_batches(durable, recovered, metas)?;
         self.adopt(recovered, metas);
         Ok(())
     }
@@ -194,7 +227,7 @@ impl Model {
             if there {
                 found.next();
             }
-            let appended = self.batches[entry.batch] <= durable;
+            let appended = self.has_batch(entry.batch, durable);
             match entry.state {
                 State::Ready | State::Held(..) if appended && !there => {
                     return Err(format!("message {} of queue {id} was lost", entry.tag));
@@ -202,7 +235,7 @@ impl Model {
                 State::Gone(Gone::At(step)) if there && self.is_durable_at(step, durable) => {
                     return Err(format!("settled message {} of queue {id} is back", entry.tag));
                 }
-                State::Gone(Gone::With(batch)) if there && self.batches[batch] <= durable => {
+                State::Gone(Gone::With(batch)) if there && self.has_batch(batch, durable) => {
                     return Err(format!("message {} of queue {id} is back", entry.tag));
                 }
                 _ => {}
@@ -215,8 +248,21 @@ impl Model {
     }
 
     /// Batches whose ticket was not durable: all or nothing.
-    fn check_batches(&self, durable: u64, recovered: &Recovered) -> Result<(), String> {
+    fn check_batches(&self, durable: u64, recovered: &Recovered, metas: &[(Vec<u8>, Vec<u8>)]) -> Result<(), String> {
+        // Whether some of the batch is there, and whether some is not.
         let mut there = vec![(false, false); self.batches.len()];
+        for (key, value) in metas {
+            // No two values are the same, so this one tells up to where the history of its key goes.
+            let history = self.metas.get(key).map_or(&[][..], Vec::as_slice);
+            let last = history.iter().rposition(|v| v.value.as_ref() == Some(value));
+            for (at, batch) in history.iter().enumerate().filter_map(|(at, v)| Some((at, v.batch?))) {
+                if Some(at) <= last {
+                    there[batch].0 = true;
+                } else {
+                    there[batch].1 = true;
+                }
+            }
+        }
         let is_there = |id: &QueueId, tag: Tag| recovered.get(id).map(|entries| entries.iter().any(|(t, _)| *t == tag));
         for (id, queue) in &self.queues {
             for entry in queue.entries.iter().filter(|e| e.durable) {
@@ -241,7 +287,7 @@ impl Model {
                 if there[batch].0 && back == Some(true) {
                     return Err(format!("batch {batch} came back without its acks"));
                 }
-                let appended = self.batches[entry.batch] <= durable;
+                let appended = self.has_batch(entry.batch, durable);
                 if there[batch].1 && appended && back == Some(false) {
                     return Err(format!("batch {batch} was lost, but its acks were not"));
                 }
@@ -258,8 +304,8 @@ impl Model {
             }
         }
         for (key, history) in &self.metas {
-            let last = history.iter().rposition(|(ticket, _)| *ticket <= durable);
-            let mut allowed = history[last.unwrap_or(0)..].iter().map(|(_, value)| value.as_ref());
+            let last = history.iter().rposition(|v| self.is_durable(v.mark, durable));
+            let mut allowed = history[last.unwrap_or(0)..].iter().map(|v| v.value.as_ref());
             let value = found.get(key).copied();
             let never = last.is_none() && value.is_none();
             if !never && !allowed.any(|v| v == value) {
@@ -270,7 +316,7 @@ impl Model {
     }
 
     fn adopt(&mut self, recovered: &Recovered, metas: &[(Vec<u8>, Vec<u8>)]) {
-        self.batches = vec![0];
+        self.batches = vec![Mark::default()];
         self.tickets.clear();
         self.claims.clear();
         let before = std::mem::take(&mut self.queues);
@@ -294,7 +340,7 @@ impl Model {
         }
         self.metas.clear();
         for (key, value) in metas {
-            self.metas.insert(key.clone(), vec![(0, Some(value.clone()))]);
+            self.metas.insert(key.clone(), vec![Value { value: Some(value.clone()), ..Value::default() }]);
         }
     }
 }

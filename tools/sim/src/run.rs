@@ -3,7 +3,7 @@
 //! The calls of the port are in `calls`, what goes wrong around the engine is in `faults`.
 
 use crate::message::checked_tag;
-use crate::model::{Model, Recovered, Tag};
+use crate::model::{Mark, Model, Recovered, Tag};
 use crate::watch::Watch;
 use ::model::{HolderId, Mono, Now, QueueId, Seq, Wall};
 use engine::{Batch, Credit, Engine, Order};
@@ -105,7 +105,7 @@ pub fn run_seed(seed: u64, operations: u64, canary: Option<Canary>) -> Result<Ou
         engine: Arc::new(engine),
         watch,
         options,
-        model: Model { batches: vec![0], ..Model::default() },
+        model: Model { batches: vec![Mark::default()], ..Model::default() },
         now: Now { mono: Mono(1), wall: Wall(WALL) },
         next_tag: 1,
         next_holder: 1,

@@ -11,6 +11,7 @@ pub(super) fn encode(page: &mut Page<'_>, state: &State, per_queue: bool) -> fmt
         ("sluicegate_messages_confirmed", "Messages confirmed to publishers", totals.confirmed),
         ("sluicegate_messages_unroutable", "Messages that reached no queue and were dropped", totals.unroutable),
         ("sluicegate_messages_returned", "Messages that reached no queue and were returned", totals.returned),
+        ("sluicegate_messages_deduplicated", "Messages that a queue had seen before", totals.deduplicated),
         ("sluicegate_messages_delivered", "Messages handed to consumers", totals.delivered + totals.got),
         ("sluicegate_messages_redelivered", "Of those, handed out before", totals.redelivered),
         ("sluicegate_messages_acknowledged", "Messages acknowledged", totals.acknowledged),
@@ -18,6 +19,8 @@ pub(super) fn encode(page: &mut Page<'_>, state: &State, per_queue: bool) -> fmt
         ("sluicegate_messages_scheduled", "Messages put away until a time", totals.scheduled),
         ("sluicegate_messages_fired", "Of those, routed when it had come", totals.fired),
         ("sluicegate_messages_cancelled", "Of those, taken back before", totals.cancelled),
+        ("sluicegate_transactions_committed", "Transactions committed", totals.tx_committed),
+        ("sluicegate_transactions_rolled_back", "Transactions rolled back", totals.tx_rolled_back),
     ];
     for (name, help, value) in counters {
         page.counter(name, help, value)?;
@@ -44,6 +47,14 @@ pub(super) fn encode(page: &mut Page<'_>, state: &State, per_queue: bool) -> fmt
         return Ok(());
     }
     let shown = &queues[..queues.len().min(QUEUES_SHOWN_MAX)];
+    let kept = shown.iter().filter_map(|q| Some((q, q.durability?)));
+    page.gauges(
+        "sluicegate_queue_durability",
+        "How safe a durable queue keeps its persistent messages",
+        kept.map(|(q, durability)| {
+            (vec![("vhost", &*q.vhost), ("queue", &*q.name), ("durability", durability.word())], 1)
+        }),
+    )?;
     page.gauges(
         "sluicegate_queue_ready",
         "Messages of a queue that wait for a consumer",

@@ -129,7 +129,7 @@ async function turn() {
   fill("queues", queues.map((q) => {
     const was = old.get(q.vhost + "/" + q.name);
     const per = (key) => rate(perSecond(q.message_stats?.[key], was?.message_stats?.[key], seconds));
-    const features = [q.durable ? "D" : "", q.auto_delete ? "AD" : "", q.exclusive ? "EX" : "", ...Object.keys(q.arguments)].filter(Boolean).join(" ");
+    const features = [q.durable ? "D" : "", q.auto_delete ? "AD" : "", q.exclusive ? "EX" : "", q.durability && q.durability !== "sync" ? `durability: ${q.durability}` : "", ...Object.keys(q.arguments)].filter(Boolean).join(" ");
     return [cell(q.name), cell(q.vhost), cell(features), cell(count(q.messages_ready), "n"), cell(count(q.messages_unacknowledged), "n"),
       cell(count(q.consumers), "n"), cell(per("publish"), "n"), cell(per("deliver_get"), "n"), cell(per("ack"), "n")];
   }));

@@ -4,6 +4,7 @@
 //! broken (`Failing` until the error's turn comes, then `Closing` until the client's close-ok).
 
 use super::content::Content;
+use super::tx::Transaction;
 use super::unsettled::Unsettled;
 use model::{ChannelId, ConsumerId, PublishSeq};
 use std::collections::HashMap;
@@ -39,6 +40,8 @@ pub(super) struct Channel {
     pub(super) last_queue: Option<String>,
     /// In confirm mode, the number of the last publish.
     pub(super) confirms: Option<PublishSeq>,
+    /// What was settled since the last commit, if the channel is transactional.
+    pub(super) tx: Option<Transaction>,
     /// The tag of the last delivery.
     pub(super) last_tag: u64,
     pub(super) unsettled: Unsettled,
@@ -56,6 +59,7 @@ impl Channel {
             content: Content::default(),
             last_queue: None,
             confirms: None,
+            tx: None,
             last_tag: 0,
             unsettled: Unsettled::default(),
             consumers: Vec::new(),

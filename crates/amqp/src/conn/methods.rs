@@ -45,7 +45,9 @@ impl Connection {
             }
             ChannelMethod::AccessRequest => self.tell_later(id, Tell::AccessRequest),
             ChannelMethod::ConfirmSelect { nowait } => self.on_confirm_select(id, nowait),
-            ChannelMethod::Tx(name) => Err(not_implemented(method, name)),
+            ChannelMethod::TxSelect | ChannelMethod::TxCommit | ChannelMethod::TxRollback => {
+                self.on_tx(id, method, &what)
+            }
             _ => self.on_basic_method(id, method, what),
         }
     }
@@ -57,6 +59,10 @@ impl Connection {
 
     fn on_confirm_select(&mut self, id: ChannelId, nowait: bool) -> Done {
         if let Some(channel) = self.channels.get_mut(id) {
+            if channel.tx.is_some() {
+                let text = "cannot switch from tx to confirm mode";
+                return Err(Violation::new(Code::PreconditionFailed, MethodId::CONFIRM_SELECT, text));
+            }
             channel.confirms.get_or_insert(PublishSeq(0));
         }
         if nowait { Ok(()) } else { self.tell_later(id, Tell::ConfirmSelect) }
@@ -229,6 +235,9 @@ impl Connection {
 
     /// What is unsettled now cannot be settled any more; neither can what is delivered until the broker is asked.
     fn on_recover(&mut self, id: ChannelId, method: MethodId, then: Then) {
+        if self.recover_in_tx(id, method, then) {
+            return;
+        }
         self.forget_unsettled(id);
         self.ask(id, method, then, Request::Recover(id));
     }

@@ -20,6 +20,7 @@ mod reply;
 mod settings;
 mod settle;
 mod step;
+mod tx;
 mod unsettled;
 
 pub use settings::AmqpSettings;
@@ -179,6 +180,7 @@ impl Connection {
             }
             Tell::ConfirmSelect => encode::bare(out, c, MethodId(85, 11)),
             Tell::ChannelClose => encode::bare(out, c, MethodId(20, 41)),
+            Tell::Recover => encode::bare(out, c, MethodId(60, 111)),
             Tell::Cancel(tag) => encode::with_short(out, c, MethodId(60, 31), tag),
         }
     }

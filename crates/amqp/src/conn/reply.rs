@@ -244,6 +244,7 @@ fn replied_channel(event: &Event) -> Option<ChannelId> {
         | Event::QosSet(channel)
         | Event::GetEmpty(channel)
         | Event::Recovered(channel)
+        | Event::TxDone(channel)
         | Event::QueueDeclared { channel, .. }
         | Event::QueueDeleted { channel, .. }
         | Event::QueuePurged { channel, .. }

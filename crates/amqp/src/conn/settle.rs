@@ -18,13 +18,13 @@ impl Connection {
         multiple: bool,
         settlement: Settlement,
     ) -> Result<(), Violation> {
-        let unknown = || {
-            let text = format!("unknown delivery tag {tag}");
-            Violation::new(Code::PreconditionFailed, method, text)
-        };
+        let unknown = || unknown_tag(method, tag);
         let Some(channel) = self.channels.get_mut(id) else {
             return Ok(());
         };
+        if channel.tx.is_some() {
+            return self.settle_in_tx(id, method, tag, multiple, settlement);
+        }
         if !multiple {
             let receipt = channel.unsettled.take(tag).ok_or_else(unknown)?;
             match self.last_settle(id, settlement) {
@@ -35,8 +35,8 @@ impl Connection {
         }
         let mut receipts = Vec::new();
         if tag == 0 {
-            channel.unsettled.take_all(&mut receipts);
-        } else if !channel.unsettled.take_through(tag, &mut receipts) {
+            channel.unsettled.take_all(|_, receipt| receipts.push(receipt));
+        } else if !channel.unsettled.take_through(tag, |_, receipt| receipts.push(receipt)) {
             return Err(unknown());
         }
         match self.last_settle(id, settlement) {
@@ -67,4 +67,9 @@ impl Connection {
         let settle = Settle { channel, settlement, receipts };
         self.ask_without_reply(channel, method, Request::Settle(settle));
     }
+}
+
+/// The error of a tag that is not there to be settled.
+pub(super) fn unknown_tag(method: MethodId, tag: u64) -> Violation {
+    Violation::new(Code::PreconditionFailed, method, format!("unknown delivery tag {tag}"))
 }

@@ -77,6 +77,8 @@ pub(super) enum Tell {
     ConfirmSelect,
     /// `channel.close-ok`
     ChannelClose,
+    /// `basic.recover-ok`
+    Recover,
     /// `basic.cancel-ok` for a consumer that is not there.
     Cancel(String),
 }

@@ -38,16 +38,16 @@ impl Unsettled {
     }
 
     /// Takes out all deliveries up to and including that tag, which must be there.
-    pub(super) fn take_through(&mut self, tag: u64, into: &mut Vec<Receipt>) -> bool {
+    pub(super) fn take_through(&mut self, tag: u64, mut each: impl FnMut(u64, Receipt)) -> bool {
         let Some(at) = self.find(tag) else {
             return false;
         };
         if self.deliveries[at].1.is_none() {
             return false;
         }
-        for (_, receipt) in self.deliveries.drain(..=at) {
+        for (tag, receipt) in self.deliveries.drain(..=at) {
             match receipt {
-                Some(receipt) => into.push(receipt),
+                Some(receipt) => each(tag, receipt),
                 None => self.holes -= 1,
             }
         }
@@ -56,9 +56,21 @@ impl Unsettled {
     }
 
     /// Takes out everything.
-    pub(super) fn take_all(&mut self, into: &mut Vec<Receipt>) {
-        into.extend(self.deliveries.drain(..).filter_map(|(_, receipt)| receipt));
+    pub(super) fn take_all(&mut self, mut each: impl FnMut(u64, Receipt)) {
+        for (tag, receipt) in self.deliveries.drain(..) {
+            if let Some(receipt) = receipt {
+                each(tag, receipt);
+            }
+        }
         self.holes = 0;
+    }
+
+    /// Puts deliveries back that were taken out, in any order.
+    pub(super) fn put_back(&mut self, taken: impl Iterator<Item = (u64, Receipt)>) {
+        self.deliveries.extend(taken.map(|(tag, receipt)| (tag, Some(receipt))));
+        self.deliveries.retain(|(_, receipt)| receipt.is_some());
+        self.holes = 0;
+        self.deliveries.make_contiguous().sort_unstable_by_key(|(tag, _)| *tag);
     }
 
     /// Forgets everything.
@@ -118,7 +130,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_behaves_like_a_map(steps in prop::collection::vec((0u8..5, 0u64..300), 1..600)) {
+        fn it_behaves_like_a_map(steps in prop::collection::vec((0u8..6, 0u64..300), 1..600)) {
             let mut unsettled = Unsettled::default();
             let mut model = BTreeMap::new();
             let mut last = 0;
@@ -130,15 +142,19 @@ mod tests {
                         model.insert(last, receipt(last));
                     }
                     2 | 3 => prop_assert_eq!(unsettled.take(n), model.remove(&n)),
-                    _ => {
+                    what => {
                         let mut taken = Vec::new();
-                        let there = unsettled.take_through(n, &mut taken);
+                        let there = unsettled.take_through(n, |tag, receipt| taken.push((tag, receipt)));
                         prop_assert_eq!(there, model.contains_key(&n));
                         if there {
                             let rest = model.split_off(&(n + 1));
-                            let expected: Vec<_> = model.into_values().collect();
-                            prop_assert_eq!(taken, expected);
+                            let expected: Vec<_> = model.into_iter().collect();
+                            prop_assert_eq!(&taken, &expected);
                             model = rest;
+                        }
+                        if what == 5 {
+                            model.extend(taken.iter().copied());
+                            unsettled.put_back(taken.into_iter().rev());
                         }
                     }
                 }

@@ -103,8 +103,9 @@ pub(crate) enum ChannelMethod<'a> {
     ConfirmSelect {
         nowait: bool,
     },
-    /// A method of class tx, by its name.
-    Tx(&'static str),
+    TxSelect,
+    TxCommit,
+    TxRollback,
 }
 
 /// `basic.publish`
@@ -220,9 +221,9 @@ pub(crate) fn channel(id: MethodId, mut r: Reader<'_>) -> Result<Option<ChannelM
             None => return Ok(None),
         },
         (85, 10) => ChannelMethod::ConfirmSelect { nowait: bit(r.u8()?, 0) },
-        (90, 10) => ChannelMethod::Tx("tx.select"),
-        (90, 20) => ChannelMethod::Tx("tx.commit"),
-        (90, 30) => ChannelMethod::Tx("tx.rollback"),
+        (90, 10) => ChannelMethod::TxSelect,
+        (90, 20) => ChannelMethod::TxCommit,
+        (90, 30) => ChannelMethod::TxRollback,
         _ => return Ok(None),
     };
     r.finish()?;

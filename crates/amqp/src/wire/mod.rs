@@ -19,4 +19,6 @@ impl MethodId {
     pub(crate) const NONE: Self = Self(0, 0);
     /// `basic.publish`
     pub(crate) const BASIC_PUBLISH: Self = Self(60, 40);
+    /// `confirm.select`
+    pub(crate) const CONFIRM_SELECT: Self = Self(85, 10);
 }

@@ -105,15 +105,6 @@ fn a_long_reason_is_cut_to_a_short_string() {
 }
 
 #[test]
-fn tx_is_refused_by_name() {
-    for name in ["tx.select", "tx.commit", "tx.rollback"] {
-        let transcript = run(&format!("{}C> 1 {name}", channel()), false);
-        let expected = format!("code=540 text=\"NOT_IMPLEMENTED - {name}\" class=90");
-        assert!(transcript.iter().any(|l| l.contains(&expected)), "{transcript:#?}");
-    }
-}
-
-#[test]
 fn immediate_is_refused() {
     check_after(
         &channel(),

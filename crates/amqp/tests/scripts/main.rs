@@ -9,3 +9,4 @@ mod errors;
 mod handshake;
 mod script;
 mod settling;
+mod transactions;

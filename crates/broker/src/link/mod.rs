@@ -1,11 +1,13 @@
 //! One connection's side of the broker.
 //!
 //! A link collects publishes and acknowledgements and gives them to the engine once per [`Link::flush`]; every other
-//! request flushes first, so order holds. `publisher` is the way in, `receiver` the way out, `requests` the rest.
+//! request flushes first, so order holds. `publisher` is the way in, `receiver` the way out, `tx` what of both
+//! belongs to a transaction, `requests` the rest.
 
 mod publisher;
 mod receiver;
 mod requests;
+mod tx;
 
 use crate::api::Reply;
 use crate::broker::Broker;
@@ -20,6 +22,7 @@ use publisher::Publisher;
 use receiver::Receiver;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
+use tx::Transactions;
 
 /// A connection to the broker, of a client or of a part of this process. Owned by the task that drives it.
 ///
@@ -30,6 +33,7 @@ pub struct Link {
     stage: Stage,
     publisher: Publisher,
     receiver: Receiver,
+    transactions: Transactions,
     /// Exclusive queues this connection has declared.
     owned: Vec<Arc<Queue>>,
     counted: Totals,
@@ -63,6 +67,7 @@ impl Link {
             stage: Stage::New,
             publisher: Publisher::default(),
             receiver: Receiver::default(),
+            transactions: Transactions::default(),
             owned: Vec::new(),
             counted: Totals::default(),
             told_blocked: false,

@@ -6,6 +6,7 @@
 use super::Link;
 use crate::delay::Store;
 use crate::publish::{Touched, Way, touch};
+use crate::queue::Queue;
 use crate::refuse;
 use crate::route::{Found, RouteCache};
 use crate::waiters::Waiter;
@@ -134,6 +135,10 @@ impl Link {
         if let Some(claimed) = user_id {
             self.check_user_id(&claimed)?;
         }
+        if self.transactions.has(channel) {
+            self.counted.published += 1;
+            return self.publish_in_tx(channel, message, &extra_keys, mandatory, now).map(|()| None);
+        }
         self.publisher.may_refuse = false;
         let unrouted = if extra_keys.is_empty() { self.publish_cached(message) } else { Some(message) };
         let done = match unrouted {
@@ -241,6 +246,31 @@ impl Link {
         None
     }
 
+    /// The queues a message goes to, in a transaction.
+    pub(super) fn queues_of(
+        &mut self,
+        message: &Message,
+        extra_keys: &[Bytes],
+        now: Now,
+    ) -> Result<Vec<Arc<Queue>>, Refusal> {
+        if extra_keys.is_empty()
+            && let Some(route) = self.publisher.routes.get(message)
+        {
+            return Ok(route.queues.clone());
+        }
+        let access = self.access()?;
+        let mut found = Found::default();
+        let way = self.broker.route_publish(&access, message, extra_keys, now, &mut found)?;
+        if matches!(way, Way::Cancel(..)) || !found.stores.is_empty() {
+            let text = "delayed messages in a transaction are not supported yet";
+            return Err(Refusal::new(RefusalKind::NotImplemented, text));
+        }
+        if matches!(way, Way::Cacheable) && !found.queues.is_empty() {
+            self.publisher.routes.put(message, found.queues.clone());
+        }
+        Ok(found.queues)
+    }
+
     fn check_user_id(&mut self, claimed: &[u8]) -> Result<(), Refusal> {
         let access = self.access()?;
         if access.impersonator || claimed == access.user.as_bytes() {
@@ -262,10 +292,11 @@ impl Link {
         if publisher.batch.is_empty() && publisher.ranges.is_empty() {
             return;
         }
-        let appended = if publisher.batch.is_empty() {
+        let count = publisher.batch.len();
+        let appended = if publisher.batch.is_empty() && publisher.touched.is_empty() {
             Ok(Ticket::NONE)
         } else {
-            self.broker.engine.append(&mut publisher.batch, now)
+            self.broker.take_in(&mut publisher.batch, count, &publisher.touched, now)
         };
         let (ticket, accepted) = match appended {
             Ok(ticket) => (ticket, true),

@@ -71,7 +71,7 @@ impl Receiver {
     }
 
     /// Gives credit back for settled deliveries of one consumer.
-    fn release(&mut self, channel: ChannelId, receipts: &[Receipt]) {
+    pub(super) fn release(&mut self, channel: ChannelId, receipts: &[Receipt]) {
         let Some(id) = receipts.first().and_then(|receipt| receipt.consumer) else { return };
         let n = u32::try_from(receipts.len()).unwrap_or(u32::MAX);
         if let Some(consumer) = self.consumers.get(&id) {
@@ -282,6 +282,7 @@ impl Link {
             self.end_consumer(consumer, now);
             self.receiver.forget(consumer);
         }
+        self.transactions.end(channel);
         let Some(side) = self.receiver.channels.remove(&channel) else {
             return;
         };

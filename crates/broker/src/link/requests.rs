@@ -15,7 +15,7 @@ use engine::{Credit, Outcome, Ticket};
 use model::limits::CONSUMERS_PER_CHANNEL_MAX;
 use model::{ChannelId, ConsumerId, Now};
 use protocol::{
-    ConsumeRequest, Event, ExchangeDeclaration, Login, QueueDeclaration, Receipt, Refusal, RefusalKind, Request,
+    ConsumeRequest, Event, ExchangeDeclaration, Login, QueueDeclaration, Receipt, Refusal, RefusalKind, Request, Tx,
 };
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
@@ -44,6 +44,11 @@ impl Link {
                 Ok(None) => {
                     return Reply::Wait(Request::Get { channel, queue, no_ack });
                 }
+                Err(refusal) => Err(refusal),
+            },
+            Request::Tx(channel, step) => match self.tx(channel, step, now) {
+                Ok(Some(ticket)) => Ok((Event::TxDone(channel), ticket)),
+                Ok(None) => return Reply::Wait(Request::Tx(channel, Tx::Commit(Vec::new()))),
                 Err(refusal) => Err(refusal),
             },
             request => self.answer(request, now),
@@ -97,7 +102,7 @@ impl Link {
                 self.recover(channel, now);
                 self::now(Event::Recovered(channel))
             }
-            Request::Publish(_) | Request::Settle(_) | Request::Get { .. } => {
+            Request::Publish(_) | Request::Settle(_) | Request::Get { .. } | Request::Tx(..) => {
                 unreachable!("handled before")
             }
         }
@@ -167,7 +172,7 @@ impl Link {
         now(Event::ChannelOpened(channel))
     }
 
-    fn side(&mut self, channel: ChannelId) -> Result<&mut ChannelSide, Refusal> {
+    pub(super) fn side(&mut self, channel: ChannelId) -> Result<&mut ChannelSide, Refusal> {
         self.receiver
             .channels
             .get_mut(&channel)
@@ -393,7 +398,8 @@ fn channel_of(request: &Request) -> ChannelId {
         | Request::Consume(channel, _)
         | Request::Cancel { channel, .. }
         | Request::Get { channel, .. }
-        | Request::Recover(channel) => *channel,
+        | Request::Recover(channel)
+        | Request::Tx(channel, _) => *channel,
         Request::Publish(publish) => publish.channel,
         Request::Settle(settle) => settle.channel,
     }

@@ -1,8 +1,8 @@
 //! An engine in memory for tests: simple, with durability that happens when the test says so.
 
 use engine::{
-    Batch, Credit, Dead, Death, Delivery, Engine, EngineError, EngineMetrics, EntryKey, Limits, Order, Outcome,
-    Overflow, Pressure, QueueSpec, QueueStats, Reaped, Remainder, Schedule, Ticket,
+    Batch, Credit, Dead, Death, Delivery, Engine, EngineError, EngineMetrics, EntryKey, Limits, MetaChange, Order,
+    Outcome, Overflow, Pressure, QueueSpec, QueueStats, Reaped, Remainder, Schedule, Ticket,
 };
 use model::{HolderId, Message, Mono, Now, QueueId, Seq, Wall};
 use std::collections::BTreeMap;
@@ -159,7 +159,8 @@ impl MemoryEngine {
             for seq in held {
                 queue.requeue(seq);
             }
-            queue.ready.retain(|_, e| e.message.envelope.persistent);
+            let keeps = queue.spec.keeps();
+            queue.ready.retain(|_, e| keeps && e.message.envelope.persistent);
         }
         let state = State {
             queues,
@@ -194,17 +195,30 @@ impl State {
 impl Engine for MemoryEngine {
     fn append(&self, batch: &mut Batch, now: Now) -> Result<Ticket, EngineError> {
         let mut state = self.state();
-        state.pressed()?;
+        if batch.entries().next().is_some() {
+            state.pressed()?;
+        }
         state.appends += 1;
-        let durable = batch.entries().any(|(message, targets)| {
-            let to_durable = |id| state.queues.get(id).is_some_and(|q| q.spec.durable);
-            message.envelope.persistent && targets.iter().any(to_durable)
+        let syncs = batch.entries().any(|(message, targets)| {
+            let to_synced = |id| state.queues.get(id).is_some_and(|q| q.spec.syncs());
+            message.envelope.persistent && targets.iter().any(to_synced)
         });
-        let ticket = if durable { state.new_ticket() } else { Ticket::NONE };
+        let ends = batch.acks().iter().any(|(id, seq)| {
+            let queue = state.queues.get(id).filter(|queue| queue.spec.syncs());
+            queue.is_some_and(|queue| queue.unsettled.get(seq).is_some_and(|(_, entry)| entry.ticket > 0))
+        });
+        let only_metas = batch.entries().next().is_none() && batch.acks().is_empty() && !batch.metas().is_empty();
+        let ticket = if syncs || ends || only_metas { state.new_ticket() } else { Ticket::NONE };
         for (queue, seq) in batch.acks().to_vec() {
             if let Some(queue) = state.queues.get_mut(&queue) {
                 queue.ack(seq);
             }
+        }
+        for MetaChange { key, value } in batch.take_metas() {
+            match value {
+                Some(value) => state.metas.insert(key, value),
+                None => state.metas.remove(&key),
+            };
         }
         let mut index = 0;
         let mut rejected = Vec::new();
@@ -223,7 +237,7 @@ impl Engine for MemoryEngine {
                 queue.next_seq += 1;
                 let place = queue.place(&message, schedule, Seq(queue.next_seq));
                 let ttl = [queue.spec.ttl_ms, message.envelope.ttl_ms];
-                let waits = message.envelope.persistent && queue.spec.durable;
+                let waits = message.envelope.persistent && queue.spec.syncs();
                 let entry = Entry {
                     message: message.clone(),
                     ticket: if waits { ticket.0 } else { 0 },

@@ -172,6 +172,7 @@ fn yes(request: &Request) -> Event {
         Request::Cancel { consumer, .. } => Event::Cancelled { channel, consumer: *consumer },
         Request::Get { .. } => Event::GetEmpty(channel),
         Request::Recover(_) => Event::Recovered(channel),
+        Request::Tx(..) => Event::TxDone(channel),
         Request::Publish(_) | Request::Settle(_) => unreachable!("these get no reply"),
     }
 }
@@ -187,6 +188,7 @@ fn channel_of(request: &Request) -> ChannelId {
         | Request::DeclareQueue(channel, _)
         | Request::Consume(channel, _)
         | Request::Recover(channel)
+        | Request::Tx(channel, _)
         | Request::DeleteExchange { channel, .. }
         | Request::DeleteQueue { channel, .. }
         | Request::PurgeQueue { channel, .. }

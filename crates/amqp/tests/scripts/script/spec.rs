@@ -202,8 +202,11 @@ pub(crate) const METHODS: &[Method] = &[
     ("confirm.select", 85, 10, &[("nowait", Bit)]),
     ("confirm.select-ok", 85, 11, &[]),
     ("tx.select", 90, 10, &[]),
+    ("tx.select-ok", 90, 11, &[]),
     ("tx.commit", 90, 20, &[]),
+    ("tx.commit-ok", 90, 21, &[]),
     ("tx.rollback", 90, 30, &[]),
+    ("tx.rollback-ok", 90, 31, &[]),
 ];
 
 /// Properties of class basic, from the highest flag down; `priority` and `delivery-mode` are octets.
