@@ -189,8 +189,7 @@ impl LogState {
 
     /// Pushes a record that says nothing but how far the log is durable; returns the LSN behind it.
     pub(crate) fn prove(&mut self, mut record: Record, durable: u64) -> u64 {
-        record.varint(0);
-        record.ranges(&[]);
+        record.nothing();
         self.proof = None;
         self.push(Kind::Settle, record, durable).1
     }

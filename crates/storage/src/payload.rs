@@ -83,6 +83,12 @@ impl Record {
         }
     }
 
+    /// A settle of nothing: the record says only how far the log was durable when it was made.
+    pub(crate) fn nothing(&mut self) {
+        self.varint(0);
+        self.ranges(&[]);
+    }
+
     /// Bytes of the payload and its checksum, when nothing more will be added.
     pub(crate) fn finish(&mut self) -> (usize, u32) {
         let crc = crc32c::crc32c_append(self.crc, &self.buf[self.crc_pos..]);

@@ -10,6 +10,7 @@ use crate::canary::Canary;
 use crate::core::Parts;
 use crate::disk::{Disk, DiskError, DiskFile};
 use crate::log::{LogFile, LogState, file_name, file_number};
+use crate::payload::Record;
 use crate::prepare::SPARE_SUFFIX;
 use crate::record::{
     ALIGN, FILE_HEADER_BYTES, FileHeader, FileHeaderError, HEADER_BYTES, Header, Kind, decode_header, encode_header,
@@ -111,6 +112,15 @@ struct Found {
     sealed: bool,
     /// The log was durable up to here when the last of its records was made.
     synced: u64,
+    /// A whole record lies behind a bad one.
+    more: bool,
+}
+
+impl Found {
+    /// Whether records were ever written to it, as far as can be told.
+    fn is_used(&self) -> bool {
+        self.end > self.header.base || self.more
+    }
 }
 
 /// Reads everything back and starts a new file.
@@ -141,7 +151,7 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &Options) -> Result<Parts, 
 /// that had records before it made one of its own.
 fn check_order(before: &[Found], file: &Found) -> Result<(), OpenError> {
     let has_records = |f: &Found| f.end > f.header.base;
-    let later = |f: &Found| has_records(f) && file.header.generation > f.header.generation;
+    let later = |f: &Found| f.is_used() && file.header.generation > f.header.generation;
     match before.iter().find(|f| !f.sealed && (has_records(file) || later(f))) {
         None => Ok(()),
         Some(torn) => Err(OpenError::Damaged {
@@ -182,7 +192,8 @@ fn read_file(
         return Err(damaged(&name, 16, "the file header has another number"));
     }
     replay.start_file(number, header.base);
-    let mut file = Found { name, header, handle, size, end: header.base, sealed: false, synced: header.base };
+    let mut file =
+        Found { name, header, handle, size, end: header.base, sealed: false, synced: header.base, more: false };
     scan(&mut file, bytes, replay, options)?;
     Ok(file)
 }
@@ -208,12 +219,12 @@ fn scan(file: &mut Found, bytes: &[u8], replay: &mut Replay, options: &Options) 
     let bad = lsn_at(at);
     let mut later = at + ALIGN;
     while later < bytes.len() {
-        if let Some((header, _)) = record_at(bytes, later, lsn_at(later), options)
-            && header.synced > bad
-            && !options.plants(Canary::SkipDamage)
-        {
-            let what = "a record is damaged that had been synced";
-            return Err(damaged(&file.name, at as u64, what));
+        if let Some((header, _)) = record_at(bytes, later, lsn_at(later), options) {
+            file.more = true;
+            if header.synced > bad && !options.plants(Canary::SkipDamage) {
+                let what = "a record is damaged that had been synced";
+                return Err(damaged(&file.name, at as u64, what));
+            }
         }
         later += ALIGN;
     }
@@ -259,7 +270,9 @@ fn start(
     let mut files = BTreeMap::new();
     let mut unused = Vec::new();
     for file in found {
-        if file.end == file.header.base {
+        // One of which only the first record is torn is sealed like any other: else, when a later start has proven that
+        // it was, it could not be told from one that never held anything.
+        if !file.is_used() {
             unused.push(file.name);
             continue;
         }
@@ -281,16 +294,30 @@ fn start(
     if !unused.is_empty() {
         disk.sync_dir()?;
     }
+    let written = prove(&*handle, base)?;
     let mut current = LogFile::new(number, base, options.first_file_bytes);
+    current.end = written;
     current.handle = Some(handle.clone());
     files.insert(base, current);
     let mut log = LogState::new(files, options.file_bytes);
-    log.next = base;
     // What an earlier life may have given and lost is never given again.
     let floor = if options.plants(Canary::ReuseSeq) { 1 } else { generation << SEQ_BITS };
     let (queues, metas) = replay.finish(&mut log, floor);
-    let writer = Writer { file: handle, base, written: base, queue: VecDeque::new() };
+    let writer = Writer { file: handle, base, written, queue: VecDeque::new() };
     Ok(Parts { generation, queues, metas, log, writer })
+}
+
+/// Begins the new file with a record that says nothing but that everything before it is durable; returns the LSN behind
+/// it. Without it a bit that flips in the newest records of the files before would pass for a torn tail.
+fn prove(file: &dyn DiskFile, base: u64) -> Result<u64, OpenError> {
+    let mut record = Record::default();
+    record.start();
+    record.nothing();
+    let (len, crc) = record.finish();
+    record.buf[..HEADER_BYTES].copy_from_slice(&encode_header(Kind::Settle, len, crc, base, base));
+    file.pwritev(&[IoSlice::new(&record.buf)], FILE_HEADER_BYTES)?;
+    file.sync()?;
+    Ok(base + record_bytes(len) as u64)
 }
 
 /// Writes again what was read of the last file and may never have been synced. A sync of it may have failed, which is
