@@ -69,7 +69,7 @@ const EQUIVALENT: [&str; 24] = [
 ];
 
 /// Arguments of queues that RabbitMQ knows and we do not have yet.
-const UNSUPPORTED: [&str; 11] = [
+const UNSUPPORTED: [&str; 12] = [
     "x-quorum-target-group-size",
     "x-queue-master-locator",
     "x-max-age",
@@ -81,6 +81,7 @@ const UNSUPPORTED: [&str; 11] = [
     "x-delayed-retry-min",
     "x-delayed-retry-max",
     "x-name-prefix",
+    "x-dispatch-key",
 ];
 
 /// Arguments of consumers that RabbitMQ knows and we do not have yet.

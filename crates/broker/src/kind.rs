@@ -26,8 +26,9 @@ const OF_QUORUM: [&str; 5] = [
     "x-max-in-memory-bytes",
 ];
 
-/// Arguments that only classic queues take.
-const OF_CLASSIC: [&str; 4] = ["x-max-priority", "x-queue-mode", "x-queue-version", "x-queue-master-locator"];
+/// Arguments that only classic queues take. A quorum queue promises what its type says and nothing less.
+const OF_CLASSIC: [&str; 5] =
+    ["x-max-priority", "x-queue-mode", "x-queue-version", "x-queue-master-locator", "x-durability"];
 
 impl QueueKind {
     /// The type that these arguments ask for; whether they may is checked elsewhere.

@@ -208,7 +208,7 @@ fn quorum_queues_have_rules() {
     let arg = |name: &str, module: &str| {
         format!("PreconditionFailed: invalid arg '{name}' for queue 'q' in vhost '/' of queue type {module}")
     };
-    for name in ["x-max-priority", "x-queue-mode", "x-queue-version"] {
+    for name in ["x-max-priority", "x-queue-mode", "x-queue-version", "x-durability"] {
         let asked = [quorum.clone(), (name, Value::I32(1))];
         assert_eq!(client.declare_with("q", true, &asked), arg(name, "rabbit_quorum_queue"));
     }

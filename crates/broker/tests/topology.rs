@@ -88,7 +88,7 @@ fn queue_arguments_are_checked_or_refused_by_name() {
             format!("PreconditionFailed: invalid arg '{name}' for queue 'q' in vhost '/': {why}")
         );
     }
-    for name in ["x-max-age", "x-consumer-timeout"] {
+    for name in ["x-max-age", "x-consumer-timeout", "x-dispatch-key"] {
         assert_eq!(
             client.declare_with("q", true, &[(name, Value::I32(1))]),
             format!("NotImplemented: argument '{name}' for queue 'q' in vhost '/' is not supported yet")
