@@ -213,13 +213,15 @@ class Run:
         time.sleep(self.rng.uniform(0.3, 1.5))
         self.killing.set()
         self.server.kill()
-        self.ledger.killed()
+        killed_at = time.monotonic()
         for worker in workers:
             worker.join(timeout=15)
             if worker.is_alive():
                 self.failures.append(f"round {index}: {worker.name} hangs")
             elif worker.failure:
                 self.failures.append(f"round {index}: {worker.failure}")
+        # Only now: what the consumers still found in their sockets was delivered and acked in the life that is over.
+        self.ledger.killed(killed_at)
         self.server.start()
         recovered, expected = queue_depth(self.server), len(self.ledger.waiting())
         if recovered < expected:

@@ -99,10 +99,11 @@ class Ledger:
             self.seen_now.add(message)
         return message
 
-    def killed(self):
-        """The server's life is over: whatever was delivered and not acked may come again, with any flag."""
+    def killed(self, at):
+        """The server's life ended at `at`, and nobody notes anything of it any more: whatever was delivered and not acked
+        may come again, with any flag."""
         with self.lock:
-            self.killed_at = time.monotonic()
+            self.killed_at = at
             self.life += 1
             self.seen_now = set()
 

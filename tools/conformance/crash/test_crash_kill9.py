@@ -3,6 +3,7 @@
 import pathlib
 import random
 import sys
+import time
 
 import pytest
 
@@ -40,7 +41,7 @@ def filled():
     for number in range(2):
         message = ledger.delivery(order, make_body("a", number, 20), False)
         ledger.ack(message)
-    ledger.killed()
+    ledger.killed(time.monotonic())
     return ledger
 
 
@@ -75,7 +76,7 @@ def test_the_ledger_sees_an_acked_message_again_in_the_same_life():
 def test_an_ack_that_did_not_arrive_is_taken_back():
     ledger = filled()
     ledger.delivery({}, make_body("a", 1, 20), True)
-    ledger.killed()
+    ledger.killed(time.monotonic())
     ledger.killed_at += 10
     assert ("a", 1) in ledger.waiting()
     ledger.drained(bodies(1, 2, 3, 4))
