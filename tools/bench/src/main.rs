@@ -11,6 +11,7 @@ mod histogram;
 mod peers;
 mod proc;
 mod report;
+mod soak;
 mod syncs;
 mod wrk;
 
@@ -18,9 +19,9 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use rustix::fs::{FlockOperation, flock};
 
 use cells::stage::{Stage, missing_packages};
@@ -30,8 +31,10 @@ use report::Report;
 
 /// Measure Sluicegate beside RabbitMQ and nginx, interleaved, in one run
 #[derive(Parser)]
-#[command(name = "bench")]
+#[command(name = "bench", args_conflicts_with_subcommands = true)]
 struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Cells to measure [default: all]
     #[arg(value_name = "CELL")]
     cells: Vec<Cell>,
@@ -41,15 +44,26 @@ struct Args {
     /// Measure one side only
     #[arg(long, value_name = "SIDE")]
     only: Option<Only>,
-    /// Also write every round, the medians and the floors to FILE
-    #[arg(long, value_name = "FILE")]
+    /// Also write every round, the medians and the floors, or every sample, to FILE
+    #[arg(long, value_name = "FILE", global = true)]
     json: Option<PathBuf>,
     /// The release binary of Sluicegate [default: release/sluicegate in the target directory]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     sluicegate: Option<PathBuf>,
     /// Where servers keep their data, on the disk to be measured [default: bench in the target directory]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", global = true)]
     dir: Option<PathBuf>,
+}
+
+/// What is done instead of measuring cells.
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum Command {
+    /// Apply a mixed load at half the rate of cell b for a long time, and see whether memory and files stay flat
+    Soak {
+        /// How long
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=1440))]
+        minutes: u64,
+    },
 }
 
 /// One side.
@@ -86,6 +100,14 @@ fn run(args: &Args) -> Result<bool> {
     let target = target_dir();
     let binary = args.sluicegate.clone().unwrap_or_else(|| target.join("release/sluicegate"));
     let dir = args.dir.clone().unwrap_or_else(|| target.join("bench"));
+    if let Some(Command::Soak { minutes }) = args.command {
+        check_installed(&[], &[Side::Ours], &binary)?;
+        let _lock = lock(&dir)?;
+        let soaked = soak::run(&binary, &dir, Duration::from_secs(minutes * 60), machine())?;
+        write_json(args.json.as_deref(), &soaked.to_json())?;
+        std::io::stdout().write_all(soaked.to_text().as_bytes())?;
+        return Ok(soaked.is_flat());
+    }
     check_installed(&cells, sides, &binary)?;
 
     let _lock = lock(&dir)?;
@@ -106,12 +128,14 @@ fn run(args: &Args) -> Result<bool> {
     if !report.failures.is_empty() {
         report.notes.push(format!("the servers' logs are under {}", dir.display()));
     }
-    if let Some(file) = &args.json {
-        let json = format!("{:#}\n", report.to_json());
-        std::fs::write(file, json).context(format_args!("write {}", file.display()))?;
-    }
+    write_json(args.json.as_deref(), &report.to_json())?;
     std::io::stdout().write_all(report.to_text().as_bytes())?;
     Ok(report.failures.is_empty())
+}
+
+fn write_json(file: Option<&Path>, json: &serde_json::Value) -> Result<()> {
+    let Some(file) = file else { return Ok(()) };
+    std::fs::write(file, format!("{json:#}\n")).context(format_args!("write {}", file.display()))
 }
 
 /// Each round visits every cell, and in it each side, so that drift of the machine meets all alike.

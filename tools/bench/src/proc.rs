@@ -117,6 +117,11 @@ pub(crate) fn rss(root: u32) -> Result<u64> {
     Ok(tree(root)?.into_keys().filter_map(read_rss).sum())
 }
 
+/// Files that the process `pid` has open, sockets included.
+pub(crate) fn open_files(pid: u32) -> Result<u64> {
+    Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count() as u64)
+}
+
 /// The process ids of `root` and its descendants.
 pub(crate) fn pids(root: u32) -> Result<Vec<u32>> {
     Ok(tree(root)?.into_keys().collect())

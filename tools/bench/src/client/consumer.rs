@@ -5,7 +5,8 @@
 
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::checker::{Checker, Verdict};
 use super::connection::{Arrival, Connection, unexpected};
@@ -15,6 +16,9 @@ use super::load::{Acks, Load};
 use super::wire::{CHANNEL, Fields, Frame, FrameKind, Method, Output, WireError, method, request};
 use crate::error::{Context, Error, Result};
 use crate::histogram::Histogram;
+
+/// How often a consumer that shall not read looks whether it shall again.
+const PAUSE_TICK: Duration = Duration::from_millis(10);
 
 /// A consumer that has subscribed; deliveries may have arrived.
 pub(crate) struct Consumer<'a> {
@@ -89,6 +93,11 @@ impl<'a> Consumer<'a> {
         let mut heard = Instant::now();
         let mut arrival = Arrival::Nothing;
         loop {
+            if self.subscriber.paused.load(Ordering::Relaxed) {
+                thread::sleep(PAUSE_TICK);
+                heard = Instant::now();
+                continue;
+            }
             if let Some(gather) = self.load.gather {
                 gather.wait(heard, arrival);
             }

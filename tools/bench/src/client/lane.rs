@@ -4,6 +4,7 @@
 //! or, behind a fanout exchange, a consumer for each of its queues. Messages never change lanes, so each lane is
 //! checked by itself.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use super::content::Content;
 use super::load::{Flow, Load, Shape};
 use super::wire::{CHANNEL, Output, method};
 use crate::error::Result;
+use crate::histogram::Histogram;
 
 /// Digits at the end of each queue's name, of the same number in all, so that a rendered name can be patched.
 pub(crate) const QUEUE_DIGITS: usize = 6;
@@ -102,6 +104,8 @@ pub(crate) struct Lane {
     pub(crate) confirmed: AtomicU64,
     /// Messages published, once that is known.
     pub(crate) total: AtomicU64,
+    /// Where publish to confirm is counted, if somebody looks at it while the run goes on.
+    pub(crate) sampled: Option<Mutex<Histogram>>,
     /// When each message was sent, in a cell that measures from end to end.
     pub(crate) send_times: Option<SendTimes>,
 }
@@ -112,12 +116,14 @@ pub(crate) struct Subscriber {
     pub(crate) queues: Queues,
     /// Deliveries so far.
     pub(crate) delivered: AtomicU64,
+    /// Its consumer shall not read for now.
+    pub(crate) paused: AtomicBool,
 }
 
 impl Subscriber {
     /// A consumer of `queues` that has not begun.
     pub(crate) fn new(queues: Queues) -> Self {
-        Self { queues, delivered: AtomicU64::new(0) }
+        Self { queues, delivered: AtomicU64::new(0), paused: AtomicBool::new(false) }
     }
 }
 
@@ -150,6 +156,7 @@ impl Lane {
             subscribers: consumed.into_iter().map(Subscriber::new).collect(),
             confirmed: AtomicU64::new(0),
             total: AtomicU64::new(Self::UNKNOWN),
+            sampled: None,
             send_times: from_end_to_end.then(SendTimes::new),
         }
     }

@@ -1,6 +1,7 @@
 //! The publishing side of a lane: keeps the window full, or a pace, until told to stop, and checks every confirm.
 
 use std::ops::ControlFlow;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -173,7 +174,9 @@ impl Publisher<'_> {
     fn take_confirms(&mut self, mut confirms: Option<&mut Confirms>) -> Result<()> {
         let now = self.control.nanos();
         let measured = self.control.is_measuring();
-        let latencies = &mut self.latencies;
+        let mut sampled =
+            self.lane.sampled.as_ref().map(|sampled| sampled.lock().unwrap_or_else(PoisonError::into_inner));
+        let latencies = sampled.as_deref_mut().unwrap_or(&mut self.latencies);
         let mut count = 0;
         self.connection.parse(|frame| {
             let Some(confirms) = confirms.as_deref_mut() else { return Err(unexpected(&frame)) };

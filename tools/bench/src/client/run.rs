@@ -107,7 +107,8 @@ pub(crate) fn stop<'scope>(
     published.into_iter().collect()
 }
 
-fn join<T>(handle: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+/// What a thread of the load generator returned.
+pub(crate) fn join<T>(handle: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
     handle.join().map_err(|_| Error::new("a thread of the load generator panicked"))?
 }
 

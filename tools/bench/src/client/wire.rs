@@ -174,6 +174,15 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// A value in a table.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Value<'a> {
+    /// A long string.
+    Text(&'a str),
+    /// A signed long-long that is not negative.
+    Long(u64),
+}
+
 /// Appends frames to a buffer.
 #[derive(Debug, Default)]
 pub(crate) struct Output(pub(crate) Vec<u8>);
@@ -216,6 +225,19 @@ impl Output {
         self.long(value.len() as u32);
         self.0.extend_from_slice(value);
         self
+    }
+
+    /// A table of these fields.
+    pub(crate) fn table(&mut self, fields: &[(&str, Value<'_>)]) -> &mut Self {
+        let mut table = Self::default();
+        for (name, value) in fields {
+            table.short_string(name);
+            match value {
+                Value::Text(text) => table.octet(b'S').long_string(text.as_bytes()),
+                Value::Long(number) => table.octet(b'l').long_long(*number),
+            };
+        }
+        self.long_string(&table.0)
     }
 
     /// A table without fields.

@@ -21,6 +21,7 @@ const DATA: &str = "data";
 /// A recovery that is slower than its floor shall be measured, not refused.
 const START_PATIENCE: Duration = Duration::from_secs(60);
 const PROBE_PATIENCE: Duration = Duration::from_millis(500);
+const METRICS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A running Sluicegate.
 pub(crate) struct Sluicegate {
@@ -64,6 +65,22 @@ impl Sluicegate {
     pub(crate) fn remove(self) -> Result<()> {
         drop(self.process);
         fs::remove_dir_all(&self.dir).context(format_args!("remove {}", self.dir.display()))
+    }
+
+    /// Where it keeps its data.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.dir.join(DATA)
+    }
+
+    /// What it answers to `GET /metrics`.
+    pub(crate) fn metrics(&self) -> Result<String> {
+        let admin = self.admin;
+        let mut stream = TcpStream::connect_timeout(&admin, PROBE_PATIENCE)?;
+        stream.set_read_timeout(Some(METRICS_PATIENCE))?;
+        write!(stream, "GET /metrics HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).context("read the metrics")?;
+        Ok(answer)
     }
 
     /// The root of its process tree.

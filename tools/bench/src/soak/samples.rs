@@ -1,0 +1,253 @@
+//! What is seen of the server during a soak, and whether it is flat.
+
+use std::time::{Duration, Instant};
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use serde_json::{Value, json};
+
+use super::process;
+use crate::client::checker::Verdict;
+use crate::error::{Context, Result};
+use crate::histogram::Histogram;
+use crate::peers::sluicegate::Sluicegate;
+
+const MIB: f64 = 1024.0 * 1024.0;
+/// What memory and files may grow over the last two thirds, as a share of their mean: less than one period of the slow
+/// consumer moves them, and a leak of a hundredth of what goes through is far above it.
+const GROWTH_MAX: f64 = 0.10;
+/// A few files more or less are no trend.
+const FILES_MAX: f64 = 3.0;
+
+/// One look at the server.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sample {
+    at: Duration,
+    rss: u64,
+    open_files: u64,
+    log_files: u64,
+    log_bytes: u64,
+    /// Deliveries per second since the sample before.
+    rate: f64,
+    /// Messages the slow consumer has not seen.
+    backlog: u64,
+    confirm_p99: Duration,
+    write_amplification: f64,
+}
+
+/// Takes samples of a server.
+pub(crate) struct Watcher<'a> {
+    server: &'a Sluicegate,
+    before: (Instant, u64),
+}
+
+impl<'a> Watcher<'a> {
+    pub(crate) fn new(server: &'a Sluicegate) -> Self {
+        Self { server, before: (Instant::now(), 0) }
+    }
+
+    /// A sample, `at` so long after the start, with so many deliveries so far and these latencies since the last one.
+    pub(crate) fn sample(
+        &mut self,
+        at: Duration,
+        delivered: u64,
+        backlog: u64,
+        latencies: &Histogram,
+    ) -> Result<Sample> {
+        let (rss, open_files) = process(self.server)?;
+        let (log_files, log_bytes) = log_files(self.server)?;
+        let (then, before) = std::mem::replace(&mut self.before, (Instant::now(), delivered));
+        Ok(Sample {
+            at,
+            rss,
+            open_files,
+            log_files,
+            log_bytes,
+            rate: delivered.saturating_sub(before) as f64 / then.elapsed().as_secs_f64(),
+            backlog,
+            confirm_p99: latencies.quantile(0.99).unwrap_or_default(),
+            write_amplification: gauge(&self.server.metrics()?, "sluicegate_write_amplification").unwrap_or_default(),
+        })
+    }
+}
+
+/// Files in the data directory, spares and spill included, and their bytes.
+fn log_files(server: &Sluicegate) -> Result<(u64, u64)> {
+    let (mut files, mut bytes) = (0, 0);
+    for entry in std::fs::read_dir(server.data()).context("list the data directory")? {
+        // What is removed meanwhile is not there.
+        if let Ok(metadata) = entry?.metadata() {
+            files += 1;
+            bytes += metadata.len();
+        }
+    }
+    Ok((files, bytes))
+}
+
+/// The value of a gauge without labels.
+fn gauge(metrics: &str, name: &str) -> Option<f64> {
+    metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
+impl Sample {
+    fn fields(&self) -> [(&'static str, String); 9] {
+        [
+            ("s", format!("{:.0}", self.at.as_secs_f64())),
+            ("RSS MiB", format!("{:.1}", self.rss as f64 / MIB)),
+            ("open files", self.open_files.to_string()),
+            ("log files", self.log_files.to_string()),
+            ("log MiB", format!("{:.0}", self.log_bytes as f64 / MIB)),
+            ("rate /s", format!("{:.0}", self.rate)),
+            ("backlog", self.backlog.to_string()),
+            ("confirm p99 ms", format!("{:.2}", self.confirm_p99.as_secs_f64() * 1e3)),
+            ("written ÷ taken in", format!("{:.3}", self.write_amplification)),
+        ]
+    }
+
+    /// For a look while it runs.
+    pub(crate) fn to_line(self) -> String {
+        self.fields().map(|(name, value)| format!("{name} {value}")).join(", ")
+    }
+
+    fn to_json(self) -> Value {
+        json!({
+            "seconds": self.at.as_secs_f64(),
+            "rss_bytes": self.rss,
+            "open_files": self.open_files,
+            "log_files": self.log_files,
+            "log_bytes": self.log_bytes,
+            "rate_per_s": self.rate,
+            "backlog": self.backlog,
+            "confirm_p99_us": self.confirm_p99.as_secs_f64() * 1e6,
+            "write_amplification": self.write_amplification,
+        })
+    }
+}
+
+/// What a soak found.
+pub(crate) struct Soaked {
+    pub(crate) samples: Vec<Sample>,
+    /// Messages per second that were to be published.
+    pub(crate) rate: u64,
+    pub(crate) verdict: Verdict,
+    pub(crate) machine: String,
+}
+
+/// How a figure behaved over the last two thirds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Trend {
+    mean: f64,
+    /// By how much the straight line through all values rises from the first to the last.
+    growth: f64,
+    /// The growth that still counts as flat.
+    allowed: f64,
+}
+
+impl Trend {
+    /// Of values at times.
+    fn of(values: &[(f64, f64)], allowed_min: f64) -> Self {
+        let count = values.len().max(1) as f64;
+        let mean_x = values.iter().map(|(x, _)| x).sum::<f64>() / count;
+        let mean = values.iter().map(|(_, y)| y).sum::<f64>() / count;
+        let spread: f64 = values.iter().map(|(x, _)| (x - mean_x).powi(2)).sum();
+        let slope = values.iter().map(|(x, y)| (x - mean_x) * (y - mean)).sum::<f64>() / spread.max(f64::MIN_POSITIVE);
+        let span = values.last().map_or(0.0, |last| last.0) - values.first().map_or(0.0, |first| first.0);
+        Self { mean, growth: slope * span, allowed: (mean * GROWTH_MAX).max(allowed_min) }
+    }
+
+    fn is_flat(self) -> bool {
+        self.growth <= self.allowed
+    }
+
+    fn to_text(self, name: &str) -> String {
+        let Self { mean, growth, allowed } = self;
+        let verdict = if self.is_flat() { "flat" } else { "GROWS" };
+        format!(
+            "{name}: mean {mean:.1}, trend {growth:+.1} over the last two thirds (allowed {allowed:+.1}): {verdict}"
+        )
+    }
+}
+
+impl Soaked {
+    fn trend(&self, value: impl Fn(&Sample) -> f64, allowed_min: f64) -> Trend {
+        let last = &self.samples[self.samples.len() / 3..];
+        let values: Vec<(f64, f64)> = last.iter().map(|sample| (sample.at.as_secs_f64(), value(sample))).collect();
+        Trend::of(&values, allowed_min)
+    }
+
+    fn trends(&self) -> [(&'static str, Trend); 3] {
+        [
+            ("RSS MiB", self.trend(|sample| sample.rss as f64 / MIB, 0.0)),
+            ("log files", self.trend(|sample| sample.log_files as f64, FILES_MAX)),
+            ("open files", self.trend(|sample| sample.open_files as f64, FILES_MAX)),
+        ]
+    }
+
+    /// Whether memory and files stayed flat.
+    pub(crate) fn is_flat(&self) -> bool {
+        self.trends().iter().all(|(_, trend)| trend.is_flat())
+    }
+
+    /// Some samples, and the verdicts.
+    pub(crate) fn to_text(&self) -> String {
+        const ROWS: usize = 30;
+        let mut table = Table::new();
+        table.load_style(presets::ASCII_MARKDOWN).set_content_arrangement(ContentArrangement::Disabled);
+        let step = self.samples.len().div_ceil(ROWS).max(1);
+        for sample in self.samples.iter().step_by(step) {
+            let fields = sample.fields();
+            table.set_header(fields.iter().map(|(name, _)| *name));
+            table.add_row(fields.map(|(_, value)| comfy_table::Cell::new(value).set_alignment(CellAlignment::Right)));
+        }
+        let mut text = format!("{table}\n");
+        for (name, trend) in self.trends() {
+            text.push_str(&format!("{}\n", trend.to_text(name)));
+        }
+        let (rate, verdict) = (self.rate, self.verdict);
+        text.push_str(&format!("{verdict}, at {rate}/s\n{}\n", self.machine));
+        text
+    }
+
+    /// All samples.
+    pub(crate) fn to_json(&self) -> Value {
+        let trends = self.trends().map(|(name, trend)| {
+            json!({
+                "figure": name, "mean": trend.mean, "growth": trend.growth, "allowed": trend.allowed,
+                "flat": trend.is_flat(),
+            })
+        });
+        json!({
+            "machine": self.machine,
+            "rate_per_s": self.rate,
+            "published": self.verdict.published,
+            "lost": self.verdict.lost,
+            "trends": trends,
+            "samples": self.samples.iter().map(|sample| sample.to_json()).collect::<Vec<_>>(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trend(value: impl Fn(f64) -> f64) -> Trend {
+        let values: Vec<(f64, f64)> = (0..240).map(|n| (f64::from(n) * 5.0, value(f64::from(n) * 5.0))).collect();
+        Trend::of(&values, 0.0)
+    }
+
+    #[test]
+    fn a_backlog_that_comes_and_goes_is_flat_and_a_leak_is_not() {
+        assert!(trend(|_| 40.0).is_flat());
+        assert!(trend(|seconds| 40.0 + (seconds % 40.0)).is_flat());
+        assert!(trend(|seconds| 60.0 - seconds / 100.0).is_flat(), "shrinking is no leak");
+        let leak = trend(|seconds| 40.0 + (seconds % 40.0) + seconds / 100.0);
+        assert!(!leak.is_flat() && (leak.growth - 11.95).abs() < 1.0, "{leak:?}");
+    }
+
+    #[test]
+    fn a_gauge_is_found_by_its_whole_name() {
+        let metrics = "# TYPE a_b gauge\na_b_max 7\na_b 1.5\n";
+        assert_eq!(gauge(metrics, "a_b"), Some(1.5));
+        assert_eq!(gauge(metrics, "a"), None);
+    }
+}
