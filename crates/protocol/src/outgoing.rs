@@ -1,7 +1,7 @@
 //! What is to be written to a socket: small things copied into one buffer, large payloads beside it by reference.
 //!
-//! Invariants: the order of bytes is the order of calls. Memory is kept for reuse; the driver bounds it by not taking
-//! deliveries while much is outgoing.
+//! Invariants: the order of bytes is the order of calls. The buffer holds at most about twice what is still to be
+//! written, which the driver bounds by not taking deliveries while much is outgoing; its memory is kept for reuse.
 
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -9,6 +9,8 @@ use std::io::IoSlice;
 
 /// Payloads at least this long go by reference; shorter ones are cheaper to copy.
 const SHARED_BYTES_MIN: usize = 4 * 1024;
+/// Written bytes that are not worth moving the rest for.
+const RECLAIMED_MIN: usize = 16 * 1024;
 
 /// Bytes on their way to a socket.
 #[derive(Debug, Default)]
@@ -99,10 +101,21 @@ impl Outgoing {
                 self.shared.pop_front();
             }
         }
+        self.reclaim();
+    }
+
+    /// Frees what lies in front in the buffer once it is no less than what must be moved for that. A peer that is never
+    /// caught up with leaves the buffer never empty.
+    fn reclaim(&mut self) {
         if self.is_empty() {
             self.buffer.clear();
-            self.written = 0;
+        } else if self.written >= RECLAIMED_MIN.max(self.buffer.len() / 2) {
+            self.buffer.drain(..self.written);
+            self.shared.iter_mut().for_each(|(at, _)| *at -= self.written);
+        } else {
+            return;
         }
+        self.written = 0;
     }
 }
 
@@ -124,13 +137,33 @@ mod tests {
     }
 
     #[test]
+    fn a_socket_that_is_never_caught_up_does_not_grow_the_buffer() {
+        for payload in [1024, SHARED_BYTES_MIN] {
+            let mut out = Outgoing::new();
+            let payload = Bytes::from(vec![7; payload]);
+            let mut peak = 0;
+            for _ in 0..10_000 {
+                // More is put in whenever there is room, so it is never empty.
+                while out.len() < 64 * 1024 {
+                    out.buffer().extend_from_slice(&[1; 50]);
+                    out.put_payload(&payload, || payload.clone());
+                }
+                out.advance(10_000);
+                peak = peak.max(out.buffer.len());
+            }
+            assert!(peak <= 3 * 64 * 1024, "{peak} bytes are kept for at most 65 KiB");
+        }
+    }
+
+    #[test]
     fn order_is_kept_whatever_the_socket_takes() {
         for step in [1, 2, 4095, 4096, 5000, usize::MAX] {
             let mut out = Outgoing::new();
             let mut expected = Vec::new();
-            for i in 0..10u8 {
+            // So many that room is made again on the way.
+            for i in 0..=255 {
                 let small = [i; 10];
-                let large = Bytes::from(vec![100 + i; 4096]);
+                let large = Bytes::from(vec![!i; 4096]);
                 out.buffer().extend_from_slice(&small);
                 out.put_payload(&large, || large.clone());
                 out.put_payload(&large[..100], || unreachable!("small payloads are copied"));
