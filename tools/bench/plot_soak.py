@@ -17,7 +17,7 @@ PANELS = [
     ("files of the log", lambda sample: sample["log_files"]),
     ("their bytes, MiB", lambda sample: sample["log_bytes"] / MIB),
     ("messages/s", lambda sample: sample["rate_per_s"]),
-    ("backlog of the slow consumer", lambda sample: sample["backlog"]),
+    ("backlog of the slow one", lambda sample: sample["backlog"]),
     ("confirm p99, ms", lambda sample: sample["confirm_p99_us"] / 1000),
 ]
 

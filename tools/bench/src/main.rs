@@ -60,8 +60,8 @@ struct Args {
 enum Command {
     /// Apply a mixed load at half the rate of cell b for a long time, and see whether memory and files stay flat
     Soak {
-        /// How long
-        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=1440))]
+        /// How long; what grows does not show in less than three
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(3..=1440))]
         minutes: u64,
     },
 }
@@ -113,7 +113,7 @@ fn run(args: &Args) -> Result<bool> {
     let _lock = lock(&dir)?;
     let stage = Stage::set_up(&dir, &binary, &cells, sides)?;
     let mut report = Report::default();
-    report.notes.push(machine());
+    report.notes.push(format!("{}; nginx with {} workers", machine(), peers::nginx::WORKERS));
     report.notes.push(peers::versions());
     if cfg!(debug_assertions) {
         report.notes.push("the load generator is an unoptimised build; use cargo run --release".to_owned());
@@ -213,5 +213,5 @@ fn machine() -> String {
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let kernel = read("/proc/sys/kernel/osrelease");
     let model = model.map_or("unknown CPU", |(_, model)| model);
-    format!("{cpus} × {model}, Linux {}; nginx with {} workers", kernel.trim(), peers::nginx::WORKERS)
+    format!("{cpus} × {model}, Linux {}", kernel.trim())
 }

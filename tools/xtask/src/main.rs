@@ -2,6 +2,7 @@
 //!
 //! It only starts other programs and says what it starts; it decides nothing about the product.
 
+mod bench;
 mod fuzz;
 mod process;
 mod proof;
@@ -9,7 +10,7 @@ mod python;
 mod quickstart;
 mod test;
 
-use process::{Failure, Step};
+use process::Failure;
 use std::process::ExitCode;
 
 const HELP: &str = "\
@@ -21,6 +22,8 @@ const HELP: &str = "\
   test clients     the real clients only (pytest arguments may follow)
   check            format, lints, dependencies (cargo deny, if it is installed)
   bench [ARGS]     beside RabbitMQ and nginx, one table (./dev bench --help)
+  soak [ARGS]      half the load it can carry for half an hour, and whether memory and files stay flat; draws what it
+                   saw into target/soak.png (--minutes N for another time)
   fuzz TARGET [S]  fuzz a decoder for S seconds (default 60); without TARGET: list them
   proof            the long proofs: 100,000 simulated crashes, fifty kill -9 rounds, ten minutes of fuzzing a decoder
   help             this
@@ -33,7 +36,8 @@ fn main() -> ExitCode {
         Some("run") => quickstart::run(),
         Some("test") => test::run(rest),
         Some("check") => test::check(),
-        Some("bench") => bench(rest),
+        Some("bench") => bench::run(rest),
+        Some("soak") => bench::soak(rest),
         Some("fuzz") => fuzz::run(rest),
         Some("proof") => proof::run(rest),
         None | Some("help" | "--help" | "-h") => {
@@ -49,10 +53,4 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn bench(args: &[String]) -> Result<(), Failure> {
-    test::build_release()?;
-    Step::new("cargo").args(["build", "--quiet", "--release", "--package", "bench"]).run()?;
-    Step::new("target/release/bench").args(args.iter().map(String::as_str)).run()
 }

@@ -23,7 +23,7 @@ fn sim(seeds: &str) -> Result<(), Failure> {
 
 fn kill9(rounds: &str) -> Result<(), Failure> {
     test::build_release()?;
-    let python = python::interpreter()?;
+    let python = python::CONFORMANCE.interpreter()?;
     let binary = root().join("target/release/sluicegate");
     Step::new(&python)
         .args(["tools/conformance/crash/kill9.py", "--rounds", rounds, "--bin"])

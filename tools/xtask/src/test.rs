@@ -59,7 +59,7 @@ fn rust() -> Result<u64, Failure> {
 
 fn clients(pytest_args: &[String]) -> Result<u64, Failure> {
     build_release()?;
-    let python = python::interpreter()?;
+    let python = python::CONFORMANCE.interpreter()?;
     let binary = root().join("target/release/sluicegate");
     let mut passed = 0;
     Step::new(&python)

@@ -35,8 +35,9 @@ use samples::{Sample, Watcher};
 const MEASURED: Timing = Timing { warm_up: Duration::from_secs(1), window: Duration::from_secs(4), patience: PATIENCE };
 /// Between two samples.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
-/// For so long the slow consumer sleeps, and for so long it is awake.
+/// For so long the slow consumer sleeps, and for so long it is awake: together, a period.
 const SLEEP: Duration = Duration::from_secs(20);
+const SAMPLES_PER_PERIOD: usize = (2 * SLEEP.as_secs() / SAMPLE_INTERVAL.as_secs()) as usize;
 /// Octets of each body.
 const BODY_SIZE: usize = 1024;
 /// How long a message lies before it is dead.
@@ -154,10 +155,14 @@ impl Soak {
         let start = Instant::now();
         let mut watcher = Watcher::new(server);
         let mut samples = Vec::new();
-        while start.elapsed() < duration && !ended() {
-            let asleep = (start.elapsed().as_secs() / SLEEP.as_secs()).is_multiple_of(2);
+        let count = duration.as_secs() / SAMPLE_INTERVAL.as_secs();
+        for due in (1..=count).map(|n| SAMPLE_INTERVAL * n as u32) {
+            if ended() {
+                break;
+            }
+            let asleep = ((due - SAMPLE_INTERVAL).as_secs() / SLEEP.as_secs()).is_multiple_of(2);
             self.slow().paused.store(asleep, Relaxed);
-            thread::sleep(SAMPLE_INTERVAL);
+            thread::sleep(due.saturating_sub(start.elapsed()));
             let delivered = self.lanes.iter().map(Lane::delivered).sum();
             let slow = &self.lanes[SLOW];
             let backlog = slow.confirmed.load(Relaxed).saturating_sub(slow.delivered());

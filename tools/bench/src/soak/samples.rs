@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 
-use super::process;
+use super::{SAMPLES_PER_PERIOD, process};
 use crate::client::checker::Verdict;
 use crate::error::{Context, Result};
 use crate::histogram::Histogram;
 use crate::peers::sluicegate::Sluicegate;
 
 const MIB: f64 = 1024.0 * 1024.0;
-/// What memory and files may grow over the last two thirds, as a share of their mean: less than one period of the slow
-/// consumer moves them, and a leak of a hundredth of what goes through is far above it.
+/// What memory and files may grow over the last two thirds, as a share of their mean. A leak of a thousandth of what goes
+/// through in half an hour is far above it.
 const GROWTH_MAX: f64 = 0.10;
 /// A few files more or less are no trend.
 const FILES_MAX: f64 = 3.0;
@@ -132,22 +132,26 @@ pub(crate) struct Soaked {
     pub(crate) machine: String,
 }
 
+fn mean(points: &[(f64, f64)]) -> (f64, f64) {
+    let count = points.len().max(1) as f64;
+    (points.iter().map(|(x, _)| x).sum::<f64>() / count, points.iter().map(|(_, y)| y).sum::<f64>() / count)
+}
+
 /// How a figure behaved over the last two thirds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Trend {
     mean: f64,
-    /// By how much the straight line through all values rises from the first to the last.
+    /// By how much the straight line through the means of all periods rises from the first to the last.
     growth: f64,
     /// The growth that still counts as flat.
     allowed: f64,
 }
 
 impl Trend {
-    /// Of values at times.
-    fn of(values: &[(f64, f64)], allowed_min: f64) -> Self {
-        let count = values.len().max(1) as f64;
-        let mean_x = values.iter().map(|(x, _)| x).sum::<f64>() / count;
-        let mean = values.iter().map(|(_, y)| y).sum::<f64>() / count;
+    /// Of samples, each with its time. What comes and goes with the slow consumer shows only in the mean of a period.
+    fn of(samples: &[(f64, f64)], allowed_min: f64) -> Self {
+        let values: Vec<(f64, f64)> = samples.chunks_exact(SAMPLES_PER_PERIOD).map(mean).collect();
+        let (mean_x, mean) = mean(&values);
         let spread: f64 = values.iter().map(|(x, _)| (x - mean_x).powi(2)).sum();
         let slope = values.iter().map(|(x, y)| (x - mean_x) * (y - mean)).sum::<f64>() / spread.max(f64::MIN_POSITIVE);
         let span = values.last().map_or(0.0, |last| last.0) - values.first().map_or(0.0, |first| first.0);
@@ -169,7 +173,8 @@ impl Trend {
 
 impl Soaked {
     fn trend(&self, value: impl Fn(&Sample) -> f64, allowed_min: f64) -> Trend {
-        let last = &self.samples[self.samples.len() / 3..];
+        let periods = self.samples.len() / SAMPLES_PER_PERIOD;
+        let last = &self.samples[periods.div_ceil(3) * SAMPLES_PER_PERIOD..];
         let values: Vec<(f64, f64)> = last.iter().map(|sample| (sample.at.as_secs_f64(), value(sample))).collect();
         Trend::of(&values, allowed_min)
     }
@@ -230,18 +235,23 @@ impl Soaked {
 mod tests {
     use super::*;
 
-    fn trend(value: impl Fn(f64) -> f64) -> Trend {
-        let values: Vec<(f64, f64)> = (0..240).map(|n| (f64::from(n) * 5.0, value(f64::from(n) * 5.0))).collect();
+    /// Over so many periods of the slow consumer, of 40 seconds each.
+    fn trend(periods: u32, value: impl Fn(f64) -> f64) -> Trend {
+        let samples = (0..periods * 8).map(|n| f64::from(n) * 5.0);
+        let values: Vec<(f64, f64)> = samples.map(|seconds| (seconds, value(seconds))).collect();
         Trend::of(&values, 0.0)
     }
 
     #[test]
     fn a_backlog_that_comes_and_goes_is_flat_and_a_leak_is_not() {
-        assert!(trend(|_| 40.0).is_flat());
-        assert!(trend(|seconds| 40.0 + (seconds % 40.0)).is_flat());
-        assert!(trend(|seconds| 60.0 - seconds / 100.0).is_flat(), "shrinking is no leak");
-        let leak = trend(|seconds| 40.0 + (seconds % 40.0) + seconds / 100.0);
-        assert!(!leak.is_flat() && (leak.growth - 11.95).abs() < 1.0, "{leak:?}");
+        for periods in [3, 30] {
+            assert!(trend(periods, |_| 40.0).is_flat());
+            assert_eq!(trend(periods, |seconds| 40.0 + (seconds % 40.0)).growth, 0.0, "it comes and goes");
+            assert!(trend(periods, |seconds| 60.0 - seconds / 100.0).is_flat(), "shrinking is no leak");
+            let leak = trend(periods, |seconds| 40.0 + (seconds % 40.0) + seconds / 10.0);
+            let leaked = f64::from(periods - 1) * 4.0;
+            assert!(!leak.is_flat() && (leak.growth - leaked).abs() < 0.001, "{leak:?}");
+        }
     }
 
     #[test]
