@@ -40,11 +40,11 @@ pub struct EngineMetrics {
     pub spill_file_bytes: u64,
     /// See [`EngineMetrics::spill_files`].
     pub spill_live_bytes: u64,
-    /// Bytes of message bodies held in memory.
+    /// Bytes held in memory: messages, and what queues know of theirs.
     pub resident_bytes: u64,
     /// The cap on them.
     pub resident_bytes_max: u64,
-    /// Reads of bodies that were no longer in memory.
+    /// Reads of what was no longer in memory.
     pub cold_reads: u64,
     /// Messages and records that were found damaged on the disk while running, and are kept aside.
     pub damaged: u64,

@@ -28,7 +28,9 @@ impl Core {
         acks.sort_unstable();
         let mut taken = Taken { acked: Vec::with_capacity(acks.len()), freed: 0, tally: Tally::default() };
         for (cell, of_queue) in self.cells_of_acks(acks) {
-            self.take_out(&mut cell.lock(), of_queue, now, &mut taken);
+            let mut queue = cell.lock();
+            self.take_out(&mut queue, of_queue, now, &mut taken);
+            self.charge(&mut queue);
         }
         acks.clear();
         self.resident.fetch_sub(taken.freed, Relaxed);
@@ -69,12 +71,6 @@ impl Core {
         encode_acks(&mut record, acked);
         let mut log = self.log.lock();
         log.push(Kind::Batch, record, self.durable_lsn());
-        let mut last = None;
-        for ack in acked.iter().filter(|ack| ack.entry.is_durable()) {
-            if last.replace(ack.queue) != Some(ack.queue) {
-                log.current().settled.insert(ack.queue);
-            }
-        }
         let durable = acked.iter().filter(|ack| ack.entry.is_durable());
         let emptied = log.drop_all_live(durable.map(|ack| (ack.entry.lsn, ack.entry.size as usize)));
         let many = log.pending_bytes > LAZY_BYTES_MAX;

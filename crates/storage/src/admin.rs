@@ -5,9 +5,9 @@
 
 use crate::canary::Canary;
 use crate::core::{Cell, Core};
-use crate::log::LogState;
+use crate::log::{Form, LogState};
 use crate::payload::{Record, put_meta, put_queue};
-use crate::queue::{Entry, Queue};
+use crate::queue::Queue;
 use crate::record::Kind;
 use crate::replay::SEQ_BITS;
 use crate::usage::{Arrivals, QUEUE_BYTES};
@@ -54,21 +54,22 @@ impl Core {
             return Ok(Ticket::NONE);
         }
         queue.deleted = true;
-        let mut entries: Vec<Entry> = queue.drain_ready().into_iter().flatten().collect();
+        let (mut entries, pages, _) = queue.drain_ready();
         entries.extend(queue.unsettled.drain().map(|(_, (entry, _))| entry));
         for entry in &entries {
             self.drop_message(&mut queue, entry);
         }
+        queue.shrink();
+        self.charge(&mut queue);
         if !queue.spec.durable {
             drop(queue);
             self.queues.write().remove(&id);
+            self.count_out(pages);
             return Ok(Ticket::NONE);
         }
         let mut record = self.record();
         record.varint(id.0);
         let (_, ticket) = self.push_wanted(Kind::DeleteQueue, record, |log, _| {
-            let number = log.current().number;
-            log.deleted_queues.insert(id, number);
             log.drop_live(queue.create_lsn, QUEUE_BYTES);
             for entry in entries.iter().filter(|e| e.is_durable()) {
                 log.drop_live(entry.lsn, entry.size as usize);
@@ -77,6 +78,7 @@ impl Core {
         // Only now: who finds the queue gone may rely on its deletion being in the log.
         drop(queue);
         self.queues.write().remove(&id);
+        self.count_out(pages);
         self.signals.keep.work();
         Ok(ticket)
     }
@@ -92,7 +94,6 @@ impl Core {
         }
         let (lsn, ticket) = self.push_wanted(Kind::PutMeta, record, |log, lsn| {
             log.add_live(lsn, &Arrivals::one(key.len() + value.len()));
-            log.deleted_metas.remove(key);
             if let Some((size, lsn)) = before {
                 log.drop_live(lsn, size);
             }
@@ -110,8 +111,6 @@ impl Core {
         let mut record = self.record();
         record.buf.extend_from_slice(key);
         let (_, ticket) = self.push_wanted(Kind::DeleteMeta, record, |log, _| {
-            let number = log.current().number;
-            log.deleted_metas.insert(key.to_vec(), number);
             log.drop_live(lsn, key.len() + value.len());
         });
         Ok(ticket)
@@ -127,7 +126,7 @@ impl Core {
 
     pub(crate) fn metrics(&self) -> EngineMetrics {
         let log = self.log.lock();
-        let files = log.files.len() as u64;
+        let files = log.files.values().filter(|f| f.form != Form::Alone).count() as u64;
         let file_bytes = log.files.values().map(|f| f.capacity).sum();
         let live_bytes = log.files.values().map(crate::log::LogFile::live_bytes).sum();
         let written = log.written;

@@ -97,7 +97,6 @@ impl Core {
                 log.brought(end - start, &kept.arrivals);
             }
             for ack in acked.iter().filter(|a| a.entry.is_durable()) {
-                log.current().settled.insert(ack.queue);
                 log.drop_live(ack.entry.lsn, ack.entry.size as usize);
             }
             if let Some(metas) = &mut metas {
@@ -116,6 +115,7 @@ impl Core {
         let rejected = self.enqueue(batch, &offsets, lsn, &mut guards, &verdicts, now);
         for queue in &mut guards {
             self.trim(queue, published.max(TRIM_BATCH), now);
+            self.charge(queue);
         }
         drop(guards);
         for index in rejected {
@@ -238,7 +238,7 @@ impl Core {
             NO_SLOT
         } else {
             self.resident.fetch_add(charge, Relaxed);
-            queue.keep(message, u32::try_from(charge).unwrap_or(u32::MAX))
+            queue.keep(queue.next_seq, message, u32::try_from(charge).unwrap_or(u32::MAX))
         };
         let seq = queue.next_seq;
         queue.next_seq += 1;
@@ -324,17 +324,9 @@ fn change_metas(log: &mut LogState, metas: &mut Metas, changes: Vec<MetaChange>,
         let before = match value {
             Some(value) => {
                 log.add_live(lsn, &Arrivals::one(key_bytes + value.len()));
-                log.deleted_metas.remove(&key);
                 metas.insert(key, (value, lsn))
             }
-            None => {
-                let before = metas.remove(&key);
-                if before.is_some() {
-                    let number = log.current().number;
-                    log.deleted_metas.insert(key, number);
-                }
-                before
-            }
+            None => metas.remove(&key),
         };
         if let Some((value, lsn)) = before {
             log.drop_live(lsn, key_bytes + value.len());

@@ -5,7 +5,7 @@
 //! counts as handed out, and a queue in which nothing fails writes nothing for it.
 //!
 //! Invariants: the log holds the count of every entry in `counts` or will be told of it (`dirty`); a file that says it is
-//! given up only after it was said again. In a queue with priorities the highest seq says nothing of the others, so
+//! given up only for its digest, which says it too. In a queue with priorities the highest seq says nothing of the others, so
 //! there each time is told.
 
 use crate::core::Core;
@@ -37,6 +37,11 @@ impl Retries {
         }
     }
 
+    /// Forgets all but these.
+    pub(crate) fn keep(&mut self, seqs: &[u64]) {
+        self.counts.retain(|seq, _| seqs.binary_search(seq).is_ok());
+    }
+
     pub(crate) fn is_told(&self) -> bool {
         self.dirty.is_empty()
     }
@@ -56,9 +61,10 @@ pub(crate) fn note(queue: &mut Queue, entry: &Entry) {
     }
 }
 
-/// How often an entry had been handed out before the start.
-pub(crate) fn attempts_at_start(queue: &Queue, seq: u64, told: Option<u16>) -> u16 {
-    let by_seq = seq <= queue.delivered && goes_by_seq(queue);
+/// How often an entry that was not handed out since had been handed out before the start.
+pub(crate) fn attempts_at_start(queue: &Queue, seq: u64) -> u16 {
+    let told = if queue.retries.counts.is_empty() { None } else { queue.retries.counts.get(&seq).copied() };
+    let by_seq = seq <= queue.redelivered_to && goes_by_seq(queue);
     told.unwrap_or(0).max(u16::from(by_seq))
 }
 
@@ -81,13 +87,7 @@ impl Core {
         let mut record = self.record();
         put_attempts(&mut record, queue.id, &known);
         let (_, end) = log.push(Kind::Attempts, record, self.durable_lsn());
-        log.current().settled.insert(queue.id);
         end
-    }
-
-    /// Says every count of a queue.
-    pub(crate) fn say_all_attempts(&self, log: &mut LogState, queue: &Queue) -> u64 {
-        self.say_attempts(log, queue, queue.retries.counts.keys().copied())
     }
 }
 

@@ -19,6 +19,7 @@ impl Core {
             self.drop_message(&mut queue, entry);
         }
         self.log_settled(&mut queue, &mut taken);
+        self.charge(&mut queue);
         drop(queue);
         self.tell_pressure();
         if !taken.iter().any(|entry| entry.is_durable()) {

@@ -1,6 +1,7 @@
 //! Which files are emptied next, and why.
 //!
-//! **Sparse**: files hold more than twice what lives; the emptiest go, several at once if little lives in them.
+//! **Sparse**: files hold more than twice what lives; the emptiest go, several at once if little lives in them. Or digests
+//! that stand alone are many; then the oldest goes, for they wait for it.
 //!
 //! **Scattered**: a large backlog lies in files in which the queue changes after a few bytes, so draining one queue would
 //! read all of them in bits. They are copied grouped by queue if it is worth it: measured on what was gathered, the runs
@@ -8,12 +9,16 @@
 //! that was grouped cannot gain again, so a file is copied at most once for this reason.
 
 use crate::core::Core;
-use crate::log::{LogFile, LogState};
+use crate::log::{Form, LogFile, LogState};
 use crate::mover::{Move, Source};
+use crate::scan::Records;
 use std::collections::VecDeque;
 
 /// Files that may be emptier than what lives needs, before anything is moved.
 const SLACK_FILES: u64 = 3;
+/// Digests that may stand alone while hardly anything lives in the oldest file, and otherwise.
+const DIGESTS_MIN: usize = 8;
+const DIGESTS_MAX: usize = 64;
 /// Files of a scattered backlog from which on it is worth copying, and at most copied by one job.
 const SCATTERED_FILES_MIN: u64 = 8;
 /// Runs of one queue of this many bytes are read well enough.
@@ -52,7 +57,7 @@ impl Core {
         };
         let source = |file: &&LogFile| {
             let handle = file.handle.clone()?;
-            Some(Source { base: file.base, end: file.end, file: handle, at: file.base })
+            Some(Source { base: file.base, records: Records::new(handle, file.base, file.end) })
         };
         let sources: VecDeque<Source> = files.iter().filter_map(source).collect();
         (!sources.is_empty()).then(|| Move::new(why, sources))
@@ -63,9 +68,17 @@ impl Core {
         let file_bytes = self.options.file_bytes;
         let mut size: u64 = log.files.values().map(|f| f.capacity).sum();
         let live: u64 = log.files.values().map(LogFile::live_bytes).sum();
-        let mut count = log.files.len() as u64;
+        let alone = log.files.values().filter(|f| f.form == Form::Alone).count();
+        let mut count = (log.files.len() - alone) as u64;
         let too_many = SLACK_FILES + 2 * live / file_bytes + 4;
         let mut files: Vec<&LogFile> = sealed(log, durable).filter(|f| f.live > 0).collect();
+        // Digests that stand alone wait for the older files to go: soon if hardly anything lives in the oldest.
+        let oldest = log.files.values().next().map_or(0, LogFile::live_bytes);
+        let hardly = oldest < file_bytes / 8;
+        if alone > if hardly { DIGESTS_MIN } else { DIGESTS_MAX + 4 * count as usize } {
+            files.truncate(1);
+            return files;
+        }
         files.sort_by_key(|f| f.live_bytes() * 1024 / f.capacity.max(1));
         let mut gathered = 0;
         let wanted = files.iter().take_while(|file| {

@@ -1,6 +1,6 @@
 //! The engine's state, shared by the calls of the port and by the four background jobs: write, sync, keep, read.
 //!
-//! Invariants: locks are taken in the order metas, queues (by id), log; `waiters`, `reads` and `prep` are leaves.
+//! Invariants: locks are taken in the order metas, queues (by id), log; `waiters`, `reads`, `spill`, `pages`, `discarded` and `prep` are leaves.
 //! No lock of a queue or of the log is held during IO. The LSN up to which the log is durable only grows.
 //!
 //! Not here: threads (see `threads`), so a simulation can run every job by hand.
@@ -10,6 +10,7 @@ use crate::canary::Canary;
 use crate::disk::{Disk, DiskError};
 use crate::log::LogState;
 use crate::metrics::Counters;
+use crate::page::Page;
 use crate::payload::Record;
 use crate::prepare::Prepared;
 use crate::queue::Queue;
@@ -76,9 +77,11 @@ pub(crate) struct Core {
     pub(crate) waiters: Mutex<Vec<(u64, QueueId)>>,
     /// Queues whose head must be read from the disk.
     pub(crate) reads: Mutex<VecDeque<QueueId>>,
-    /// Bytes of messages in memory.
+    /// Bytes of messages and of queues' indexes in memory.
     pub(crate) resident: AtomicUsize,
     pub(crate) spill: Mutex<Spill>,
+    /// Where pages of the index go.
+    pub(crate) pages: Mutex<Spill>,
     /// The disk was full when last tried: by the writer, by the keeper.
     pub(crate) full: [AtomicBool; 2],
     pub(crate) space: Space,
@@ -93,6 +96,8 @@ pub(crate) struct Core {
     pub(crate) keeper_waits: AtomicU64,
     /// Since when something waits that must be synced within an interval; 0 is nothing.
     pub(crate) interval_since_us: AtomicU64,
+    /// Pages of queues that were deleted or purged: what they held still counts as living in the log.
+    pub(crate) discarded: Mutex<VecDeque<Page>>,
     pool: Mutex<Vec<Record>>,
 }
 
@@ -110,6 +115,7 @@ pub(crate) struct Parts {
     pub(crate) metas: Metas,
     pub(crate) log: LogState,
     pub(crate) writer: Writer,
+    pub(crate) pages: Spill,
 }
 
 impl Core {
@@ -119,6 +125,7 @@ impl Core {
         if options.plants(Canary::ReuseQueueId) {
             next_queue = parts.queues.keys().map(|id| id.0 + 1).max().unwrap_or(1);
         }
+        let resident = parts.queues.values().map(|cell| cell.lock().charged).sum();
         Self {
             disk,
             options,
@@ -136,8 +143,9 @@ impl Core {
             durable_changed: (Mutex::new(()), Condvar::new()),
             waiters: Mutex::new(Vec::new()),
             reads: Mutex::new(VecDeque::new()),
-            resident: AtomicUsize::new(0),
-            spill: Mutex::new(Spill::default()),
+            resident: AtomicUsize::new(resident),
+            spill: Mutex::new(Spill::new("spill-")),
+            pages: Mutex::new(parts.pages),
             full: [AtomicBool::new(false), AtomicBool::new(false)],
             space: Space::default(),
             told_pressure: Mutex::new(Pressure::None),
@@ -148,6 +156,7 @@ impl Core {
             delivered_told_us: AtomicU64::new(0),
             keeper_waits: AtomicU64::new(0),
             interval_since_us: AtomicU64::new(0),
+            discarded: Mutex::new(VecDeque::new()),
             pool: Mutex::new(Vec::new()),
         }
     }
@@ -158,6 +167,17 @@ impl Core {
 
     pub(crate) fn durable_lsn(&self) -> u64 {
         self.durable.load(Ordering::Acquire)
+    }
+
+    /// Counts the memory of a queue's index again. The caller holds its lock and has changed it.
+    pub(crate) fn charge(&self, queue: &mut Queue) {
+        let (before, now) = (queue.charged, queue.index_bytes());
+        if now > before {
+            self.resident.fetch_add(now - before, Ordering::Relaxed);
+        } else if now < before {
+            self.resident.fetch_sub(before - now, Ordering::Relaxed);
+        }
+        queue.charged = now;
     }
 
     /// An empty record, with memory of an earlier one if there is.

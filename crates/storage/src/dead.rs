@@ -44,7 +44,11 @@ impl Core {
         let room = if queue.limits.dead_letters { GRAVES_MAX.saturating_sub(queue.graves.len()) } else { max };
         let mut gone = Vec::new();
         while gone.len() < room.min(max) && queue.is_too_long() {
-            let Some(entry) = queue.pop() else { break };
+            let Some(entry) = queue.pop() else {
+                // It is in a page that must be read first.
+                self.read_ahead(queue);
+                break;
+            };
             gone.push(entry);
         }
         let n = gone.len();
@@ -84,6 +88,8 @@ impl Core {
             }
         }
         self.die(&mut queue, &mut gone, Death::Expired, now);
+        self.read_on(&mut queue);
+        self.charge(&mut queue);
         drop(queue);
         self.tell_pressure();
         reaped
@@ -146,6 +152,7 @@ impl Core {
             drop(queue);
             queue = cell.lock();
         }
+        self.charge(&mut queue);
         drop(queue);
         self.tell_pressure();
     }

@@ -7,6 +7,7 @@ use crate::attempts;
 use crate::canary::Canary;
 use crate::core::Core;
 use crate::dead::bury_again;
+use crate::lane::Next;
 use crate::log::LogState;
 use crate::payload::add_to_ranges;
 use crate::queue::{DAMAGED, Entry, NO_SLOT, Queue};
@@ -39,8 +40,13 @@ impl Core {
     /// Looks at the head; if it is not there yet, sees to it that `readable` is said when it is.
     pub(crate) fn head(&self, queue: &mut Queue, now: Now) -> Head {
         let entry = loop {
-            let Some(&entry) = queue.head() else {
-                return Head::None;
+            let entry = match queue.next() {
+                Next::Nothing => return Head::None,
+                Next::Entry(entry) => entry,
+                Next::Away => {
+                    self.read_ahead(queue);
+                    return Head::Pending;
+                }
             };
             if entry.slot != DAMAGED {
                 break entry;
@@ -124,6 +130,8 @@ impl Core {
                 }
             }
         }
+        self.read_on(&mut queue);
+        self.charge(&mut queue);
         remainder
     }
 
@@ -140,7 +148,7 @@ impl Core {
             queue: queue.id,
             seq: Seq(entry.seq),
             message,
-            redelivered: entry.redelivered,
+            redelivered: entry.redelivered || entry.seq <= queue.redelivered_to,
             attempts: u32::from(entry.attempts),
             enqueued_at: queue.enqueued_at(&entry),
         };
@@ -180,7 +188,6 @@ impl Core {
         record.varint(queue.id.0);
         record.varint(queue.delivered);
         let (_, end) = log.push(Kind::Delivered, record, self.durable_lsn());
-        log.current().settled.insert(queue.id);
         end
     }
 
@@ -220,6 +227,7 @@ impl Core {
                 self.die(&mut queue, &mut taken, death, now);
             }
         }
+        self.charge(&mut queue);
         drop(queue);
         self.tell_pressure();
         taken.len()
@@ -236,6 +244,7 @@ impl Core {
             *by != holder || self.options.plants(Canary::ReleaseAndKeep)
         });
         self.put_back(&mut queue, &mut taken, now);
+        self.charge(&mut queue);
         taken.len()
     }
 
@@ -262,14 +271,34 @@ impl Core {
     pub(crate) fn purge(&self, id: QueueId) -> u64 {
         let Some(cell) = self.queue(id) else { return 0 };
         let mut queue = cell.lock();
-        let mut taken: Vec<Entry> = queue.drain_ready().into_iter().flatten().collect();
-        for entry in &taken {
+        let (entries, pages, count) = queue.drain_ready();
+        for entry in &entries {
             self.drop_message(&mut queue, entry);
         }
-        self.log_settled(&mut queue, &mut taken);
+        if queue.spec.keeps() && count > 0 {
+            // Says what is left rather than what goes, which may be millions.
+            let mut ranges = Vec::new();
+            let held = queue.held_seqs();
+            queue.retries.keep(&held);
+            held.into_iter().for_each(|seq| add_to_ranges(&mut ranges, seq));
+            let mut record = self.record();
+            record.varint(id.0);
+            record.varint(queue.next_seq);
+            record.varint(queue.delivered);
+            record.ranges(&ranges);
+            let mut log = self.log.lock();
+            log.push(Kind::Live, record, self.durable_lsn());
+            for entry in entries.iter().filter(|e| e.is_durable()) {
+                log.drop_live(entry.lsn, entry.size as usize);
+            }
+        }
+        self.charge(&mut queue);
         drop(queue);
+        self.count_out(pages);
+        self.signals.keep.work();
+        self.signals.write.lazy();
         self.tell_pressure();
-        taken.len() as u64
+        count
     }
 
     /// Logs that entries are gone for good. The caller holds the queue's lock.
@@ -290,7 +319,6 @@ impl Core {
         record.ranges(&ranges);
         let mut log = self.log.lock();
         log.push(Kind::Settle, record, self.durable_lsn());
-        log.current().settled.insert(queue.id);
         let mut emptied = false;
         for entry in entries.iter().filter(|e| e.is_durable()) {
             emptied |= log.drop_live(entry.lsn, entry.size as usize);

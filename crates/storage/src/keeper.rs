@@ -1,45 +1,55 @@
 //! Housekeeping: the next file, files that nobody needs, messages that need not be in memory.
 //!
 //! Invariants: a file is given up only when nothing lives in it, and that is durable and proven (see
-//! [`crate::log::LogState::proven`]: damage to what replaces it is never taken for a torn tail), and what its settles and
-//! deletions are still needed for is durable elsewhere: they matter while an older file exists. The oldest file's are
-//! not needed; those of any other are first said again, shortly, as the state of each queue they belong to.
+//! [`crate::log::LogState::proven`]: damage to what made it so is never taken for a torn tail). Its settles and deletions
+//! matter while an older file exists: the oldest file's are not needed, those of any other stay as its digest.
 //!
 //! When files hold much more than what lives, what lives in the emptiest is moved to the end (see `choice`, `mover`).
 
 use crate::allowance::Allowance;
 use crate::canary::Canary;
-use crate::core::{Core, Who};
+use crate::core::{Core, QueueCell, Who};
+use crate::digest::digest_name;
 use crate::disk::DiskError;
-use crate::log::LogFile;
+use crate::log::{Form, LogFile};
 use crate::mover::Move;
-use crate::payload::add_to_ranges;
-use crate::record::Kind;
-use crate::spill::Thinning;
-use model::QueueId;
+use crate::page::{Page, Spot};
+use crate::paging::page_entries;
+use crate::queue::PageOut;
+use crate::spill::{Thinning, read_page};
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
 /// Bytes at the head of each queue that stay in memory, from the first to the last attempt to free some.
 const KEPT_BYTES: [usize; 3] = [2 * 1024 * 1024, 64 * 1024, 0];
 
+/// Pages of deleted queues looked at in a round, slots of messages in a step, bytes of pages spilled in a step.
+const DISCARDED_A_ROUND: usize = 256;
+const SLOTS_A_STEP: usize = 1024;
+const SPILL_BYTES: usize = 1024 * 1024;
+
+/// Files that are kept in full although nothing lives in them, because they may soon be the oldest.
+const DEAD_FILES_MAX: usize = 1;
+
 /// What is under way.
 #[derive(Default)]
 pub(crate) struct Keeper {
-    /// Files that may go once the log is proven up to an LSN: their base and that.
-    retiring: Vec<(u64, u64)>,
     pub(crate) moving: Option<Move>,
     pub(crate) allowance: Allowance,
     thinning: Option<Thinning>,
+    /// When the last digest was made.
+    pub(crate) digested_us: u64,
 }
 
 /// A file in which nothing lives.
-#[derive(Clone, Copy)]
 struct Dead {
     base: u64,
     number: u64,
     capacity: u64,
     /// That is so once the log is proven up to here.
     after: u64,
+    form: Form,
+    is_oldest: bool,
 }
 
 /// What is left to do after a round.
@@ -63,11 +73,21 @@ impl Core {
         let mut left = if prepared.is_ok() { Left::Nothing } else { Left::Later };
         let published = self.log.lock().written.first + self.counters.spilled_bytes.load(Relaxed);
         keeper.allowance.refill(self.disk.micros(), published, &self.options);
-        match self.give_up_files(&mut keeper) {
+        match self.give_up_files() {
             Ok(now) => left = left.max(now),
             Err(error) => self.note_disk(Who::Keeper, &Err(error)),
         }
-        left = left.max(self.move_step(&mut keeper));
+        match self.digest_step(&mut keeper) {
+            Ok(true) => left = left.max(Left::Later),
+            Ok(false) => {}
+            Err(error) => self.note_disk(Who::Keeper, &Err(error)),
+        }
+        for step in [self.move_step(&mut keeper), self.count_discarded()] {
+            match step {
+                Ok(now) => left = left.max(now),
+                Err(error) => self.note_disk(Who::Keeper, &Err(error)),
+            }
+        }
         self.free_memory();
         left = left.max(self.thin_step(&mut keeper));
         self.look_at_space();
@@ -92,36 +112,37 @@ impl Core {
         }
     }
 
-    /// Gives up every file that nothing needs.
-    fn give_up_files(&self, keeper: &mut Keeper) -> Result<Left, DiskError> {
+    /// Gives up every file that nothing needs; what only settles are needed of is replaced by its digest.
+    fn give_up_files(&self) -> Result<Left, DiskError> {
         let durable = self.durable_lsn();
-        loop {
-            let (oldest, dead) = self.dead_files(durable);
-            let proven = self.log.lock().proven(durable);
-            let ready = dead.iter().find(|file| {
-                let is_oldest = Some(file.base) == oldest && file.after <= proven;
-                is_oldest || keeper.retiring.iter().any(|&(base, after)| base == file.base && after <= proven)
-            });
-            if let Some(&Dead { base, number, capacity, .. }) = ready {
-                self.retire(number, capacity)?;
-                keeper.retiring.retain(|&(b, _)| b != base);
-                let mut log = self.log.lock();
-                log.files.remove(&base);
-                log.deleted_queues.retain(|_, file| *file != number);
-                log.deleted_metas.retain(|_, file| *file != number);
-                continue;
+        while let Some(dead) = self.next_dead(durable) {
+            if !self.prove(dead.after) {
+                return Ok(Left::Later);
             }
-            for &Dead { base, number, .. } in &dead {
-                if !keeper.retiring.iter().any(|&(b, _)| b == base) {
-                    // What replaces a value or a deletion in it need not be said again, but must be durable too.
-                    let after = self.say_again(base, number).max(self.log.lock().next);
-                    keeper.retiring.push((base, after));
-                    self.signals.write.lazy();
+            let mut bytes = 0;
+            if !dead.is_oldest {
+                let Some(written) = self.write_digest(dead.base, true)? else {
+                    continue;
+                };
+                bytes = written;
+            }
+            if dead.form != Form::Alone {
+                self.retire(dead.number, dead.capacity)?;
+                if let Some(file) = self.log.lock().files.get_mut(&dead.base) {
+                    file.form = Form::Alone;
+                    file.handle = None;
+                    file.capacity = bytes;
                 }
             }
-            let last = keeper.retiring.iter().map(|&(_, after)| after).max();
-            return Ok(if last.is_none_or(|after| self.prove(after)) { Left::Nothing } else { Left::Later });
+            if dead.is_oldest {
+                if dead.form != Form::Log {
+                    // If a crash brings it back, the next start removes it: its file is gone for good.
+                    self.disk.remove(&digest_name(dead.number))?;
+                }
+                self.log.lock().files.remove(&dead.base);
+            }
         }
+        Ok(Left::Nothing)
     }
 
     /// Whether the log is proven up to `after`; if it is durable and nothing else will prove it, a record that does is
@@ -157,114 +178,126 @@ impl Core {
         false
     }
 
-    /// The base of the oldest file, and those in which nothing lives.
-    fn dead_files(&self, durable: u64) -> (Option<u64>, Vec<Dead>) {
+    /// The next file in which nothing lives, and that is durable: the oldest, or one that is still there in full while
+    /// newer ones are dead too, for it may soon be the oldest.
+    fn next_dead(&self, durable: u64) -> Option<Dead> {
         let log = self.log.lock();
         // The newest file that is on the disk stays: it knows the generation and how far LSNs have been used.
         let newest = log.files.values().rfind(|f| f.handle.is_some()).map(|f| f.base);
         let early = self.options.plants(Canary::GiveUpEarly);
         let settled = |f: &LogFile| f.dead_at <= durable || early;
         let is_dead = |f: &&LogFile| Some(f.base) < newest && f.live == 0 && settled(f) && f.end <= durable;
-        let dead = log.files.values().filter(is_dead);
         let after = |f: &LogFile| if early { 0 } else { f.dead_at.max(f.end) };
-        let dead =
-            dead.map(|f| Dead { base: f.base, number: f.number, capacity: f.capacity, after: after(f) }).collect();
-        (log.files.keys().next().copied(), dead)
-    }
-
-    /// Logs again what a file's settles and deletions say; returns when that is durable.
-    fn say_again(&self, base: u64, number: u64) -> u64 {
-        let mut after = 0;
-        let (queues, deleted, metas) = {
-            let log = self.log.lock();
-            let queues: Vec<QueueId> =
-                log.files.get(&base).map(|f| f.settled.iter().copied().collect()).unwrap_or_default();
-            let of_file = |file: &u64| *file == number;
-            let deleted = log.deleted_queues.iter().filter(|(_, f)| of_file(f));
-            let metas = log.deleted_metas.iter().filter(|(_, f)| of_file(f));
-            (
-                queues,
-                deleted.map(|(id, _)| *id).collect::<Vec<_>>(),
-                metas.map(|(key, _)| key.clone()).collect::<Vec<_>>(),
-            )
+        let dead = |f: &LogFile, is_oldest| Dead {
+            base: f.base,
+            number: f.number,
+            capacity: f.capacity,
+            after: after(f),
+            form: f.form,
+            is_oldest,
         };
-        for id in queues {
-            if self.options.plants(Canary::ForgetSettles) {
-                break;
-            }
-            after = after.max(self.say_live(id));
+        if let Some(oldest) = log.files.values().next().filter(is_dead) {
+            return Some(dead(oldest, true));
         }
-        for id in deleted {
-            if self.options.plants(Canary::ForgetDeletions) {
-                break;
-            }
-            let mut record = self.record();
-            record.varint(id.0);
-            let mut log = self.log.lock();
-            let (_, end) = log.push(Kind::DeleteQueue, record, self.durable_lsn());
-            after = after.max(end);
-            let number = log.current().number;
-            log.deleted_queues.insert(id, number);
-        }
-        for key in metas {
-            // The key may come back meanwhile; its value must stay behind the deletion.
-            let held = self.metas.lock();
-            let mut record = self.record();
-            record.buf.extend_from_slice(&key);
-            let mut log = self.log.lock();
-            if !held.contains_key(&key) {
-                let (_, end) = log.push(Kind::DeleteMeta, record, self.durable_lsn());
-                after = after.max(end);
-                let number = log.current().number;
-                log.deleted_metas.insert(key, number);
-            }
-        }
-        after
+        let full = || log.files.values().filter(is_dead).filter(|f| f.form != Form::Alone && !f.damaged);
+        let one = full().next()?;
+        (full().count() > DEAD_FILES_MAX).then(|| dead(one, false))
     }
 
-    /// Logs which entries of a queue live; returns when that is durable.
-    fn say_live(&self, id: QueueId) -> u64 {
-        let queue = self.queue(id);
-        let queue = queue.as_ref().map(|cell| cell.lock());
-        let Some(queue) = queue.filter(|queue| !queue.deleted) else {
-            // Its deletion is in the log already.
-            return 0;
-        };
-        let mut ranges = Vec::new();
-        for seq in queue.live_seqs() {
-            add_to_ranges(&mut ranges, seq);
+    /// Sees to it that what was in these pages no longer counts as living in the log.
+    pub(crate) fn count_out(&self, pages: VecDeque<Page>) {
+        if !pages.is_empty() {
+            let bytes: usize = pages.iter().map(Page::memory).sum();
+            self.resident.fetch_add(bytes, Relaxed);
+            self.discarded.lock().extend(pages);
+            self.signals.keep.work();
         }
-        let mut record = self.record();
-        record.varint(id.0);
-        record.varint(queue.next_seq);
-        record.varint(queue.delivered);
-        record.ranges(&ranges);
-        let mut log = self.log.lock();
-        let (_, end) = log.push(Kind::Live, record, self.durable_lsn());
-        log.current().settled.insert(id);
-        end.max(self.say_all_attempts(&mut log, &queue))
     }
 
-    /// Frees memory if there is little left: first of messages that can be read again, then by spilling.
+    /// Goes through some of the pages that were discarded.
+    fn count_discarded(&self) -> Result<Left, DiskError> {
+        for _ in 0..DISCARDED_A_ROUND {
+            let Some(page) = self.discarded.lock().pop_front() else {
+                return Ok(Left::Nothing);
+            };
+            let (mut logged, mut spilled) = (Vec::new(), Vec::new());
+            let mut load = |spot: Spot| {
+                spilled.push(spot);
+                read_page(&self.pages, spot)
+            };
+            let mut gone = Vec::new();
+            page_entries(&page, 0, &mut load, &mut |entry| {
+                if entry.is_durable() { &mut logged } else { &mut gone }.push((entry.lsn, entry.size as usize));
+            })?;
+            let mut log = self.log.lock();
+            log.drop_all_live(logged.into_iter());
+            drop(log);
+            for (lsn, size) in gone {
+                self.spill.lock().free(lsn, size);
+            }
+            for spot in spilled {
+                self.pages.lock().free(spot.at, spot.len as usize);
+            }
+            self.resident.fetch_sub(page.memory(), Relaxed);
+        }
+        Ok(Left::Now)
+    }
+
+    /// Frees memory if there is little left: messages that lie on the disk are forgotten and their entries packed,
+    /// transient ones are spilled, and so are pages. First what lies far behind the heads of the queues.
     fn free_memory(&self) {
-        let max = self.options.resident_bytes_max;
-        if self.resident.load(Relaxed) < max / 8 * 7 {
+        let is_low = || self.resident.load(Relaxed) >= self.options.resident_bytes_max / 4 * 3;
+        if self.resident.load(Relaxed) < self.options.resident_bytes_max / 8 * 7 {
             self.clean_spill();
             return;
         }
         let durable = self.durable_lsn();
-        for keep in KEPT_BYTES {
+        'enough: for keep in KEPT_BYTES {
             let cells: Vec<_> = self.queues.read().values().cloned().collect();
             for cell in &cells {
-                let freed = cell.lock().evict(keep, durable);
-                self.resident.fetch_sub(freed, Relaxed);
-                self.spill_tail(cell, keep);
-                if self.resident.load(Relaxed) < max / 4 * 3 {
-                    self.clean_spill();
-                    return;
+                self.free_queue(cell, keep, durable, &is_low);
+                if !is_low() {
+                    break 'enough;
                 }
             }
         }
         self.clean_spill();
+    }
+
+    /// Frees memory of one queue, but for `keep` bytes at its head, while there is little.
+    fn free_queue(&self, cell: &QueueCell, keep: usize, durable: u64, is_low: &dyn Fn() -> bool) {
+        loop {
+            let mut queue = cell.lock();
+            match queue.page_out(keep, durable) {
+                PageOut::Freed(bytes) => {
+                    self.resident.fetch_sub(bytes, Relaxed);
+                    self.charge(&mut queue);
+                }
+                PageOut::Spill(leaving) => {
+                    drop(queue);
+                    if !self.spill_messages(cell, &leaving) {
+                        break;
+                    }
+                }
+                PageOut::Nothing => {
+                    queue.shrink();
+                    self.charge(&mut queue);
+                    break;
+                }
+            }
+            if !is_low() {
+                return;
+            }
+        }
+        loop {
+            let mut queue = cell.lock();
+            let (freed, all) = queue.forget_held(SLOTS_A_STEP, durable);
+            self.resident.fetch_sub(freed, Relaxed);
+            self.charge(&mut queue);
+            if all {
+                break;
+            }
+        }
+        while is_low() && self.spill_pages(cell, SPILL_BYTES) {}
     }
 }

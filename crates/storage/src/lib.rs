@@ -2,8 +2,9 @@
 //!
 //! What is where: `record` and `payload` are the format (`docs/storage-format.md`), `log` gives records their place,
 //! `writer` writes and syncs them, `prepare` makes files ahead, `keeper` gives them back, `mover` (with `choice`, `gather`
-//! and `allowance`) empties them, `usage` counts what they hold, `recover` and `replay` read
-//! them at the start; `queue` is a queue in memory, `due` its entries when they wait for a time, `append`, `deliver`,
+//! and `allowance`) empties them, `usage` counts what they hold, `recover` and `replay` read them at the start, from
+//! digests that `digest` and `checkpoint` make; `queue` is a queue in memory, `lane` its entries of one priority, `page`
+//! and `paging` pack the far part of it, `due` has its entries when they wait for a time; `append`, `deliver`,
 //! `acknowledge`, `dead` and `admin` are the calls of the port,
 //! `reader` brings back messages that are not in memory.
 //!
@@ -17,17 +18,23 @@ mod append;
 mod attempts;
 mod canary;
 mod cancel;
+mod checkpoint;
 mod choice;
 mod core;
 mod dead;
 mod deliver;
+mod digest;
 mod disk;
 mod due;
+mod entry;
 mod gather;
 mod keeper;
+mod lane;
 mod log;
 mod metrics;
 mod mover;
+mod page;
+mod paging;
 mod payload;
 mod prepare;
 mod queue;
@@ -36,6 +43,7 @@ mod record;
 mod recover;
 mod repair;
 mod replay;
+mod scan;
 mod signal;
 #[cfg(feature = "sim")]
 pub mod sim;
@@ -69,7 +77,7 @@ const GATHERED_SHARE: usize = 8;
 /// What can be chosen.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Bytes of messages held in memory.
+    /// Bytes held in memory: messages, and what queues know of theirs.
     pub resident_bytes_max: usize,
     /// Bytes of the first file of every start.
     pub first_file_bytes: u64,

@@ -1,8 +1,8 @@
 //! The log in memory: where the next record goes, what waits to be written, and what still lives in each file.
 //!
 //! Invariants: records get their place (LSN) in the order they are pushed, under one lock, and a record lies in one
-//! file. A file that is not the last ends with a seal. What must outlive a file is known here: live references, live
-//! metadata, and, per file, the queues it holds settles of and the deletions in it.
+//! file. A file that is not the last ends with a seal. How much lives in each file is known here: references, queues
+//! and metadata.
 //!
 //! Not here: IO. See `writer` and `keeper`.
 
@@ -10,10 +10,19 @@ use crate::disk::DiskFile;
 use crate::payload::Record;
 use crate::record::{FILE_HEADER_BYTES, Kind, encode_header, record_bytes};
 use crate::usage::{Arrivals, Written, charge};
-use foldhash::fast::FixedState;
-use model::QueueId;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// How a file of the log is there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Form {
+    /// As it was written.
+    Log,
+    /// So, and there is a digest of it.
+    Digested,
+    /// Its digest alone: nothing lives in it, but some older file needs its settles.
+    Alone,
+}
 
 /// A file of the log.
 pub(crate) struct LogFile {
@@ -34,11 +43,10 @@ pub(crate) struct LogFile {
     pub(crate) grouped: bool,
     /// It may go once the log is durable up to here.
     pub(crate) dead_at: u64,
-    /// Queues that it holds settles of.
-    pub(crate) settled: HashSet<QueueId, FixedState>,
+    pub(crate) form: Form,
     /// Not all of it can be read, so what lives in it stays there.
     pub(crate) damaged: bool,
-    /// `None` until the writer has opened it.
+    /// `None` until the writer has opened it, and when it is no longer there.
     pub(crate) handle: Option<Arc<dyn DiskFile>>,
 }
 
@@ -54,7 +62,7 @@ impl LogFile {
             living: 0,
             grouped: false,
             dead_at: 0,
-            settled: HashSet::default(),
+            form: Form::Log,
             damaged: false,
             handle: None,
         }
@@ -109,9 +117,6 @@ pub(crate) struct LogState {
     pub(crate) wanted: u64,
     /// By base; the last is the one being written.
     pub(crate) files: BTreeMap<u64, LogFile>,
-    /// Deleted queues and metadata whose deletion some older file still needs, with the file that says so.
-    pub(crate) deleted_queues: HashMap<QueueId, u64, FixedState>,
-    pub(crate) deleted_metas: BTreeMap<Vec<u8>, u64>,
     pub(crate) failed: Option<String>,
     pub(crate) closed: bool,
     pub(crate) written: Written,
@@ -130,8 +135,6 @@ impl LogState {
             pending_bytes: 0,
             wanted: 0,
             files,
-            deleted_queues: HashMap::default(),
-            deleted_metas: BTreeMap::new(),
             failed: None,
             closed: false,
             written: Written::default(),

@@ -12,17 +12,19 @@ use crate::allowance::Allowance;
 use crate::canary::Canary;
 use crate::choice::Why;
 use crate::core::{Core, QueueCell};
-use crate::disk::DiskFile;
+use crate::disk::DiskError;
 use crate::gather::Gathered;
 use crate::keeper::{Keeper, Left};
+use crate::lane::Found;
 use crate::log::file_name;
 use crate::payload::{Record, put_meta, put_queue, read_batch, read_meta, read_queue};
 use crate::queue::Queue;
-use crate::record::{FILE_HEADER_BYTES, HEADER_BYTES, Header, Kind, decode_header, record_bytes};
+use crate::record::{FILE_HEADER_BYTES, Header, Kind};
+use crate::scan::{Records, Unreadable};
 use crate::usage::{Arrivals, QUEUE_BYTES};
 use model::QueueId;
+use parking_lot::MutexGuard;
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Bytes read, or copied, in a round.
@@ -46,10 +48,7 @@ pub(crate) struct Move {
 /// A file to be emptied.
 pub(crate) struct Source {
     pub(crate) base: u64,
-    pub(crate) end: u64,
-    pub(crate) file: Arc<dyn DiskFile>,
-    /// LSN of the next record to look at.
-    pub(crate) at: u64,
+    pub(crate) records: Records,
 }
 
 /// What was copied, from where, to where.
@@ -82,9 +81,9 @@ impl Move {
 
 impl Core {
     /// Goes on emptying files, or chooses some.
-    pub(crate) fn move_step(&self, keeper: &mut Keeper) -> Left {
+    pub(crate) fn move_step(&self, keeper: &mut Keeper) -> Result<Left, DiskError> {
         let Some(mut job) = keeper.moving.take().or_else(|| self.choose()) else {
-            return Left::Nothing;
+            return Ok(Left::Nothing);
         };
         let left = self.move_some(&mut job, &mut keeper.allowance);
         if !job.is_done() {
@@ -94,28 +93,25 @@ impl Core {
     }
 
     /// A round of a job: copies, or else reads, or else waits.
-    fn move_some(&self, job: &mut Move, allowance: &mut Allowance) -> Left {
-        self.switch_proven(job);
+    fn move_some(&self, job: &mut Move, allowance: &mut Allowance) -> Result<Left, DiskError> {
+        self.switch_proven(job)?;
         let must_wait = job.unsynced >= ROUND_BYTES || (job.sources.is_empty() && job.gathered.is_empty());
         if must_wait && !job.moved.is_empty() {
-            return if self.is_proven(job) { Left::Now } else { Left::Later };
+            return Ok(if self.is_proven(job) { Left::Now } else { Left::Later });
         }
         if job.copying {
-            self.copy_some(job);
-            return Left::Now;
+            self.copy_some(job)?;
+            return Ok(Left::Now);
         }
         if let Some(source) = job.sources.front() {
-            if !self.log.lock().files.contains_key(&source.base) {
-                // Everything in it was settled meanwhile and it was given up.
+            if self.log.lock().files.get(&source.base).is_none_or(|file| file.live == 0) {
+                // Everything in it was settled meanwhile and it is given up.
                 job.sources.pop_front();
             } else if allowance.allows(job.why.frees()) {
-                if !self.read_some(job) && !self.read_some(job) {
-                    // Read twice, and not what was written: what lives from there on stays where it is.
-                    self.keep_damaged(job);
-                }
                 allowance.spend(ROUND_BYTES as u64, job.why.frees());
+                self.read_some(job)?;
             } else {
-                return Left::Later;
+                return Ok(Left::Later);
             }
         }
         if job.sources.is_empty() || job.gathered.bytes() >= self.options.gathered_bytes_max() {
@@ -128,21 +124,18 @@ impl Core {
                 job.gathered = Gathered::default();
             }
         }
-        Left::Now
+        Ok(Left::Now)
     }
 
-    /// Gives up emptying a file that is damaged.
-    fn keep_damaged(&self, job: &mut Move) {
-        let Some(source) = job.sources.pop_front() else {
-            return;
-        };
-        let number = self.log.lock().files.get_mut(&source.base).map(|file| {
+    /// Notes that a file is damaged; what lives from there on stays where it is.
+    pub(crate) fn keep_damaged(&self, base: u64, lsn: u64) {
+        let number = self.log.lock().files.get_mut(&base).map(|file| {
             file.damaged = true;
             file.number
         });
         if let Some(number) = number {
             self.counters.damaged.fetch_add(1, Relaxed);
-            let at = source.at - source.base + FILE_HEADER_BYTES;
+            let at = lsn - base + FILE_HEADER_BYTES;
             self.events.damaged(&format!("the record at byte {at} of {}", file_name(number)));
         }
     }
@@ -155,68 +148,43 @@ impl Core {
         self.wait_proven(last.after)
     }
 
-    /// Gathers what lives in the next records; false if the next is not what was written.
-    fn read_some(&self, job: &mut Move) -> bool {
-        let Some(source) = job.sources.front_mut() else {
-            return true;
+    /// Gathers what lives in the next records.
+    fn read_some(&self, job: &mut Move) -> Result<(), DiskError> {
+        let Some(mut source) = job.sources.pop_front() else {
+            return Ok(());
         };
-        let from = source.at;
-        let (base, end) = (source.base, source.end);
-        let file = source.file.clone();
-        let mut buffer = vec![0; ROUND_BYTES.min((end - from) as usize)];
-        loop {
-            let Ok(n) = file.pread(&mut buffer, from - base + FILE_HEADER_BYTES) else {
-                return false;
+        let until = source.records.at() + ROUND_BYTES as u64;
+        while source.records.at() < until {
+            let looked = match source.records.next() {
+                Ok(Some((header, lsn, payload))) => self.look_at(job, header, lsn, payload),
+                Ok(None) => return Ok(()),
+                Err(Unreadable) => {
+                    self.keep_damaged(source.base, source.records.at());
+                    return Ok(());
+                }
             };
-            let bytes = &buffer[..n];
-            let mut at = 0;
-            while from + (at as u64) < end {
-                let lsn = from + at as u64;
-                let Some(header) = bytes.get(at..).and_then(|b| decode_header(b, lsn)) else {
-                    break;
-                };
-                let Some(payload) = bytes.get(at + HEADER_BYTES..at + HEADER_BYTES + header.len) else {
-                    break;
-                };
-                if crc32c::crc32c(payload) != header.payload_crc {
-                    break;
-                }
-                self.look_at(job, header, lsn, payload);
-                at += record_bytes(header.len);
-            }
-            if at > 0 || from == end {
-                let next = from + at as u64;
-                match job.sources.front_mut() {
-                    Some(source) if next < end => source.at = next,
-                    _ => drop(job.sources.pop_front()),
-                }
-                return true;
-            }
-            // A record larger than the buffer, or none at all.
-            match decode_header(bytes, from) {
-                Some(header) if record_bytes(header.len) > buffer.len() => {
-                    buffer = vec![0; record_bytes(header.len)];
-                }
-                _ => return false,
+            if looked.is_err() {
+                // What lives in that record stays where it is.
+                job.sources.push_front(source);
+                return looked;
             }
         }
+        job.sources.push_front(source);
+        Ok(())
     }
 
     /// Gathers the messages of a record that live; copies a queue or a value at once, for they are few and small.
-    fn look_at(&self, job: &mut Move, header: Header, lsn: u64, payload: &[u8]) {
+    fn look_at(&self, job: &mut Move, header: Header, lsn: u64, payload: &[u8]) -> Result<(), DiskError> {
         match header.kind {
-            Kind::Batch => {
-                // What is no batch was found so at the start already, and kept for nothing but to be read again.
-                let _ = self.gather(job, lsn, payload);
-            }
+            Kind::Batch => return self.gather(job, lsn, payload),
             Kind::CreateQueue => {
                 let Some((id, spec)) = read_queue(payload) else {
-                    return;
+                    return Ok(());
                 };
-                let Some(cell) = self.queue(id) else { return };
+                let Some(cell) = self.queue(id) else { return Ok(()) };
                 let queue = cell.lock();
                 if queue.deleted || queue.create_lsn != lsn {
-                    return;
+                    return Ok(());
                 }
                 let mut record = self.record();
                 put_queue(&mut record, id, spec);
@@ -224,7 +192,7 @@ impl Core {
             }
             Kind::PutMeta => {
                 let Some((key, value)) = read_meta(payload) else {
-                    return;
+                    return Ok(());
                 };
                 self.copy_meta(job, lsn, key, value);
             }
@@ -235,8 +203,10 @@ impl Core {
             | Kind::Delivered
             | Kind::Attempts
             | Kind::Seal
-            | Kind::Gap => {}
+            | Kind::Gap
+            | Kind::Refs => {}
         }
+        Ok(())
     }
 
     /// Copies a value if it is its key's still.
@@ -260,7 +230,7 @@ impl Core {
     }
 
     /// Gathers the messages of a batch that some queue still refers to.
-    fn gather(&self, job: &mut Move, lsn: u64, payload: &[u8]) -> Option<()> {
+    fn gather(&self, job: &mut Move, lsn: u64, payload: &[u8]) -> Result<(), DiskError> {
         let mut placed = Vec::new();
         let mut refs: Vec<(usize, QueueId, u64)> = Vec::new();
         let mut puts: Vec<(&[u8], &[u8])> = Vec::new();
@@ -270,30 +240,62 @@ impl Core {
             |_, index, _, id, seq| refs.push((index, id, seq)),
             |_, _, _| {},
             |key, value| puts.extend(value.map(|value| (key, value))),
-        )?;
+        );
+        // What is no batch was found so at the start already, and kept for nothing but to be read again.
+        let Some(wall) = wall else { return Ok(()) };
         for (key, value) in puts {
             self.copy_meta(job, lsn, key, value);
         }
         let cells = self.cells(refs.iter().map(|&(_, id, _)| id));
-        let mut guards: Vec<_> = cells.iter().map(|cell| cell.lock()).collect();
+        let mut guards = self.lock_unpacked(&cells, || refs.iter().map(|&(_, id, seq)| (id, seq)))?;
         refs.retain(|&(index, id, seq)| {
             let at = guards.binary_search_by_key(&id, |queue| queue.id);
             let from = lsn + placed[index].offset as u64;
             at.is_ok_and(|at| self.lies_at(&mut guards[at], seq, from))
         });
+        guards.iter_mut().for_each(|queue| self.close_pages(queue));
         drop(guards);
         for group in refs.chunk_by(|a, b| a.0 == b.0) {
             let references = group.iter().map(|&(_, id, seq)| (id, seq));
             job.gathered.add(wall, lsn, payload, &placed[group[0].0], references);
         }
-        Some(())
+        Ok(())
+    }
+
+    /// Locks queues, in order of id, so that none of these entries is in a page that is not in memory.
+    fn lock_unpacked<'a, I: Iterator<Item = (QueueId, u64)>>(
+        &self,
+        cells: &'a [QueueCell],
+        entries: impl Fn() -> I,
+    ) -> Result<Vec<MutexGuard<'a, Queue>>, DiskError> {
+        loop {
+            let mut guards: Vec<_> = cells.iter().map(|cell| cell.lock()).collect();
+            let away = entries().find_map(|(id, seq)| {
+                let at = guards.binary_search_by_key(&id, |queue| queue.id).ok()?;
+                match guards[at].find(seq) {
+                    Found::Away(first, spot) => Some((at, first, spot)),
+                    Found::Entry(_) | Found::Nowhere => None,
+                }
+            });
+            let Some((at, first, spot)) = away else {
+                return Ok(guards);
+            };
+            drop(guards);
+            self.load_page(&cells[at], first, spot)?;
+        }
+    }
+
+    /// Packs what was opened to look for entries.
+    fn close_pages(&self, queue: &mut Queue) {
+        queue.close_pages();
+        self.charge(queue);
     }
 
     /// Whether an entry is there and its message lies where it was read.
     fn lies_at(&self, queue: &mut Queue, seq: u64, lsn: u64) -> bool {
-        match queue.find_mut(seq) {
-            Some(entry) => entry.lsn == lsn,
-            None => self.options.plants(Canary::MoveSettled),
+        match queue.find(seq) {
+            Found::Entry(entry) => entry.lsn == lsn,
+            Found::Nowhere | Found::Away(..) => self.options.plants(Canary::MoveSettled),
         }
     }
 
@@ -306,25 +308,27 @@ impl Core {
     }
 
     /// Copies a round of what was gathered.
-    fn copy_some(&self, job: &mut Move) {
+    fn copy_some(&self, job: &mut Move) -> Result<(), DiskError> {
         let before = job.unsynced;
-        while job.unsynced < before + ROUND_BYTES && !job.gathered.is_empty() {
-            self.copy_batch(job);
+        let mut copied = Ok(());
+        while copied.is_ok() && job.unsynced < before + ROUND_BYTES && !job.gathered.is_empty() {
+            copied = self.copy_batch(job);
         }
         if job.gathered.is_empty() {
             job.gathered = Gathered::default();
             job.copying = false;
         }
+        copied
     }
 
     /// Copies the next messages of one queue and one time that still lie where they were read.
-    fn copy_batch(&self, job: &mut Move) {
+    fn copy_batch(&self, job: &mut Move) -> Result<(), DiskError> {
         let batch = job.gathered.next_batch();
-        let references = batch.iter().flat_map(|found| job.gathered.references(found));
-        let cells = self.cells(references.map(|&(id, _)| id));
-        let mut guards: Vec<_> = cells.iter().map(|cell| cell.lock()).collect();
+        let references = || batch.iter().flat_map(|found| job.gathered.references(found)).copied();
+        let cells = self.cells(references().map(|(id, _)| id));
+        let mut guards = self.lock_unpacked(&cells, references)?;
         let mut alive = Vec::with_capacity(batch.len());
-        for found in batch {
+        for &found in &batch {
             let mut references = job.gathered.references(&found).to_vec();
             references.retain(|&(id, seq)| {
                 let at = guards.binary_search_by_key(&id, |queue| queue.id);
@@ -335,7 +339,8 @@ impl Core {
             }
         }
         let Some((first, _)) = alive.first() else {
-            return;
+            guards.iter_mut().for_each(|queue| self.close_pages(queue));
+            return Ok(());
         };
         let mut record = self.record();
         let mut arrivals = Arrivals::default();
@@ -371,6 +376,7 @@ impl Core {
             after = after.max(self.say_attempts(&mut log, queue, copied.into_iter()));
         }
         drop(log);
+        guards.iter_mut().for_each(|queue| self.close_pages(queue));
         for ((found, references), offset) in alive.into_iter().zip(offsets) {
             let of_message = |(id, seq)| Moved {
                 what: What::Entry(id, seq),
@@ -381,30 +387,39 @@ impl Core {
             };
             job.moved.extend(references.into_iter().map(of_message));
         }
+        Ok(())
     }
 
     /// Of what is proven to be durable the copy is the original from now on.
-    fn switch_proven(&self, job: &mut Move) {
+    fn switch_proven(&self, job: &mut Move) -> Result<(), DiskError> {
         let proven = self.log.lock().proven(self.durable_lsn());
-        while let Some(moved) = job.moved.pop_front_if(|moved| moved.after <= proven) {
-            self.switch(&moved);
+        let mut touched: Vec<QueueId> = Vec::new();
+        let mut switched = Ok(());
+        while let Some(moved) = job.moved.front().filter(|moved| moved.after <= proven) {
+            switched = self.switch(moved);
+            if switched.is_err() {
+                break;
+            }
+            if let What::Entry(id, _) = moved.what {
+                touched.push(id);
+            }
+            job.moved.pop_front();
         }
+        self.cells(touched.into_iter()).iter().for_each(|cell| self.close_pages(&mut cell.lock()));
         if job.moved.is_empty() {
             job.unsynced = 0;
         }
+        switched
     }
 
-    fn switch(&self, moved: &Moved) {
+    /// The copy is proven: it is the original from now on.
+    fn switch(&self, moved: &Moved) -> Result<(), DiskError> {
         let mut switched = false;
         match &moved.what {
             What::Entry(id, seq) => {
                 if let Some(cell) = self.queue(*id) {
-                    let mut queue = cell.lock();
-                    if let Some(entry) = queue.find_mut(*seq)
-                        && entry.lsn == moved.from
-                    {
-                        entry.lsn = moved.to;
-                        switched = true;
+                    switched = self.point(&cell, *seq, moved.from, moved.to)?;
+                    if switched {
                         self.log.lock().drop_live(moved.from, moved.size);
                     }
                 }
@@ -432,6 +447,25 @@ impl Core {
         }
         if !switched {
             self.log.lock().drop_live(moved.to, moved.size);
+        }
+        Ok(())
+    }
+
+    /// Points an entry whose message lay at `from` to where it lies now; false if it is no longer so.
+    pub(crate) fn point(&self, cell: &QueueCell, seq: u64, from: u64, to: u64) -> Result<bool, DiskError> {
+        loop {
+            let mut queue = cell.lock();
+            match queue.find(seq) {
+                Found::Entry(entry) if entry.lsn == from => {
+                    entry.lsn = to;
+                    return Ok(true);
+                }
+                Found::Away(first, spot) => {
+                    drop(queue);
+                    self.load_page(cell, first, spot)?;
+                }
+                Found::Entry(_) | Found::Nowhere => return Ok(false),
+            }
         }
     }
 }

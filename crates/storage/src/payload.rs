@@ -74,13 +74,7 @@ impl Record {
 
     /// Adds ranges of seqs, both ends included, in ascending order.
     pub(crate) fn ranges(&mut self, ranges: &[(u64, u64)]) {
-        self.varint(ranges.len() as u64);
-        let mut last = 0;
-        for &(first, end) in ranges {
-            self.varint(first - last);
-            self.varint(end - first);
-            last = end;
-        }
+        put_ranges(&mut self.buf, ranges);
     }
 
     /// A settle of nothing: the record says only how far the log was durable when it was made.
@@ -113,8 +107,7 @@ fn message_head(out: &mut Vec<u8>, message: &Message, schedule: Option<Schedule>
         put_varint(out, ttl);
     }
     if let Some(schedule) = schedule {
-        put_varint(out, schedule.at.0);
-        out.extend_from_slice(&schedule.key.map_or(0, |key| key.0.get()).to_le_bytes());
+        put_schedule(out, schedule);
     }
     let (exchange, key, header) = message.lengths();
     out.push(exchange);
@@ -198,6 +191,11 @@ impl<'a> MessageView<'a> {
     }
 }
 
+fn put_schedule(out: &mut Vec<u8>, schedule: Schedule) {
+    put_varint(out, schedule.at.0);
+    out.extend_from_slice(&schedule.key.map_or(0, |key| key.0.get()).to_le_bytes());
+}
+
 fn read_schedule(reader: &mut Reader<'_>) -> Option<Schedule> {
     let at = Wall(reader.varint()?);
     let key = reader.take(8)?.try_into().map(u64::from_le_bytes).ok()?;
@@ -245,6 +243,19 @@ pub(crate) fn read_batch<'a>(
             schedule: view.schedule(),
         });
     }
+    read_refs(&mut reader, wall, placed, &mut each, &mut acks, &mut metas)?;
+    Some(wall)
+}
+
+/// Reads what follows the messages of a batch.
+fn read_refs<'a>(
+    reader: &mut Reader<'a>,
+    wall: Wall,
+    placed: &[Placed],
+    each: &mut impl FnMut(Wall, usize, &Placed, QueueId, u64),
+    acks: &mut impl FnMut(QueueId, u64, u64),
+    metas: &mut impl FnMut(&'a [u8], Option<&'a [u8]>),
+) -> Option<()> {
     for (index, message) in placed.iter().enumerate() {
         for _ in 0..reader.count()? {
             let queue = QueueId(reader.varint()?);
@@ -253,10 +264,10 @@ pub(crate) fn read_batch<'a>(
     }
     for _ in 0..reader.count()? {
         let queue = QueueId(reader.varint()?);
-        read_ranges(&mut reader, |first, end| acks(queue, first, end))?;
+        read_ranges(reader, |first, end| acks(queue, first, end))?;
     }
     if reader.is_at_end() {
-        return Some(wall);
+        return Some(());
     }
     for _ in 0..reader.count()? {
         let n = reader.count()?;
@@ -266,7 +277,67 @@ pub(crate) fn read_batch<'a>(
             None => metas(key, None),
         }
     }
-    reader.is_at_end().then_some(wall)
+    reader.is_at_end().then_some(())
+}
+
+/// Writes a batch without its messages, for a digest.
+pub(crate) fn shorten_batch(payload: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    let mut reader = Reader::new(payload);
+    let wall = Wall(reader.varint()?);
+    let count = reader.count()?;
+    put_varint(out, wall.0);
+    put_varint(out, (HEADER_BYTES + reader.pos()) as u64);
+    put_varint(out, count as u64);
+    for _ in 0..count {
+        let start = reader.pos();
+        let view = MessageView::read(&mut reader, wall, payload)?;
+        let envelope = view.envelope();
+        let mut flags = if envelope.priority > 0 { PRIORITY } else { 0 };
+        flags |= if envelope.ttl_ms.is_some() { TTL } else { 0 };
+        flags |= if view.schedule().is_some() { SCHEDULE } else { 0 };
+        out.push(flags);
+        put_varint(out, view.size() as u64);
+        put_varint(out, view.body() as u64);
+        put_varint(out, (reader.pos() - start - view.size()) as u64);
+        if envelope.priority > 0 {
+            out.push(envelope.priority);
+        }
+        if let Some(ttl) = envelope.ttl_ms {
+            put_varint(out, ttl);
+        }
+        if let Some(schedule) = view.schedule() {
+            put_schedule(out, schedule);
+        }
+    }
+    out.extend_from_slice(&payload[reader.pos()..]);
+    Some(())
+}
+
+/// Reads what [`shorten_batch`] wrote, as [`read_batch`] reads the batch.
+pub(crate) fn read_short_batch<'a>(
+    payload: &'a [u8],
+    placed: &mut Vec<Placed>,
+    mut each: impl FnMut(Wall, usize, &Placed, QueueId, u64),
+    mut acks: impl FnMut(QueueId, u64, u64),
+    mut metas: impl FnMut(&'a [u8], Option<&'a [u8]>),
+) -> Option<Wall> {
+    placed.clear();
+    let mut reader = Reader::new(payload);
+    let wall = Wall(reader.varint()?);
+    let mut offset = usize::try_from(reader.varint()?).ok()?;
+    for _ in 0..reader.count()? {
+        let flags = reader.byte()?;
+        let size = usize::try_from(reader.varint()?).ok()?;
+        let body = usize::try_from(reader.varint()?).ok()?;
+        let encoded = size.checked_add(usize::try_from(reader.varint()?).ok()?)?;
+        let priority = if flags & PRIORITY != 0 { reader.byte()? } else { 0 };
+        let ttl_ms = if flags & TTL != 0 { Some(reader.varint()?) } else { None };
+        let schedule = if flags & SCHEDULE != 0 { Some(read_schedule(&mut reader)?) } else { None };
+        placed.push(Placed { offset, size, body, encoded, priority, ttl_ms, schedule });
+        offset = offset.checked_add(encoded)?;
+    }
+    read_refs(&mut reader, wall, placed, &mut each, &mut acks, &mut metas)?;
+    Some(wall)
 }
 
 /// Reads ranges of seqs.
@@ -337,6 +408,29 @@ pub(crate) fn read_meta(payload: &[u8]) -> Option<(&[u8], &[u8])> {
     let n = reader.count()?;
     let key = reader.take(n)?;
     Some((key, &payload[reader.pos()..]))
+}
+
+/// Writes ranges of seqs, both ends included, in ascending order.
+pub(crate) fn put_ranges(out: &mut Vec<u8>, ranges: &[(u64, u64)]) {
+    put_varint(out, ranges.len() as u64);
+    let mut last = 0;
+    for &(first, end) in ranges {
+        put_varint(out, first - last);
+        put_varint(out, end - first);
+        last = end;
+    }
+}
+
+/// Brings ranges into ascending order and joins those that touch.
+pub(crate) fn merge_ranges(ranges: &mut Vec<(u64, u64)>) {
+    ranges.sort_unstable();
+    ranges.dedup_by(|next, before| {
+        let touch = next.0 <= before.1.saturating_add(1);
+        if touch {
+            before.1 = before.1.max(next.1);
+        }
+        touch
+    });
 }
 
 /// Adds a seq to ranges, which stay in order if the seqs come in order.

@@ -1,71 +1,43 @@
 //! A queue: which entries are ready, which are handed out, and the messages of those that are in memory.
 //!
-//! Invariants: an entry is in exactly one place, a lane or `unsettled`. A lane is in order of seq. `ready` and
-//! `ready_bytes` count the lanes. A message is in the slab exactly if its entry has a slot; a transient entry
-//! always has one, unless it was spilled.
+//! Invariants: an entry is in exactly one place, a lane or `unsettled`. `ready` and `ready_bytes` count the lanes, or
+//! `due`. A message is in the slab exactly if its entry has a slot; a transient entry always has one, unless it was
+//! spilled.
 //!
-//! Not here: locks, the log, reading messages back. 56 bytes an entry, plus the message while it is in memory.
+//! Not here: the order within a lane (see `lane`), pages (see `paging`), locks, the log, reading messages back.
 
-use crate::attempts::Retries;
+use crate::attempts::{Retries, attempts_at_start};
 use crate::dead::Graveyard;
 use crate::due::{Due, due_at};
+pub(crate) use crate::entry::{Entry, NO_SLOT, NO_TTL, SPILLED};
+use crate::lane::{Found, Lane, Next};
+use crate::page::{ENTRY_BYTES, Page, Spot};
+use crate::paging::Paged;
 use crate::spill::Leaving;
 use engine::{EntryKey, Limits, Order, QueueSpec, QueueStats, Schedule};
 use foldhash::fast::FixedState;
 use model::{HolderId, Message, Mono, QueueId, Wall};
 use std::collections::{HashMap, VecDeque};
 
-/// No message in memory.
-pub(crate) const NO_SLOT: u32 = u32::MAX;
 /// The message was damaged on the disk when it was read; it is nowhere else.
 pub(crate) const DAMAGED: u32 = u32::MAX - 1;
-/// No time to live.
-pub(crate) const NO_TTL: u32 = u32::MAX;
-/// In [`Entry::lsn`]: the rest is a place in the spill, not in the log.
-pub(crate) const SPILLED: u64 = 1 << 63;
-/// Memory a message in a slab takes besides its bytes.
-pub(crate) const SLOT_BYTES: usize = 112;
+/// Memory that a message in memory takes besides its bytes and its slot.
+pub(crate) const SLOT_BYTES: usize = 32;
+/// Memory of an entry that is handed out.
+const UNSETTLED_BYTES: usize = ENTRY_BYTES + 3 * size_of::<u64>();
+/// Memory of an entry that waits for a time.
+const WAITING_BYTES: usize = 96;
+/// Every queue may have so much that does not count.
+const FREE_BYTES: usize = 512;
+/// Messages of a queue in order of due time that are spilled at once.
+const SPILL_MESSAGES: usize = 1024;
+/// Slots that an empty queue keeps.
+const SPARE_SLOTS: usize = 256;
 
-/// What a queue knows of a message in it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Entry {
-    pub(crate) seq: u64,
-    /// Where the message lies in the log or, with [`SPILLED`], in the spill; 0 if in neither.
-    pub(crate) lsn: u64,
-    pub(crate) wall: u64,
-    pub(crate) mono: u64,
-    /// Bytes of the message.
-    pub(crate) size: u32,
-    /// Bytes of its body.
-    pub(crate) body: u32,
-    pub(crate) ttl_ms: u32,
-    pub(crate) slot: u32,
-    pub(crate) attempts: u16,
-    pub(crate) lane: u8,
-    pub(crate) redelivered: bool,
-}
-
-impl Entry {
-    pub(crate) fn is_durable(&self) -> bool {
-        self.lsn != 0 && self.lsn & SPILLED == 0
-    }
-
-    /// Whether its message lies in the log, which is durable up to `durable`, or in the spill.
-    pub(crate) fn is_elsewhere(&self, durable: u64) -> bool {
-        self.lsn & SPILLED != 0 || (self.is_durable() && self.lsn < durable)
-    }
-
-    /// When it expires in a queue of this time to live.
-    pub(crate) fn expires_at(&self, queue_ttl_ms: Option<u64>) -> Option<Wall> {
-        let own = (self.ttl_ms != NO_TTL).then(|| u64::from(self.ttl_ms));
-        let ttl = own.into_iter().chain(queue_ttl_ms).min()?;
-        Some(Wall(self.wall).after_millis(ttl))
-    }
-}
-
-/// A message in memory and how many bytes it is charged with.
+/// A message in memory, whose it is, and how many bytes it is charged with.
 struct Slot {
     message: Message,
+    seq: u64,
     charge: u32,
 }
 
@@ -91,13 +63,19 @@ pub(crate) struct Queue {
     /// The highest seq handed out, and what the log was told of it.
     pub(crate) delivered: u64,
     pub(crate) delivered_logged: u64,
+    /// Entries up to here were handed out before the last restart, perhaps.
+    pub(crate) redelivered_to: u64,
     /// Someone waits for the head to become durable.
     pub(crate) waiting: bool,
     /// The reader was told to read ahead.
     pub(crate) reading: bool,
+    /// The reader should go on once an entry of this lane with this seq, or one behind it, is next.
+    pub(crate) read_from: Option<(u8, u64)>,
     /// Entries since the start that came, were handed out to somebody, and were settled for good by somebody.
     pub(crate) totals: Totals,
-    lanes: Vec<VecDeque<Entry>>,
+    /// Memory of everything but messages when it was last told to the core.
+    pub(crate) charged: usize,
+    lanes: Vec<Lane>,
     /// Where ready entries are instead if the queue is in order of due time.
     due: Option<Box<Due>>,
     ready: u64,
@@ -107,6 +85,8 @@ pub(crate) struct Queue {
     pub(crate) retries: Retries,
     slots: Vec<Option<Slot>>,
     free: Vec<u32>,
+    /// Where the search for messages of unsettled entries goes on.
+    hand: usize,
 }
 
 impl Queue {
@@ -121,10 +101,13 @@ impl Queue {
             create_lsn,
             delivered: 0,
             delivered_logged: 0,
+            redelivered_to: 0,
             waiting: false,
             reading: false,
+            read_from: None,
             totals: Totals::default(),
-            lanes: vec![VecDeque::new()],
+            charged: 0,
+            lanes: Vec::new(),
             due: (spec.order == Order::Due).then(Box::default),
             ready: 0,
             ready_bytes: 0,
@@ -133,6 +116,7 @@ impl Queue {
             retries: Retries::default(),
             slots: Vec::new(),
             free: Vec::new(),
+            hand: 0,
         }
     }
 
@@ -156,7 +140,7 @@ impl Queue {
     pub(crate) fn push(&mut self, entry: Entry, schedule: Option<Schedule>) {
         match &mut self.due {
             Some(due) => due.push(Entry { ttl_ms: NO_TTL, ..entry }, schedule),
-            None => self.lane_mut(entry.lane).push_back(entry),
+            None => self.lane_mut(entry.lane).push(entry),
         }
         self.count_in(&entry);
     }
@@ -191,28 +175,19 @@ impl Queue {
 
     /// Puts an entry back to its place.
     pub(crate) fn put_back(&mut self, entry: Entry) {
-        if let Some(due) = &mut self.due {
-            due.put_back(entry);
-            self.count_in(&entry);
-            return;
-        }
-        let lane = self.lane_mut(entry.lane);
-        match lane.front() {
-            Some(front) if front.seq < entry.seq => {
-                let at = lane.partition_point(|e| e.seq < entry.seq);
-                lane.insert(at, entry);
-            }
-            _ => lane.push_front(entry),
+        match &mut self.due {
+            Some(due) => due.put_back(entry),
+            None => self.lane_mut(entry.lane).put_back(entry),
         }
         self.count_in(&entry);
     }
 
-    fn lane_mut(&mut self, lane: u8) -> &mut VecDeque<Entry> {
-        let lane = usize::from(lane);
-        if self.lanes.len() <= lane {
-            self.lanes.resize_with(lane + 1, VecDeque::new);
+    /// The lane of this number, made if it is not there.
+    pub(crate) fn lane_mut(&mut self, lane: u8) -> &mut Lane {
+        while self.lanes.len() <= usize::from(lane) {
+            self.lanes.push(Lane::new(self.lanes.len() as u8));
         }
-        &mut self.lanes[lane]
+        &mut self.lanes[usize::from(lane)]
     }
 
     /// Ready entries and the bytes of their bodies.
@@ -225,84 +200,136 @@ impl Queue {
         self.limits.are_exceeded_by(self.ready, self.ready_bytes)
     }
 
-    fn count_in(&mut self, entry: &Entry) {
+    /// All lanes there are, the highest priority last.
+    pub(crate) fn lanes_mut(&mut self) -> &mut [Lane] {
+        &mut self.lanes
+    }
+
+    /// Counts an entry that is ready.
+    pub(crate) fn count_in(&mut self, entry: &Entry) {
         self.ready += 1;
         self.ready_bytes += u64::from(entry.body);
     }
 
-    /// The next entry to hand out.
-    pub(crate) fn head(&self) -> Option<&Entry> {
-        if let Some(due) = &self.due {
-            return due.head();
+    /// Puts what was recovered in order of due time, if that is the queue's.
+    pub(crate) fn order_recovered(&mut self, entries: Vec<Entry>, mut schedule: impl FnMut(u64) -> Option<Schedule>) {
+        let mut due = Box::<Due>::default();
+        for entry in entries {
+            due.push(Entry { ttl_ms: NO_TTL, ..entry }, schedule(entry.seq));
         }
-        self.lanes.iter().rev().find_map(VecDeque::front)
+        self.due = Some(due);
     }
 
-    /// Takes it.
+    /// Counts all that recovery found ready.
+    pub(crate) fn count_recovered(&mut self, entries: u64, bytes: u64) {
+        self.ready = entries;
+        self.ready_bytes = bytes;
+    }
+
+    /// The next entry to hand out.
+    pub(crate) fn next(&mut self) -> Next {
+        match self.first() {
+            Next::Entry(entry) if entry.attempts == 0 => {
+                Next::Entry(Entry { attempts: attempts_at_start(self, entry.seq), ..entry })
+            }
+            other => other,
+        }
+    }
+
+    fn first(&mut self) -> Next {
+        if let Some(due) = &self.due {
+            return due.head().map_or(Next::Nothing, |entry| Next::Entry(*entry));
+        }
+        for lane in self.lanes.iter_mut().rev() {
+            match lane.next() {
+                Next::Nothing => {}
+                other => return other,
+            }
+        }
+        Next::Nothing
+    }
+
+    /// Takes it, if it is in memory.
     pub(crate) fn pop(&mut self) -> Option<Entry> {
-        let entry = match &mut self.due {
+        let mut entry = match &mut self.due {
             Some(due) => due.pop(self.unsettled.len(), |seq| self.unsettled.contains_key(&seq))?,
-            None => self.lanes.iter_mut().rev().find_map(VecDeque::pop_front)?,
+            None => self.lanes.iter_mut().rev().find(|lane| !lane.is_empty())?.pop()?,
         };
+        if entry.attempts == 0 {
+            entry.attempts = attempts_at_start(self, entry.seq);
+        }
         self.ready -= 1;
         self.ready_bytes -= u64::from(entry.body);
         Some(entry)
     }
 
-    /// Takes every ready entry out.
-    pub(crate) fn drain_ready(&mut self) -> Vec<VecDeque<Entry>> {
-        self.ready = 0;
+    /// Takes every ready entry out: those in memory, the pages with the rest, and how many that are in all.
+    pub(crate) fn drain_ready(&mut self) -> (Vec<Entry>, VecDeque<Page>, u64) {
+        let mut entries = Vec::new();
+        let mut pages = VecDeque::new();
+        for lane in &mut self.lanes {
+            let (mut loose, mut paged) = lane.take_all();
+            entries.append(&mut loose);
+            pages.append(&mut paged);
+        }
+        if let Some(due) = &mut self.due {
+            entries.extend(due.drain());
+        }
+        self.lanes = Vec::new();
         self.ready_bytes = 0;
+        (entries, pages, std::mem::take(&mut self.ready))
+    }
+
+    /// The entries that are handed out next, in order, as far as they are unpacked; of those that wait for a time, the
+    /// ones due soon.
+    pub(crate) fn ahead(&self) -> impl Iterator<Item = &Entry> {
+        let mut behind_pages = false;
+        let lanes = self.lanes.iter().rev().take_while(move |lane| {
+            let this = !behind_pages;
+            behind_pages |= lane.cold.is_some();
+            this
+        });
+        lanes.flat_map(Lane::ahead).chain(self.due.iter().flat_map(|due| due.soon()))
+    }
+
+    /// The lane that is read next: the highest that is not empty.
+    pub(crate) fn next_lane(&mut self) -> Option<&mut Lane> {
+        self.lanes.iter_mut().rev().find(|lane| !lane.is_empty())
+    }
+
+    /// Packs a page of entries behind the first `keep` bytes of a lane; returns what was freed.
+    pub(crate) fn page_out(&mut self, keep: usize, durable: u64) -> PageOut {
         if let Some(due) = &mut self.due {
-            return vec![due.drain()];
+            let slots = due.evict(keep, durable);
+            if !slots.is_empty() {
+                return PageOut::Freed(slots.into_iter().map(|slot| self.forget(slot)).sum());
+            }
+            let seqs: Vec<u64> = due.volatile(keep > 0).take(SPILL_MESSAGES).map(|entry| entry.seq).collect();
+            let leaving = self.leaving(&seqs);
+            return if leaving.is_empty() { PageOut::Nothing } else { PageOut::Spill(leaving) };
         }
-        std::mem::replace(&mut self.lanes, vec![VecDeque::new()])
-    }
-
-    /// Ready entries in the order they will be handed out; of those that wait for a time, the ones due soon.
-    pub(crate) fn ready(&self) -> impl Iterator<Item = &Entry> {
-        let due = self.due.iter().flat_map(|due| due.soon());
-        self.lanes.iter().rev().flatten().chain(due)
-    }
-
-    /// Drops messages that lie durably in the log or in the spill from memory, but for about `keep` bytes at the
-    /// head; returns the bytes freed.
-    pub(crate) fn evict(&mut self, keep: usize, durable: u64) -> usize {
-        let mut passed = 0;
-        let mut slots = Vec::new();
-        let held = self.unsettled.values_mut().map(|(entry, _)| entry);
-        for entry in self.lanes.iter_mut().rev().flatten().chain(held) {
-            passed += entry.size as usize + SLOT_BYTES;
-            if passed > keep && entry.slot < DAMAGED && entry.is_elsewhere(durable) {
-                slots.push(entry.slot);
-                entry.slot = NO_SLOT;
+        for lane in &mut self.lanes {
+            match lane.page_out(keep, durable) {
+                Paged::Nothing => {}
+                Paged::Packed(slots) => {
+                    return PageOut::Freed(slots.into_iter().map(|slot| self.forget(slot)).sum());
+                }
+                Paged::Spill(seqs) => return PageOut::Spill(self.leaving(&seqs)),
             }
         }
-        if let Some(due) = &mut self.due {
-            slots.extend(due.evict(keep, durable));
-        }
-        slots.into_iter().map(|slot| self.forget(slot)).sum()
+        PageOut::Nothing
     }
 
-    /// Messages that are only in memory, but for about `keep` bytes at the head.
-    pub(crate) fn leaving(&self, keep: usize, messages: usize, bytes: usize) -> Vec<Leaving> {
-        let mut passed = 0;
-        let mut taken = 0;
-        let mut leaving = Vec::new();
-        let waiting = self.due.iter().flat_map(|due| due.volatile(keep > 0));
-        for entry in self.lanes.iter().rev().flatten().chain(waiting) {
-            passed += entry.size as usize + SLOT_BYTES;
-            if (passed <= keep && self.due.is_none()) || entry.lsn != 0 {
-                continue;
-            }
-            if leaving.len() >= messages || taken >= bytes {
-                break;
-            }
-            let Some(message) = self.message(entry.slot) else {
+    /// The messages of transient entries that must leave memory.
+    fn leaving(&mut self, seqs: &[u64]) -> Vec<Leaving> {
+        let mut leaving = Vec::with_capacity(seqs.len());
+        for &seq in seqs {
+            let Some(&mut Entry { slot, wall, .. }) = self.find_loose(seq) else {
                 continue;
             };
-            taken += entry.size as usize;
-            leaving.push(Leaving { seq: entry.seq, slot: entry.slot, wall: entry.wall, message: message.clone() });
+            if let Some(message) = self.message(slot) {
+                leaving.push(Leaving { seq, slot, wall, message: message.clone() });
+            }
         }
         leaving
     }
@@ -314,22 +341,74 @@ impl Queue {
         }
     }
 
-    /// The entry with this seq, wherever it is.
-    pub(crate) fn find_mut(&mut self, seq: u64) -> Option<&mut Entry> {
+    /// Forgets messages of entries that are handed out or came back and lie on the disk, looking at up to `slots`
+    /// slots; returns the bytes freed and whether all slots were looked at.
+    pub(crate) fn forget_held(&mut self, slots: usize, durable: u64) -> (usize, bool) {
+        let mut freed = 0;
+        for _ in 0..slots.min(self.slots.len()) {
+            if self.hand >= self.slots.len() {
+                self.hand = 0;
+                return (freed, true);
+            }
+            let at = self.hand;
+            self.hand += 1;
+            let Some(Slot { seq, .. }) = self.slots[at] else {
+                continue;
+            };
+            let held = self.unsettled.get_mut(&seq).map(|(entry, _)| entry);
+            let Some(entry) = held.or_else(|| self.lanes.iter_mut().find_map(|lane| lane.returned.get_mut(&seq)))
+            else {
+                continue;
+            };
+            if entry.slot < DAMAGED && entry.is_elsewhere(durable) {
+                let slot = std::mem::replace(&mut entry.slot, NO_SLOT);
+                freed += self.forget(slot);
+            }
+        }
+        (freed, self.slots.len() <= slots)
+    }
+
+    /// The entry with this seq, unless it is in a page.
+    pub(crate) fn find_loose(&mut self, seq: u64) -> Option<&mut Entry> {
         if let Some(entry) = self.due.as_mut().and_then(|due| due.find_mut(seq)) {
             return Some(entry);
         }
-        for lane in &mut self.lanes {
-            if let Ok(at) = lane.binary_search_by_key(&seq, |e| e.seq) {
-                return lane.get_mut(at);
-            }
+        if let Some(entry) = self.lanes.iter_mut().find_map(|lane| lane.find_loose(seq)) {
+            return Some(entry);
         }
         self.unsettled.get_mut(&seq).map(|(entry, _)| entry)
     }
 
+    /// The entry with this seq, wherever it is; pages stay open until [`Queue::close_pages`].
+    pub(crate) fn find(&mut self, seq: u64) -> Found<'_> {
+        if let Some((entry, _)) = self.unsettled.get_mut(&seq) {
+            return Found::Entry(entry);
+        }
+        if let Some(entry) = self.due.as_mut().and_then(|due| due.find_mut(seq)) {
+            return Found::Entry(entry);
+        }
+        for lane in &mut self.lanes {
+            match lane.find(seq) {
+                Found::Nowhere => {}
+                found => return found,
+            }
+        }
+        Found::Nowhere
+    }
+
+    /// Packs the pages that were opened.
+    pub(crate) fn close_pages(&mut self) {
+        self.lanes.iter_mut().for_each(Lane::close);
+    }
+
+    /// Puts back what was read of a page; false if it no longer lies there.
+    pub(crate) fn install(&mut self, first: u64, spot: Spot, content: &[u8]) -> bool {
+        self.lanes.iter_mut().any(|lane| lane.install(first, spot, content))
+    }
+
     /// Keeps a message in memory; returns its slot.
-    pub(crate) fn keep(&mut self, message: Message, charge: u32) -> u32 {
-        let slot = Some(Slot { message, charge });
+    pub(crate) fn keep(&mut self, seq: u64, message: Message, charge: u32) -> u32 {
+        let slot = Some(Slot { message, seq, charge });
         if let Some(at) = self.free.pop() {
             self.slots[at as usize] = slot;
             return at;
@@ -351,40 +430,73 @@ impl Queue {
             return 0;
         };
         self.free.push(slot);
-        if self.free.len() == self.slots.len() && self.slots.len() > 1024 {
+        if self.free.len() == self.slots.len() && self.slots.len() > SPARE_SLOTS {
             self.slots = Vec::new();
             self.free = Vec::new();
         }
         taken.charge as usize
     }
 
-    pub(crate) fn stats(&self) -> QueueStats {
+    /// Memory of everything but messages.
+    pub(crate) fn index_bytes(&self) -> usize {
+        let lanes: usize = self.lanes.iter().map(Lane::memory).sum();
+        let slots = self.slots.capacity() * size_of::<Option<Slot>>() + self.free.capacity() * size_of::<u32>();
+        let waiting = if self.is_by_due() { self.ready as usize * WAITING_BYTES } else { 0 };
+        let all = lanes + slots + waiting + self.unsettled.capacity() * UNSETTLED_BYTES;
+        all.saturating_sub(FREE_BYTES)
+    }
+
+    /// Gives back memory that an empty queue keeps for the next burst.
+    pub(crate) fn shrink(&mut self) {
+        if self.ready == 0 {
+            self.lanes = Vec::new();
+        }
+        if self.unsettled.is_empty() {
+            self.unsettled = HashMap::default();
+        }
+        if self.free.len() == self.slots.len() {
+            self.slots = Vec::new();
+            self.free = Vec::new();
+        }
+    }
+
+    pub(crate) fn stats(&mut self) -> QueueStats {
+        let head_due_at = self.due.as_ref().and_then(|due| due.head()).map(due_at);
+        let first = self.due.iter().filter_map(|due| due.iter().next()).map(|entry| Wall(entry.wall));
+        let oldest = self.lanes.iter().filter_map(Lane::oldest).chain(first).min();
         QueueStats {
+            head_expires_at: self.next_expires_at(),
+            oldest,
+            head_due_at,
             ready: self.ready,
             unsettled: self.unsettled.len() as u64,
             ready_bytes: self.ready_bytes,
-            oldest: self.oldest().min(),
-            head_expires_at: self.head().and_then(|e| e.expires_at(self.limits.ttl_ms)),
-            head_due_at: self.due.as_ref().and_then(|due| due.head()).map(due_at),
             enqueued: self.totals.enqueued,
             delivered: self.totals.delivered,
             acked: self.totals.acked,
         }
     }
 
-    /// When the first entries of the lanes, or the first that came to wait, were enqueued.
-    fn oldest(&self) -> impl Iterator<Item = Wall> {
-        let due = self.due.iter().filter_map(|due| due.iter().next());
-        self.lanes.iter().filter_map(VecDeque::front).chain(due).map(|e| Wall(e.wall))
+    fn next_expires_at(&mut self) -> Option<Wall> {
+        let ttl_ms = self.limits.ttl_ms;
+        self.next_lane()?.next_expires_at(ttl_ms)
     }
 
-    /// The durable seqs that are not settled, in order.
-    pub(crate) fn live_seqs(&self) -> Vec<u64> {
+    /// The durable seqs that are handed out, in order.
+    pub(crate) fn held_seqs(&self) -> Vec<u64> {
         let held = self.unsettled.values().map(|(entry, _)| entry);
-        let waiting = self.due.iter().flat_map(|due| due.iter());
-        let ready = self.lanes.iter().flatten().chain(waiting);
-        let mut seqs: Vec<u64> = ready.chain(held).filter(|e| e.is_durable()).map(|e| e.seq).collect();
+        let mut seqs: Vec<u64> = held.filter(|e| e.is_durable()).map(|e| e.seq).collect();
         seqs.sort_unstable();
         seqs
     }
+}
+
+/// What became of an attempt to page something out.
+pub(crate) enum PageOut {
+    /// Nothing can be.
+    Nothing,
+    /// A page was made, and messages of so many bytes were forgotten.
+    Freed(usize),
+    /// These must be spilled first.
+    Spill(Vec<Leaving>),
 }

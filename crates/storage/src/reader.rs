@@ -6,8 +6,9 @@
 //! itself, and then put into quarantine: never handed out, never dropped, counted and told.
 
 use crate::canary::Canary;
-use crate::core::Core;
-use crate::disk::DiskFile;
+use crate::core::{Core, QueueCell};
+use crate::disk::{DiskError, DiskFile};
+use crate::lane::Next;
 use crate::payload::{MESSAGE_HEAD_MAX, MessageView};
 use crate::queue::{DAMAGED, Entry, NO_SLOT, Queue, SLOT_BYTES, SPILLED};
 use crate::record::Reader;
@@ -16,8 +17,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Bytes and entries of a queue that are read ahead.
-const AHEAD_BYTES: usize = 2 * 1024 * 1024;
+const AHEAD_BYTES: usize = 1024 * 1024;
+const AHEAD_BYTES_MIN: usize = 64 * 1024;
 const AHEAD_ENTRIES: usize = 2048;
+/// Pages that are read at once.
+const AHEAD_PAGES: usize = 8;
 /// Bytes of one read, unless a message is larger.
 const READ_BYTES: u64 = 1024 * 1024;
 /// Bytes nobody wants that are read rather than skipped.
@@ -50,7 +54,11 @@ impl Core {
         let Some(cell) = self.queue(id) else {
             return true;
         };
-        let wanted = wanted(&cell.lock(), self.durable_lsn());
+        if let Err(error) = self.read_pages(&cell) {
+            self.fail(&error.to_string());
+            return true;
+        }
+        let wanted = wanted(&mut cell.lock(), self.durable_lsn(), self.ahead_bytes());
         for run in self.runs(wanted) {
             let messages = read_run(&run, self.options.plants(Canary::TrustReads));
             self.keep_read(&mut cell.lock(), messages);
@@ -61,7 +69,45 @@ impl Core {
         true
     }
 
-    /// Keeps what was read for the entries that still want it: a file that was given up meanwhile may have failed.
+    /// Has the reader go on once half of what it read was handed out. The caller holds the queue's lock.
+    pub(crate) fn read_on(&self, queue: &mut Queue) {
+        if let Some((lane, seq)) = queue.read_from
+            && let Next::Entry(next) = queue.next()
+            && (next.lane < lane || (next.lane == lane && next.seq >= seq))
+        {
+            queue.read_from = None;
+            self.read_ahead(queue);
+        }
+    }
+
+    /// Unpacks the pages at the head of a queue, and reads those that were spilled.
+    fn read_pages(&self, cell: &QueueCell) -> Result<(), DiskError> {
+        loop {
+            let missing = {
+                let mut queue = cell.lock();
+                let missing = queue.next_lane().map(|lane| {
+                    lane.thaw_to(AHEAD_ENTRIES);
+                    if lane.front.len() < AHEAD_ENTRIES { lane.missing(AHEAD_PAGES) } else { Vec::new() }
+                });
+                self.charge(&mut queue);
+                missing.unwrap_or_default()
+            };
+            if missing.is_empty() {
+                return Ok(());
+            }
+            for (first, spot) in missing {
+                self.load_page(cell, first, spot)?;
+            }
+        }
+    }
+
+    /// Bytes of a queue to read ahead: less while memory is short.
+    fn ahead_bytes(&self) -> usize {
+        let left = (self.options.resident_bytes_max / 4 * 3).saturating_sub(self.resident.load(Relaxed));
+        (left / 8).clamp(AHEAD_BYTES_MIN, AHEAD_BYTES)
+    }
+
+    /// Keeps what was read for the entries that still want it.
     fn keep_read(&self, queue: &mut Queue, messages: Vec<(Entry, Option<Message>)>) {
         for (entry, message) in messages {
             if !is_wanted(queue, &entry) {
@@ -73,16 +119,17 @@ impl Core {
             };
             let charge = message.bytes().len() + SLOT_BYTES;
             self.resident.fetch_add(charge, Relaxed);
-            let slot = queue.keep(message, u32::try_from(charge).unwrap_or(u32::MAX));
-            if let Some(found) = queue.find_mut(entry.seq) {
+            let slot = queue.keep(entry.seq, message, u32::try_from(charge).unwrap_or(u32::MAX));
+            if let Some(found) = queue.find_loose(entry.seq) {
                 found.slot = slot;
             }
         }
+        self.charge(queue);
     }
 
     /// Marks an entry whose message is damaged; it is passed over when its turn comes.
     fn quarantine(&self, queue: &mut Queue, entry: &Entry) {
-        if let Some(found) = queue.find_mut(entry.seq) {
+        if let Some(found) = queue.find_loose(entry.seq) {
             found.slot = DAMAGED;
             self.counters.damaged.fetch_add(1, Relaxed);
             self.events.damaged(&format!("the message with seq {} of queue {}", entry.seq, queue.id));
@@ -126,25 +173,31 @@ impl Core {
 }
 
 /// The entries at the head of a queue whose messages must be read.
-fn wanted(queue: &Queue, durable: u64) -> Vec<Entry> {
-    let mut bytes = 0;
+fn wanted(queue: &mut Queue, durable: u64, bytes_max: usize) -> Vec<Entry> {
+    let (mut bytes, mut count) = (0, 0);
     let mut wanted = Vec::new();
+    let mut half = None;
     let dead = queue.graves.iter().filter_map(|(seq, _)| queue.unsettled.get(seq).map(|(entry, _)| entry));
-    for entry in dead.chain(queue.ready()).take(AHEAD_ENTRIES) {
+    for entry in dead.chain(queue.ahead()).take(AHEAD_ENTRIES) {
         if entry.slot == NO_SLOT && (entry.lsn & SPILLED != 0 || entry.lsn < durable) {
             wanted.push(*entry);
         }
         bytes += entry.size as usize;
-        if bytes > AHEAD_BYTES {
+        count += 1;
+        if half.is_none() && (count > AHEAD_ENTRIES / 2 || bytes > bytes_max / 2) {
+            half = Some((entry.lane, entry.seq));
+        }
+        if bytes > bytes_max {
             break;
         }
     }
+    queue.read_from = if wanted.is_empty() { None } else { half };
     wanted
 }
 
 /// Whether an entry still lies where it did and has no message.
 fn is_wanted(queue: &mut Queue, entry: &Entry) -> bool {
-    queue.find_mut(entry.seq).is_some_and(|now| now.lsn == entry.lsn && now.slot == NO_SLOT)
+    queue.find_loose(entry.seq).is_some_and(|now| now.lsn == entry.lsn && now.slot == NO_SLOT)
 }
 
 /// Reads a run. What cannot be read so, or is not what was written, is read once more by itself.

@@ -33,6 +33,8 @@ pub(crate) enum Kind {
     Attempts = 10,
     /// What was here is damaged and in quarantine.
     Gap = 15,
+    /// A batch without its messages; in digests only.
+    Refs = 11,
 }
 
 impl Kind {
@@ -50,6 +52,7 @@ impl Kind {
             Self::Seal => "end of a file",
             Self::Attempts => "counts of attempts",
             Self::Gap => "gap",
+            Self::Refs => "batch without messages",
         }
     }
 
@@ -66,6 +69,7 @@ impl Kind {
             9 => Self::Seal,
             10 => Self::Attempts,
             15 => Self::Gap,
+            11 => Self::Refs,
             _ => return None,
         })
     }
@@ -124,11 +128,11 @@ fn header_crc(head: &[u8; HEADER_BYTES], lsn: u64) -> u32 {
     crc32c::crc32c(&covered)
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
 }
 

@@ -8,15 +8,17 @@
 use crate::Options;
 use crate::canary::Canary;
 use crate::core::Parts;
+use crate::digest::{DIGEST_HEADER_BYTES, DigestHeader, digest_number, read_digest};
 use crate::disk::{Disk, DiskError, DiskFile};
-use crate::log::{LogFile, LogState, file_name, file_number};
+use crate::log::{Form, LogFile, LogState, file_name, file_number};
 use crate::payload::Record;
 use crate::prepare::SPARE_SUFFIX;
 use crate::record::{
     ALIGN, FILE_HEADER_BYTES, FileHeader, FileHeaderError, HEADER_BYTES, Header, Kind, decode_header, encode_header,
     record_bytes,
 };
-use crate::replay::{Replay, SEQ_BITS};
+use crate::replay::{Recovered, Replay, SEQ_BITS};
+use crate::spill::{PAGES_PREFIX, Spill};
 use crate::writer::Writer;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -104,8 +106,10 @@ impl From<DiskError> for OpenError {
 /// A file that was read.
 struct Found {
     name: String,
+    form: Form,
     header: FileHeader,
-    handle: Arc<dyn DiskFile>,
+    /// `None` if its digest stands alone.
+    handle: Option<Arc<dyn DiskFile>>,
     size: u64,
     /// LSN behind the last good record, and whether a seal is the last.
     end: u64,
@@ -126,25 +130,150 @@ impl Found {
 /// Reads everything back and starts a new file.
 pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &Options) -> Result<Parts, OpenError> {
     disk.lock()?;
-    let mut numbers = Vec::new();
+    let mut numbers: BTreeMap<u64, Names> = BTreeMap::new();
     let mut spares = Vec::new();
     for name in disk.list()? {
-        match file_number(&name) {
-            Some(number) => numbers.push((number, name)),
-            None if name.ends_with(SPARE_SUFFIX) => spares.push(name),
-            None => {}
+        if let Some(number) = file_number(&name) {
+            numbers.entry(number).or_default().log = Some(name);
+        } else if let Some(number) = digest_number(&name) {
+            numbers.entry(number).or_default().digest = Some(name);
+        } else if name.ends_with(SPARE_SUFFIX) {
+            spares.push(name);
         }
     }
-    numbers.sort();
-    let mut replay = Replay::default();
+    let mut replay = Replay::new(&**disk, Spill::beside(PAGES_PREFIX, &spares), options.resident_bytes_max);
+    match read_files(&**disk, numbers, &mut spares, &mut replay, options) {
+        Ok(found) => start(disk, options, found, &spares, replay),
+        Err(error) => {
+            replay.abandon();
+            Err(error)
+        }
+    }
+}
+
+/// What there is of a file of the log.
+#[derive(Default)]
+struct Names {
+    log: Option<String>,
+    digest: Option<String>,
+}
+
+/// Replays all files in order; digests that are of no use go to the spares.
+fn read_files(
+    disk: &dyn Disk,
+    numbers: BTreeMap<u64, Names>,
+    spares: &mut Vec<String>,
+    replay: &mut Replay<'_>,
+    options: &Options,
+) -> Result<Vec<Found>, OpenError> {
     let mut found: Vec<Found> = Vec::new();
     let mut buffer = Vec::new();
-    for (number, name) in numbers {
-        let file = read_file(&**disk, number, name, &mut buffer, &mut replay, options)?;
+    for (number, names) in numbers {
+        let file = match (names.log, names.digest) {
+            (None, None) => continue,
+            (Some(log), None) => read_file(disk, number, log, &mut buffer, replay, options)?,
+            (None, Some(digest)) => match read_alone(disk, number, &digest, replay)? {
+                Some(file) => file,
+                None => {
+                    spares.push(digest);
+                    continue;
+                }
+            },
+            (Some(log), Some(digest)) => match read_digested(disk, number, &log, &digest, replay)? {
+                Some(file) => file,
+                None => {
+                    spares.push(digest);
+                    read_file(disk, number, log, &mut buffer, replay, options)?
+                }
+            },
+        };
         check_order(&found, &file)?;
         found.push(file);
+        if let Some(error) = replay.take_error() {
+            return Err(error.into());
+        }
     }
-    start(disk, options, found, spares, replay)
+    Ok(found)
+}
+
+fn read_whole(file: &dyn DiskFile) -> Result<Vec<u8>, OpenError> {
+    let len = usize::try_from(file.size()?).map_err(|_| OpenError::Io("file too large".to_owned()))?;
+    let mut bytes = vec![0; len];
+    let n = file.pread(&mut bytes, 0)?;
+    bytes.truncate(n);
+    Ok(bytes)
+}
+
+/// Replays a digest whose file was given up; `None` if it is one that was to be removed with its file.
+fn read_alone(disk: &dyn Disk, number: u64, name: &str, replay: &mut Replay<'_>) -> Result<Option<Found>, OpenError> {
+    let bytes = read_whole(&*disk.open(name)?)?;
+    let (header, content) = DigestHeader::decode(&bytes).map_err(|error| header_error(name, error))?;
+    if header.number != number {
+        return Err(damaged(name, 16, "the digest has another number"));
+    }
+    if !header.alone {
+        return Ok(None);
+    }
+    replay.start_file(header.base);
+    let read = read_digest(header.base, content, |kind, lsn, payload| replay.record(kind, lsn, payload));
+    let what = "a digest's checksum is right but its content is not";
+    read.ok_or_else(|| damaged(name, DIGEST_HEADER_BYTES as u64, what))?;
+    let file = FileHeader { number, base: header.base, generation: header.generation };
+    let (form, size) = (Form::Alone, bytes.len() as u64);
+    let (name, handle) = (name.to_owned(), None);
+    Ok(Some(Found {
+        name,
+        form,
+        header: file,
+        handle,
+        size,
+        end: header.end,
+        sealed: true,
+        synced: header.end,
+        more: false,
+    }))
+}
+
+/// Replays the digest of a file in its place; `None` if it cannot be trusted, or the file is not as it says.
+fn read_digested(
+    disk: &dyn Disk,
+    number: u64,
+    log: &str,
+    digest: &str,
+    replay: &mut Replay<'_>,
+) -> Result<Option<Found>, OpenError> {
+    let bytes = read_whole(&*disk.open(digest)?)?;
+    let handle = disk.open(log)?;
+    let mut head = [0; FILE_HEADER_BYTES as usize];
+    let n = handle.pread(&mut head, 0)?;
+    let (Ok((of, content)), Ok(header)) = (DigestHeader::decode(&bytes), FileHeader::decode(&head[..n])) else {
+        return Ok(None);
+    };
+    let mut seal = [0; HEADER_BYTES];
+    let sealed_at = of.end.saturating_sub(HEADER_BYTES as u64).max(of.base);
+    let n = handle.pread(&mut seal, sealed_at - of.base + FILE_HEADER_BYTES)?;
+    let sealed = decode_header(&seal[..n], sealed_at).is_some_and(|record| record.kind == Kind::Seal);
+    let same = (of.number, of.base) == (header.number, header.base) && of.number == number;
+    if !sealed || !same || of.alone || read_digest(of.base, content, |_, _, _| true).is_none() {
+        return Ok(None);
+    }
+    replay.start_file(of.base);
+    let read = read_digest(of.base, content, |kind, lsn, payload| replay.record(kind, lsn, payload));
+    let what = "a digest's checksum is right but its content is not";
+    read.ok_or_else(|| damaged(digest, DIGEST_HEADER_BYTES as u64, what))?;
+    let size = handle.size()?;
+    let (name, form) = (log.to_owned(), Form::Digested);
+    Ok(Some(Found {
+        name,
+        form,
+        header,
+        handle: Some(handle),
+        size,
+        end: of.end,
+        sealed: true,
+        synced: of.end,
+        more: false,
+    }))
 }
 
 /// A file with records may only follow one that was sealed; so may any file of a later start, which sealed those
@@ -168,7 +297,7 @@ fn read_file(
     number: u64,
     name: String,
     buffer: &mut Vec<u8>,
-    replay: &mut Replay,
+    replay: &mut Replay<'_>,
     options: &Options,
 ) -> Result<Found, OpenError> {
     let handle = disk.open(&name)?;
@@ -181,30 +310,24 @@ fn read_file(
     let bytes = &mut buffer[..len];
     let read = handle.pread(bytes, 0)?;
     let bytes = &bytes[..read];
-    let header = FileHeader::decode(bytes).map_err(|error| match error {
-        FileHeaderError::Newer(found) => {
-            OpenError::Newer { file: name.clone(), found, known: crate::record::FORMAT_VERSION }
-        }
-        FileHeaderError::Encrypted(key) => OpenError::Encrypted { file: name.clone(), key },
-        FileHeaderError::Damaged => damaged(&name, 0, "the file header is not readable"),
-    })?;
+    let header = FileHeader::decode(bytes).map_err(|error| header_error(&name, error))?;
     if header.number != number {
         return Err(damaged(&name, 16, "the file header has another number"));
     }
-    replay.start_file(number, header.base);
-    let mut file =
-        Found { name, header, handle, size, end: header.base, sealed: false, synced: header.base, more: false };
+    replay.start_file(header.base);
+    let (form, end, handle) = (Form::Log, header.base, Some(handle));
+    let mut file = Found { name, form, header, handle, size, end, sealed: false, synced: header.base, more: false };
     scan(&mut file, bytes, replay, options)?;
     Ok(file)
 }
 
 /// Replays records until one is bad, and decides what that means.
-fn scan(file: &mut Found, bytes: &[u8], replay: &mut Replay, options: &Options) -> Result<(), OpenError> {
+fn scan(file: &mut Found, bytes: &[u8], replay: &mut Replay<'_>, options: &Options) -> Result<(), OpenError> {
     let mut at = FILE_HEADER_BYTES as usize;
     let base = file.header.base;
     let lsn_at = |at: usize| base + (at as u64 - FILE_HEADER_BYTES);
     while let Some((header, payload)) = record_at(bytes, at, lsn_at(at), options) {
-        if !replay.record(header.kind, lsn_at(at), payload) {
+        if header.kind == Kind::Refs || !replay.record(header.kind, lsn_at(at), payload) {
             let what = "a record's checksum is right but its content is not";
             return Err(damaged(&file.name, at as u64, what));
         }
@@ -240,6 +363,16 @@ fn record_at<'a>(bytes: &'a [u8], at: usize, lsn: u64, options: &Options) -> Opt
     intact.then_some((header, payload))
 }
 
+fn header_error(file: &str, error: FileHeaderError) -> OpenError {
+    match error {
+        FileHeaderError::Newer(found) => {
+            OpenError::Newer { file: file.to_owned(), found, known: crate::record::FORMAT_VERSION }
+        }
+        FileHeaderError::Encrypted(key) => OpenError::Encrypted { file: file.to_owned(), key },
+        FileHeaderError::Damaged => damaged(file, 0, "the file header is not readable"),
+    }
+}
+
 fn damaged(file: &str, offset: u64, what: &'static str) -> OpenError {
     OpenError::Damaged { file: file.to_owned(), offset, what }
 }
@@ -249,8 +382,8 @@ fn start(
     disk: &Arc<dyn Disk>,
     options: &Options,
     found: Vec<Found>,
-    spares: Vec<String>,
-    replay: Replay,
+    spares: &[String],
+    replay: Replay<'_>,
 ) -> Result<Parts, OpenError> {
     let number = found.iter().map(|f| f.header.number).max().unwrap_or(0) + 1;
     let generation = found.iter().map(|f| f.header.generation).max().unwrap_or(0) + 1;
@@ -261,7 +394,7 @@ fn start(
         .unwrap_or(0)
         .next_multiple_of(4096)
         + 4096;
-    for name in &spares {
+    for name in spares {
         disk.remove(name)?;
     }
     if let Some(last) = found.iter().rfind(|f| f.end > f.header.base) {
@@ -277,11 +410,14 @@ fn start(
             continue;
         }
         let end = if options.plants(Canary::KeepTornTail) { file.end } else { seal(&file)? };
-        let capacity = end - file.header.base + FILE_HEADER_BYTES;
-        let capacity = capacity.max(file.size);
+        let capacity = match file.form {
+            Form::Alone => file.size,
+            Form::Log | Form::Digested => file.size.max(end - file.header.base + FILE_HEADER_BYTES),
+        };
         let mut entry = LogFile::new(file.header.number, file.header.base, capacity);
         entry.end = end;
-        entry.handle = Some(file.handle);
+        entry.handle = file.handle;
+        entry.form = file.form;
         files.insert(file.header.base, entry);
     }
     let header = FileHeader { number, base, generation };
@@ -302,9 +438,9 @@ fn start(
     let mut log = LogState::new(files, options.file_bytes);
     // What an earlier life may have given and lost is never given again.
     let floor = if options.plants(Canary::ReuseSeq) { 1 } else { generation << SEQ_BITS };
-    let (queues, metas) = replay.finish(&mut log, floor);
+    let Recovered { queues, metas, pages } = replay.finish(&mut log, floor)?;
     let writer = Writer { file: handle, base, written, queue: VecDeque::new() };
-    Ok(Parts { generation, queues, metas, log, writer })
+    Ok(Parts { generation, queues, metas, log, writer, pages })
 }
 
 /// Begins the new file with a record that says nothing but that everything before it is durable; returns the LSN behind
@@ -323,30 +459,36 @@ fn prove(file: &dyn DiskFile, base: u64) -> Result<u64, OpenError> {
 /// Writes again what was read of the last file and may never have been synced. A sync of it may have failed, which is
 /// why the process ended; then it was read from memory, is not on the disk, and the next sync would not say so.
 fn write_again(file: &Found) -> Result<(), OpenError> {
+    let Some(handle) = file.handle.as_ref().filter(|_| file.form == Form::Log) else {
+        return Ok(());
+    };
     let from = file.synced.min(file.end);
     let offset = from - file.header.base + FILE_HEADER_BYTES;
     let mut tail = vec![0; (file.end - from) as usize];
-    let n = file.handle.pread(&mut tail, offset)?;
+    let n = handle.pread(&mut tail, offset)?;
     if n > 0 {
-        file.handle.pwritev(&[IoSlice::new(&tail[..n])], offset)?;
+        handle.pwritev(&[IoSlice::new(&tail[..n])], offset)?;
         // The seal that follows says that all before it was synced.
-        file.handle.sync()?;
+        handle.sync()?;
     }
     Ok(())
 }
 
 /// Makes sure that a file ends with a seal and nothing behind it; returns the LSN behind that.
 fn seal(file: &Found) -> Result<u64, OpenError> {
+    let Some(handle) = file.handle.as_ref().filter(|_| file.form == Form::Log) else {
+        return Ok(file.end);
+    };
     // What was read may never have been synced by the process that wrote it, and is relied on from now on.
     if file.sealed {
-        file.handle.sync()?;
+        handle.sync()?;
         return Ok(file.end);
     }
     let offset = file.end - file.header.base + FILE_HEADER_BYTES;
     let header = encode_header(Kind::Seal, 0, 0, file.end, file.end);
-    file.handle.pwritev(&[IoSlice::new(&header)], offset)?;
-    file.handle.truncate(offset + HEADER_BYTES as u64)?;
-    file.handle.sync()?;
+    handle.pwritev(&[IoSlice::new(&header)], offset)?;
+    handle.truncate(offset + HEADER_BYTES as u64)?;
+    handle.sync()?;
     Ok(file.end + HEADER_BYTES as u64)
 }
 

@@ -3,13 +3,17 @@
 //! Invariants: looking changes nothing. Bytes are durable in quarantine before they are overwritten or removed, and
 //! what makes up for them is durable in a file of its own before that: until the last step is done, the directory is
 //! refused as before, and repairing it again is safe. A damaged range becomes a *gap* record, so what lies behind it
-//! keeps its place. A queue whose creation is gone is made again as a plain one, so that its messages stay.
+//! keeps its place. A digest that stands alone (see `digest`) goes as a whole; one beside its file is derived, and goes when
+//! the file is mended. A queue whose creation is gone is made again as a plain one, so that its messages stay.
 //!
 //! Not here: telling how a single bit flipped; a record is whole or it is damaged.
 
+use crate::digest::{DigestHeader, digest_name, digest_number, read_digest};
 use crate::disk::{Disk, DiskError, DiskFile};
 use crate::log::{file_name, file_number};
-use crate::payload::{Placed, Record, put_meta, put_queue, read_batch, read_meta, read_queue, read_ranges};
+use crate::payload::{
+    Placed, Record, put_meta, put_queue, read_batch, read_meta, read_queue, read_ranges, read_short_batch,
+};
 use crate::prepare::SPARE_SUFFIX;
 use crate::record::{
     ALIGN, FILE_HEADER_BYTES, FileHeader, FileHeaderError, HEADER_BYTES, Header, Kind, Reader, decode_header,
@@ -94,22 +98,58 @@ struct Seen {
 /// [`OpenError`]; of a newer or an encrypted directory nothing is touched.
 pub fn repair(disk: &dyn Disk, apply: bool) -> Result<Report, OpenError> {
     disk.lock()?;
-    let mut names: Vec<(u64, String)> =
-        disk.list()?.into_iter().filter_map(|name| Some((file_number(&name)?, name))).collect();
-    names.sort();
+    let names = disk.list()?;
+    let logs = names.iter().filter_map(|name| Some((file_number(name)?, false, name.clone())));
+    let digests = names.iter().filter_map(|name| Some((digest_number(name)?, true, name.clone())));
+    let mut found: Vec<(u64, bool, String)> = logs.chain(digests).collect();
+    found.sort();
     let mut seen = Seen::default();
     let mut plans: Vec<Plan> = Vec::new();
-    for (number, name) in names {
-        let plan = examine(disk, number, name, plans.last(), &mut seen)?;
-        plans.push(plan);
+    let mut lost_digests = Vec::new();
+    for (number, is_digest, name) in found {
+        if !is_digest {
+            let plan = examine(disk, number, name, plans.last(), &mut seen)?;
+            plans.push(plan);
+        } else if plans.last().is_none_or(|plan| plan.header.number != number) {
+            lost_digests.extend(examine_digest(disk, number, name, &mut seen)?);
+        }
     }
     close_files(&mut plans);
-    let report = report(&plans, &seen);
+    let report = report(&plans, &lost_digests, &seen);
     if apply && !report.damages.is_empty() {
         seal_all(&mut plans);
-        carry_out(disk, &plans, &seen)?;
+        carry_out(disk, &plans, &lost_digests, &seen)?;
     }
     Ok(report)
+}
+
+/// A digest that stands alone and is damaged, with its content; what its file settled may be delivered again.
+type LostDigest = (String, Vec<u8>);
+
+/// Looks at a digest without a file.
+fn examine_digest(
+    disk: &dyn Disk,
+    number: u64,
+    name: String,
+    seen: &mut Seen,
+) -> Result<Option<LostDigest>, OpenError> {
+    let handle = disk.open(&name)?;
+    let size = usize::try_from(handle.size()?).map_err(|_| OpenError::Io("file too large".to_owned()))?;
+    let mut bytes = vec![0; size];
+    let n = handle.pread(&mut bytes, 0)?;
+    bytes.truncate(n);
+    let whole = match DigestHeader::decode(&bytes) {
+        Ok((header, content)) if header.number == number => {
+            // One that is not meant to stand alone was to go with its file: the next start removes it.
+            !header.alone || read_digest(header.base, content, |kind, _, payload| seen.take(kind, payload)).is_some()
+        }
+        Err(FileHeaderError::Newer(found)) => {
+            return Err(OpenError::Newer { file: name, found, known: crate::record::FORMAT_VERSION });
+        }
+        Err(FileHeaderError::Encrypted(key)) => return Err(OpenError::Encrypted { file: name, key }),
+        _ => false,
+    };
+    Ok((!whole).then_some((name, bytes)))
 }
 
 fn examine(
@@ -192,6 +232,11 @@ impl Seen {
                 let referred = &mut self.referred;
                 let each = |_, _, _: &Placed, id, _| _ = referred.insert(id);
                 read_batch(payload, &mut Vec::new(), each, |_, _, _| {}, |_, _| {}).map(|_| ())
+            }
+            Kind::Refs => {
+                let referred = &mut self.referred;
+                let each = |_, _, _: &Placed, id, _| _ = referred.insert(id);
+                read_short_batch(payload, &mut Vec::new(), each, |_, _, _| {}, |_, _| {}).map(|_| ())
             }
             Kind::CreateQueue => read_queue(payload).map(|(id, _)| _ = self.created.insert(id)),
             Kind::DeleteQueue => Reader::new(payload).varint().map(|id| _ = self.deleted.insert(QueueId(id))),
@@ -294,8 +339,18 @@ fn affected(kind: Kind, payload: &[u8], queues: &mut BTreeMap<QueueId, Affected>
     }
 }
 
-fn report(plans: &[Plan], seen: &Seen) -> Report {
+fn report(plans: &[Plan], lost_digests: &[LostDigest], seen: &Seen) -> Report {
     let mut report = Report { intact_records: seen.records, ..Report::default() };
+    for (name, bytes) in lost_digests {
+        report.quarantined.push(name.clone());
+        report.damages.push(Damage {
+            file: name.clone(),
+            offset: 0,
+            bytes: bytes.len() as u64,
+            kind: Some("digest"),
+            queues: BTreeMap::new(),
+        });
+    }
     for plan in plans {
         if plan.lost {
             report.quarantined.push(plan.name.clone());
@@ -315,14 +370,26 @@ fn report(plans: &[Plan], seen: &Seen) -> Report {
     report
 }
 
-fn carry_out(disk: &dyn Disk, plans: &[Plan], seen: &Seen) -> Result<(), DiskError> {
+fn carry_out(disk: &dyn Disk, plans: &[Plan], lost_digests: &[LostDigest], seen: &Seen) -> Result<(), DiskError> {
+    let names = disk.list()?;
     make_up(disk, plans, seen)?;
+    // A digest beside a file that is mended still tells of what goes into quarantine.
+    for plan in plans.iter().filter(|p| p.lost || p.bad_header || !p.ranges.is_empty()) {
+        let digest = digest_name(plan.header.number);
+        if names.contains(&digest) {
+            disk.remove(&digest)?;
+        }
+    }
     for plan in plans.iter().filter(|p| !p.lost) {
         mend(disk, plan)?;
     }
     for plan in plans.iter().filter(|p| p.lost) {
         disk.put_aside(&plan.name, &plan.bytes)?;
         disk.remove(&plan.name)?;
+    }
+    for (name, bytes) in lost_digests {
+        disk.put_aside(name, bytes)?;
+        disk.remove(name)?;
     }
     disk.sync_dir()
 }

@@ -1,32 +1,40 @@
-//! Where transient messages go when memory is short: files that are never synced and dropped at every start.
+//! Where transient messages and pages of the index go when memory is short, each into files of their own that are never
+//! synced and dropped at every start.
 //!
 //! Invariants: a place in the spill is used once. A file goes when nothing in it is needed; its name ends as those of
 //! spares do, so the next start removes it. While files hold more than twice what is needed, and two files more, what is
 //! needed in the emptiest is spilled again, so that a consumer who leaves a message here and there keeps no file.
 //!
-//! A write is framed like a record of the log, for it to be read again without the queue's help: header (its place for the
+//! A page goes when it is read back, so files of pages are never sparse for long. What is read back is checked.
+//!
+//! A write of messages is framed like a record of the log, for it to be read again without the queue's help: header (its place for the
 //! LSN), queue, count, seq and time of each, the messages.
 
 use crate::core::{Core, QueueCell};
-use crate::disk::{DiskError, DiskFile};
+use crate::disk::{Disk, DiskError, DiskFile};
+use crate::lane::Found;
+use crate::page::Spot;
 use crate::payload::{MessageView, Record};
 use crate::prepare::SPARE_SUFFIX;
 use crate::queue::SPILLED;
 use crate::record::{HEADER_BYTES, Kind, Reader, decode_header, encode_header, record_bytes};
 use crate::writer::slices_of;
 use model::{Message, QueueId, Wall};
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::io::IoSlice;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Messages, and about how many bytes of them, spilled at once.
-const ROUND_MESSAGES: usize = 1024;
-const ROUND_BYTES: usize = 1024 * 1024;
+/// Bytes after which another file of pages is begun.
+const PAGES_FILE_BYTES: u64 = 16 * 1024 * 1024;
+/// Begins the names of files of pages.
+pub(crate) const PAGES_PREFIX: &str = "pages-";
 
 /// See the module.
-#[derive(Default)]
 pub(crate) struct Spill {
+    prefix: &'static str,
     /// By the first place in each.
     files: BTreeMap<u64, SpillFile>,
     next: u64,
@@ -45,6 +53,66 @@ struct SpillFile {
 }
 
 impl Spill {
+    /// An empty one, whose names begin so.
+    pub(crate) fn new(prefix: &'static str) -> Self {
+        Self { prefix, files: BTreeMap::new(), next: 0 }
+    }
+
+    /// One that uses none of these names.
+    pub(crate) fn beside(prefix: &'static str, names: &[String]) -> Self {
+        let number = |name: &String| name.strip_prefix(prefix)?.strip_suffix(SPARE_SUFFIX)?.parse::<u64>().ok();
+        let last = names.iter().filter_map(number).max();
+        Self { next: last.map_or(0, |last| last.saturating_add(PAGES_FILE_BYTES)), ..Self::new(prefix) }
+    }
+
+    /// Takes a place of `bytes` for `things` of which `living` are needed; returns the file, its base and the place.
+    fn reserve(
+        &mut self,
+        disk: &dyn Disk,
+        file_bytes: u64,
+        (bytes, things, living): (u64, u64, u64),
+    ) -> Result<(Arc<dyn DiskFile>, u64, u64), DiskError> {
+        let current = self.files.keys().next_back().copied();
+        let base = match current {
+            Some(base) if self.next - base < file_bytes => base,
+            _ => {
+                let base = self.next;
+                let name = format!("{}{base:016}{SPARE_SUFFIX}", self.prefix);
+                let handle = disk.create(&name)?;
+                self.files.insert(base, SpillFile { name, handle, live: 0, living: 0, size: 0, torn: false });
+                base
+            }
+        };
+        let start = self.next;
+        self.next += bytes;
+        let file = self.files.get_mut(&base).expect("just found or made");
+        file.live += things;
+        file.living += living;
+        file.size += bytes;
+        Ok((file.handle.clone(), base, start))
+    }
+
+    /// A write to a place that was taken failed.
+    fn failed(&mut self, base: u64, things: u64, living: u64) {
+        if let Some(file) = self.files.get_mut(&base) {
+            file.live -= things;
+            file.living -= living;
+            file.torn = true;
+        }
+    }
+
+    /// Removes all files; if one cannot be removed now, the next start does it.
+    pub(crate) fn remove_all(&mut self, disk: &dyn Disk) {
+        for file in std::mem::take(&mut self.files).into_values() {
+            let _ = disk.remove(&file.name);
+        }
+    }
+
+    /// Removes files that nobody needs; if one cannot be removed now, the next start does it.
+    fn clean(&mut self, disk: &dyn Disk) {
+        self.files.retain(|_, file| file.live > 0 || disk.remove(&file.name).is_err());
+    }
+
     /// Files, their bytes, and those of messages that are needed.
     pub(crate) fn used(&self) -> (u64, u64, u64) {
         let files = self.files.values();
@@ -102,33 +170,109 @@ pub(crate) struct Leaving {
     pub(crate) message: Message,
 }
 
+/// Writes pages to the spill; returns where each lies.
+pub(crate) fn write_pages(
+    spill: &Mutex<Spill>,
+    disk: &dyn Disk,
+    pages: &[(u64, Box<[u8]>)],
+) -> Result<Vec<Spot>, DiskError> {
+    let slices: Vec<IoSlice<'_>> = pages.iter().map(|(_, bytes)| IoSlice::new(bytes)).collect();
+    let bytes = pages.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+    let things = pages.len() as u64;
+    let (handle, base, mut at) = spill.lock().reserve(disk, PAGES_FILE_BYTES, (bytes, things, bytes))?;
+    if let Err(error) = handle.pwritev(&slices, at - base) {
+        spill.lock().failed(base, things, bytes);
+        return Err(error);
+    }
+    let mut spots = Vec::with_capacity(pages.len());
+    for (_, bytes) in pages {
+        spots.push(Spot { at, len: bytes.len() as u32, crc: crc32c::crc32c(bytes) });
+        at += bytes.len() as u64;
+    }
+    Ok(spots)
+}
+
+/// Reads a page back; twice if need be.
+pub(crate) fn read_page(spill: &Mutex<Spill>, spot: Spot) -> Result<Vec<u8>, DiskError> {
+    let gone = || DiskError::Io("a page of the index is no longer in the spill".to_owned());
+    let (file, offset) = spill.lock().place(spot.at).ok_or_else(gone)?;
+    let mut bytes = vec![0; spot.len as usize];
+    for _ in 0..2 {
+        if file.pread(&mut bytes, offset) == Ok(bytes.len()) && crc32c::crc32c(&bytes) == spot.crc {
+            return Ok(bytes);
+        }
+    }
+    Err(DiskError::Io("a page of the index is damaged in the spill".to_owned()))
+}
+
 impl Core {
-    /// Spills transient messages of a queue but for about `keep` bytes at its head.
-    pub(crate) fn spill_tail(&self, cell: &QueueCell, keep: usize) {
-        loop {
-            let leaving = cell.lock().leaving(keep, ROUND_MESSAGES, ROUND_BYTES);
-            if leaving.is_empty() {
-                return;
-            }
-            // A disk that is full or broken leaves them in memory, where they are safe; the writer will notice.
-            let Ok(places) = self.write_spill(cell.id, &leaving, &self.counters.spilled_bytes) else {
-                return;
-            };
-            let mut queue = cell.lock();
-            for (one, place) in leaving.iter().zip(places) {
-                let lsn = place | SPILLED;
-                let here = |e: &&mut crate::queue::Entry| e.lsn == 0 && e.slot == one.slot;
-                if let Some(entry) = queue.find_mut(one.seq).filter(here) {
-                    entry.lsn = lsn;
-                    entry.slot = crate::queue::NO_SLOT;
-                    queue.spilled(one.seq);
-                    let freed = queue.forget(one.slot);
-                    self.resident.fetch_sub(freed, Relaxed);
-                } else {
-                    self.spill.lock().free(lsn, one.message.bytes().len());
-                }
+    /// Spills transient messages of a queue; false if that was not possible.
+    pub(crate) fn spill_messages(&self, cell: &QueueCell, leaving: &[Leaving]) -> bool {
+        // A disk that is full or broken leaves them in memory, where they are safe; the writer will notice.
+        let Ok(places) = self.write_spill(cell.id, leaving, &self.counters.spilled_bytes) else {
+            return false;
+        };
+        let mut queue = cell.lock();
+        for (one, place) in leaving.iter().zip(places) {
+            let lsn = place | SPILLED;
+            let here = |e: &&mut crate::queue::Entry| e.lsn == 0 && e.slot == one.slot;
+            if let Some(entry) = queue.find_loose(one.seq).filter(here) {
+                entry.lsn = lsn;
+                entry.slot = crate::queue::NO_SLOT;
+                queue.spilled(one.seq);
+                let freed = queue.forget(one.slot);
+                self.resident.fetch_sub(freed, Relaxed);
+            } else {
+                self.spill.lock().free(lsn, one.message.bytes().len());
             }
         }
+        !leaving.is_empty()
+    }
+
+    /// Spills pages of a queue, about `bytes` of each lane; false if there are none or it was not possible.
+    pub(crate) fn spill_pages(&self, cell: &QueueCell, bytes: usize) -> bool {
+        let taken: Vec<_> = cell.lock().lanes_mut().iter_mut().map(|lane| lane.spillable(bytes)).collect();
+        let mut done = false;
+        for (at, pages) in taken.iter().enumerate().filter(|(_, pages)| !pages.is_empty()) {
+            let spots = write_pages(&self.pages, &*self.disk, pages);
+            done |= spots.is_ok();
+            let mut queue = cell.lock();
+            let lane = queue.lanes_mut().get_mut(at);
+            match (lane, spots) {
+                (Some(lane), Ok(spots)) => {
+                    for ((first, content), spot) in pages.iter().zip(spots) {
+                        if !lane.spilled(*first, content, spot) {
+                            self.pages.lock().free(spot.at, spot.len as usize);
+                        }
+                    }
+                }
+                (Some(lane), Err(_)) => pages.iter().for_each(|(first, _)| lane.keep_packed(*first)),
+                (None, Ok(spots)) => {
+                    for spot in spots {
+                        self.pages.lock().free(spot.at, spot.len as usize);
+                    }
+                }
+                (None, Err(_)) => {}
+            }
+            self.charge(&mut queue);
+        }
+        done
+    }
+
+    /// Reads a page of a queue back into memory, if it still lies there.
+    pub(crate) fn load_page(&self, cell: &QueueCell, first: u64, spot: Spot) -> Result<(), DiskError> {
+        let read = read_page(&self.pages, spot);
+        let mut queue = cell.lock();
+        let still = queue.lanes_mut().iter().any(|lane| lane.has_spilled(first, spot));
+        if !still {
+            // Whoever took it away freed its place.
+            return Ok(());
+        }
+        if queue.install(first, spot, &read?) {
+            self.pages.lock().free(spot.at, spot.len as usize);
+        }
+        self.charge(&mut queue);
+        Ok(())
     }
 
     /// Spills again what is needed in the next write of a sparse file; returns how many bytes were read, 0 if no file is
@@ -181,7 +325,7 @@ impl Core {
         for (seq, wall, offset, view) in messages {
             let lsn = (at + offset as u64) | SPILLED;
             if let Some(message) = view.to_message()
-                && cell.lock().find_mut(seq).is_some_and(|entry| entry.lsn == lsn)
+                && self.lies_spilled_at(&cell, seq, lsn)?
             {
                 needed.push(Leaving { seq, slot: crate::queue::NO_SLOT, wall, message });
                 from.push(lsn);
@@ -191,13 +335,28 @@ impl Core {
             return Ok(());
         }
         let places = self.write_spill(queue, &needed, &self.counters.respilled_bytes)?;
-        let mut queue = cell.lock();
         for ((one, from), place) in needed.iter().zip(from).zip(places) {
             let to = place | SPILLED;
-            let moved = queue.find_mut(one.seq).filter(|entry| entry.lsn == from).map(|entry| entry.lsn = to);
-            self.spill.lock().free(if moved.is_some() { from } else { to }, one.message.bytes().len());
+            // What cannot be found any more is needed where it lay.
+            let moved = self.point(&cell, one.seq, from, to);
+            self.spill.lock().free(if moved == Ok(true) { from } else { to }, one.message.bytes().len());
         }
+        let mut queue = cell.lock();
+        queue.close_pages();
+        self.charge(&mut queue);
         Ok(())
+    }
+
+    /// Whether the message of an entry lies there, wherever the entry is.
+    fn lies_spilled_at(&self, cell: &QueueCell, seq: u64, lsn: u64) -> Result<bool, DiskError> {
+        loop {
+            let (first, spot) = match cell.lock().find(seq) {
+                Found::Entry(entry) => return Ok(entry.lsn == lsn),
+                Found::Nowhere => return Ok(false),
+                Found::Away(first, spot) => (first, spot),
+            };
+            self.load_page(cell, first, spot)?;
+        }
     }
 
     /// Writes messages of a queue to the spill and counts the bytes; returns their places.
@@ -216,37 +375,14 @@ impl Core {
         let padding = record_bytes(len) - record.len();
         record.buf.resize(record.buf.len() + padding, 0);
         let living: u64 = leaving.iter().map(|one| one.message.bytes().len() as u64).sum();
-        let (handle, base, start) = {
-            let mut spill = self.spill.lock();
-            let current = spill.files.keys().next_back().copied();
-            let base = match current {
-                Some(base) if spill.next - base < self.options.file_bytes => base,
-                _ => {
-                    let base = spill.next;
-                    let name = format!("spill-{base:016}{SPARE_SUFFIX}");
-                    let handle = self.disk.create(&name)?;
-                    spill.files.insert(base, SpillFile { name, handle, live: 0, living: 0, size: 0, torn: false });
-                    base
-                }
-            };
-            let start = spill.next;
-            record.buf[..HEADER_BYTES].copy_from_slice(&encode_header(Kind::Batch, len, crc, start, start));
-            spill.next += record.len() as u64;
-            let file = spill.files.get_mut(&base).expect("just found or made");
-            file.live += leaving.len() as u64;
-            file.living += living;
-            file.size += record.len() as u64;
-            (file.handle.clone(), base, start)
-        };
+        let things = leaving.len() as u64;
+        let (handle, base, start) =
+            self.spill.lock().reserve(&*self.disk, self.options.file_bytes, (record.len() as u64, things, living))?;
+        record.buf[..HEADER_BYTES].copy_from_slice(&encode_header(Kind::Batch, len, crc, start, start));
         let mut slices = Vec::new();
         slices_of(&record, &mut slices);
         if let Err(error) = handle.pwritev(&slices, start - base) {
-            let mut spill = self.spill.lock();
-            if let Some(file) = spill.files.get_mut(&base) {
-                file.live -= leaving.len() as u64;
-                file.living -= living;
-                file.torn = true;
-            }
+            self.spill.lock().failed(base, things, living);
             return Err(error);
         }
         bytes.fetch_add(record.len() as u64, Relaxed);
@@ -256,9 +392,8 @@ impl Core {
 
     /// Removes files of the spill that nobody needs.
     pub(crate) fn clean_spill(&self) {
-        let mut spill = self.spill.lock();
-        // If one cannot be removed now, the next start does it.
-        spill.files.retain(|_, file| file.live > 0 || self.disk.remove(&file.name).is_err());
+        self.spill.lock().clean(&*self.disk);
+        self.pages.lock().clean(&*self.disk);
     }
 }
 

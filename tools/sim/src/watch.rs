@@ -9,7 +9,7 @@ pub(crate) struct Said {
     durable: Ticket,
     pub(crate) readable: BTreeSet<QueueId>,
     pub(crate) pressure: Pressure,
-    failed: bool,
+    failed: Option<String>,
     damaged: bool,
     wrong: Option<String>,
 }
@@ -23,7 +23,7 @@ impl Watch {
             durable: Ticket::NONE,
             readable: BTreeSet::new(),
             pressure: Pressure::None,
-            failed: false,
+            failed: None,
             damaged: false,
             wrong: None,
         }))
@@ -43,8 +43,8 @@ impl Watch {
             return Err(format!("ticket {} was durable and now only {}", said.durable.0, durable.0));
         }
         said.durable = durable;
-        if said.failed && !faulty {
-            return Err("the engine failed without a reason".to_owned());
+        if let Some(why) = said.failed.as_ref().filter(|_| !faulty) {
+            return Err(format!("the engine failed without a reason: {why}"));
         }
         if said.damaged {
             return Err("the engine found damage where there is none".to_owned());
@@ -77,7 +77,7 @@ impl EngineEvents for Watch {
         self.said().damaged = true;
     }
 
-    fn failed(&self, _: &str) {
-        self.said().failed = true;
+    fn failed(&self, why: &str) {
+        self.said().failed = Some(why.to_owned());
     }
 }
