@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Invariants: front, pages and back are in order of seq and have none in common with `returned`; the next entry is the
-//! lower of their first ones. Without pages there is no back. What comes back goes to `returned`, so putting an entry
-//! back costs the same wherever its place is.
+//! lower of their first ones. There may be a back without pages, while nothing of it can be packed. What comes back
+//! goes to `returned`, so putting an entry back costs the same wherever its place is.
 //!
 //! Not here: messages, counts of the queue, when to page (see `paging`).
 
@@ -104,7 +104,7 @@ impl Lane {
             (None, None) => Next::Nothing,
             (None, Some(entry)) => Next::Entry(*entry),
             (Some(back), Some(entry)) if entry.seq < back.seq => Next::Entry(*entry),
-            (Some(back), None) if self.first_paged().is_some_and(|first| first < back.seq) => Next::Away,
+            (Some(back), None) if self.first_behind().is_some_and(|first| first < back.seq) => Next::Away,
             (Some(back), _) => Next::Entry(*back),
         }
     }
@@ -126,8 +126,11 @@ impl Lane {
         entry
     }
 
-    pub(crate) fn first_paged(&self) -> Option<u64> {
-        self.cold.as_ref()?.pages.front().map(|page| page.first)
+    /// The first seq behind the front, or a bound of it.
+    pub(crate) fn first_behind(&self) -> Option<u64> {
+        let cold = self.cold.as_ref()?;
+        let back = || cold.back.front().map(|entry| entry.seq);
+        cold.pages.front().map(|page| page.first).or_else(back)
     }
 
     /// Unpacks the first page behind the front; if there are no pages, an empty front takes the back's place. False if
@@ -157,7 +160,7 @@ impl Lane {
 
     /// The entries that are handed out before anything that is not unpacked, in order.
     pub(crate) fn ahead(&self) -> impl Iterator<Item = &Entry> {
-        let end = self.first_paged().unwrap_or(u64::MAX);
+        let end = self.first_behind().unwrap_or(u64::MAX);
         let mut returned = self.returned.range(..end).map(|(_, entry)| entry).peekable();
         let mut front = self.front.iter().peekable();
         std::iter::from_fn(move || match (returned.peek(), front.peek()) {
@@ -328,8 +331,9 @@ mod tests {
     enum Step {
         Push(u64),
         Pop(u64),
-        PutBack(usize),
-        PageOut(usize),
+        PutBack(usize, usize),
+        /// What it keeps, and how many parts in 8 of the disk are durable.
+        PageOut(usize, u64),
         Spill(usize),
         Load,
         Move(u64),
@@ -342,8 +346,8 @@ mod tests {
         prop_oneof![
             4 => (1u64..300).prop_map(Step::Push),
             3 => (1u64..200).prop_map(Step::Pop),
-            2 => any::<usize>().prop_map(Step::PutBack),
-            4 => prop_oneof![Just(0), Just(1000), Just(20_000)].prop_map(Step::PageOut),
+            3 => (any::<usize>(), 1usize..100).prop_map(|(from, count)| Step::PutBack(from, count)),
+            4 => (prop_oneof![Just(0), Just(1000), Just(20_000)], 5u64..9).prop_map(|(keep, part)| Step::PageOut(keep, part)),
             2 => prop_oneof![Just(1), Just(100_000)].prop_map(Step::Spill),
             1 => Just(Step::Load),
             2 => any::<u64>().prop_map(Step::Move),
@@ -416,15 +420,17 @@ mod tests {
                     }
                 }
                 Step::Pop(n) => (0..n).for_each(|_| self.pop()),
-                Step::PutBack(n) => {
-                    if let Some(&seq) = self.held.keys().nth(n % self.held.len().max(1)) {
+                Step::PutBack(from, count) => {
+                    let from = from % self.held.len().max(1);
+                    for seq in self.held.keys().copied().skip(from).take(count).collect::<Vec<_>>() {
                         let entry = self.held.remove(&seq).expect("just found");
                         self.lane.put_back(entry);
                         self.naive.insert(seq, entry.lsn);
                     }
                 }
-                Step::PageOut(keep) => {
-                    while let Paged::Packed(slots) = self.lane.page_out(keep, u64::MAX) {
+                Step::PageOut(keep, part) => {
+                    let durable = if part == 8 { u64::MAX } else { self.place / 8 * part };
+                    while let Paged::Packed(slots) = self.lane.page_out(keep, durable) {
                         assert!(slots.is_empty());
                     }
                 }

@@ -38,10 +38,10 @@ impl Lane {
         }
     }
 
-    /// Joins what came back to the front it belongs to, as far as it lies in front of all pages; false if there is
-    /// nothing to join.
+    /// Joins what came back to the front it belongs to, as far as it lies before what is behind the front; false if
+    /// there is nothing to join.
     fn fold(&mut self) -> bool {
-        let behind = match self.first_paged() {
+        let behind = match self.first_behind() {
             Some(first) => self.returned.split_off(&first),
             None => BTreeMap::new(),
         };
@@ -312,7 +312,7 @@ impl Lane {
             }
         }
         if cold.pages.is_empty() {
-            // Without pages there is no back.
+            // Then what is behind them is next.
             let mut back = std::mem::take(&mut cold.back);
             self.cold = None;
             self.front.append(&mut back);
