@@ -3,11 +3,11 @@
 //! Unknown arguments are stored and have no effect, as RabbitMQ does. Known ones that are not built are refused.
 
 use crate::Broker;
-use crate::behaviour::{Behaviour, Dispatch};
+use crate::behaviour::{Behaviour, Dispatch, overflow_from_word};
 use crate::dedup::DedupSpec;
 use crate::kind::QueueKind;
 use crate::refuse::{self, Resource};
-use engine::{Durability, Overflow};
+use engine::Durability;
 use model::limits::{DEDUP_WINDOW_MAX, NAME_BYTES_MAX, TTL_MS_MAX};
 use model::{Table, Value};
 use protocol::Refusal;
@@ -18,14 +18,6 @@ use std::fmt;
 pub(crate) struct QueueArguments {
     /// `x-max-priority`
     pub(crate) priority_max: u8,
-    /// `x-max-length`
-    pub(crate) length_max: Option<u64>,
-    /// `x-max-length-bytes`
-    pub(crate) length_bytes_max: Option<u64>,
-    /// `x-overflow`
-    pub(crate) overflow: Overflow,
-    /// `x-delivery-limit`
-    pub(crate) delivery_limit: Option<u32>,
     /// `x-queue-type`
     pub(crate) kind: QueueKind,
     /// `x-single-active-consumer`
@@ -101,26 +93,6 @@ impl QueueArguments {
         Ok(read)
     }
 
-    /// Whether the queue may be too long.
-    pub(crate) fn limits_length(&self) -> bool {
-        self.length_max.is_some() || self.length_bytes_max.is_some()
-    }
-
-    /// Whether a publish that finds it full pushes something out.
-    pub(crate) fn drops_head(&self) -> bool {
-        self.limits_length() && self.overflow == Overflow::DropHead
-    }
-
-    /// Whether it may refuse a publish.
-    pub(crate) fn refuses_publishes(&self) -> bool {
-        self.limits_length() && self.overflow != Overflow::DropHead
-    }
-
-    /// Whether it counts, for ever, how often entries were handed out, and says so in `x-delivery-count`.
-    pub(crate) fn counts_attempts(&self) -> bool {
-        self.kind == QueueKind::Quorum || self.delivery_limit.is_some()
-    }
-
     fn read_one(&mut self, name: &str, value: &Value, all: &Table, queue: Resource<'_>) -> Result<(), Refusal> {
         let invalid = |why: String| refuse::invalid_arg(name, queue, why);
         QueueKind::of(all).check_argument(name, queue)?;
@@ -144,20 +116,17 @@ impl QueueArguments {
                 self.priority_max =
                     u8::try_from(priority).map_err(|_| invalid(format!("{{max_value_exceeded,{priority}}}")))?;
             }
-            "x-max-length" => self.length_max = Some(non_negative(value).map_err(invalid)?),
-            "x-max-length-bytes" => self.length_bytes_max = Some(non_negative(value).map_err(invalid)?),
+            "x-max-length" => self.behaviour.length_max = Some(non_negative(value).map_err(invalid)?),
+            "x-max-length-bytes" => {
+                self.behaviour.length_bytes_max = Some(non_negative(value).map_err(invalid)?);
+            }
             "x-overflow" => {
-                self.overflow = match text(value).map_err(invalid)?.as_str() {
-                    "drop-head" => Overflow::DropHead,
-                    "reject-publish" => Overflow::RejectPublish,
-                    "reject-publish-dlx" => Overflow::RejectPublishDeadLetter,
-                    _ => return Err(invalid("invalid_overflow".into())),
-                };
+                let overflow = overflow_from_word(&text(value).map_err(invalid)?);
+                self.behaviour.overflow = Some(overflow.ok_or_else(|| invalid("invalid_overflow".into()))?);
             }
             // A negative one is none, as in later versions of RabbitMQ.
             "x-delivery-limit" => {
-                self.delivery_limit =
-                    integer(value).map_err(invalid)?.try_into().ok().map(|n: u64| u32::try_from(n).unwrap_or(u32::MAX));
+                self.behaviour.delivery_limit = deliveries(integer(value).map_err(invalid)?);
             }
             // One node: these are checked and stored, and there is nothing for them to do.
             "x-quorum-initial-group-size" => _ = positive(value).map_err(invalid)?,
@@ -341,9 +310,14 @@ fn boolean(value: &Value) -> Result<bool, String> {
     }
 }
 
-fn non_negative(value: &Value) -> Result<u64, String> {
+pub(crate) fn non_negative(value: &Value) -> Result<u64, String> {
     let n = integer(value)?;
     u64::try_from(n).map_err(|_| format!("{{value_negative,{n}}}"))
+}
+
+/// A limit of deliveries; none if it is negative.
+pub(crate) fn deliveries(n: i64) -> Option<u32> {
+    u64::try_from(n).ok().map(|n| u32::try_from(n).unwrap_or(u32::MAX))
 }
 
 fn positive(value: &Value) -> Result<u64, String> {

@@ -3,6 +3,8 @@
 //!
 //! As in RabbitMQ an argument beats a policy; of numbers that limit, the smallest counts, whoever gave it.
 
+use crate::kind::QueueKind;
+use engine::{Limits, Overflow};
 use std::sync::{Arc, LazyLock};
 
 /// See the module. Each field is named after the argument it can be declared with; without the `x-` it is the
@@ -17,6 +19,14 @@ pub(crate) struct Behaviour {
     pub(crate) dead_letter_exchange: Option<String>,
     /// `x-dead-letter-routing-key`
     pub(crate) dead_letter_routing_key: Option<String>,
+    /// `x-max-length`
+    pub(crate) length_max: Option<u64>,
+    /// `x-max-length-bytes`
+    pub(crate) length_bytes_max: Option<u64>,
+    /// `x-overflow`
+    pub(crate) overflow: Option<Overflow>,
+    /// `x-delivery-limit`
+    pub(crate) delivery_limit: Option<u32>,
     /// `x-dispatch`
     pub(crate) dispatch: Option<Dispatch>,
 }
@@ -39,7 +49,17 @@ impl Dispatch {
     }
 }
 
-fn smallest(a: Option<u64>, b: Option<u64>) -> Option<u64> {
+/// The overflow of a queue with this word.
+pub(crate) fn overflow_from_word(word: &str) -> Option<Overflow> {
+    match word {
+        "drop-head" => Some(Overflow::DropHead),
+        "reject-publish" => Some(Overflow::RejectPublish),
+        "reject-publish-dlx" => Some(Overflow::RejectPublishDeadLetter),
+        _ => None,
+    }
+}
+
+fn smallest<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
     a.into_iter().chain(b).min()
 }
 
@@ -51,7 +71,39 @@ impl Behaviour {
             expires_ms: smallest(self.expires_ms, policy.expires_ms),
             dead_letter_exchange: self.dead_letter_exchange.or_else(|| policy.dead_letter_exchange.clone()),
             dead_letter_routing_key: self.dead_letter_routing_key.or_else(|| policy.dead_letter_routing_key.clone()),
+            length_max: smallest(self.length_max, policy.length_max),
+            length_bytes_max: smallest(self.length_bytes_max, policy.length_bytes_max),
+            overflow: self.overflow.or(policy.overflow),
+            delivery_limit: smallest(self.delivery_limit, policy.delivery_limit),
             dispatch: self.dispatch.or(policy.dispatch),
+        }
+    }
+
+    /// Whether the queue may be too long.
+    pub(crate) fn limits_length(&self) -> bool {
+        self.length_max.is_some() || self.length_bytes_max.is_some()
+    }
+
+    /// Whether a publish that finds it full pushes something out.
+    pub(crate) fn drops_head(&self) -> bool {
+        self.limits_length() && self.overflow.unwrap_or_default() == Overflow::DropHead
+    }
+
+    /// Whether it may refuse a publish.
+    pub(crate) fn refuses_publishes(&self) -> bool {
+        self.limits_length() && self.overflow.unwrap_or_default() != Overflow::DropHead
+    }
+
+    /// What the engine is to heed of it. It does not keep that, so it is told at every start and change.
+    pub(crate) fn limits(&self, kind: QueueKind) -> Limits {
+        Limits {
+            messages: self.length_max,
+            bytes: self.length_bytes_max,
+            overflow: self.overflow.unwrap_or_default(),
+            attempts: self.delivery_limit,
+            counts_attempts: kind == QueueKind::Quorum || self.delivery_limit.is_some(),
+            ttl_ms: self.ttl_ms,
+            dead_letters: self.dead_letter_exchange.is_some(),
         }
     }
 

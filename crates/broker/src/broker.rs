@@ -38,6 +38,8 @@ pub struct Broker {
     pub(crate) epoch: AtomicU64,
     pub(crate) mailboxes: Mutex<HashMap<ConnectionId, Arc<Mailbox>>>,
     pub(crate) counters: Counters,
+    /// Definitions are applied one after the other; held before any other lock.
+    pub(crate) applying: Mutex<()>,
     pressure: AtomicU8,
     waiters: Mutex<Waiters>,
     timers: Mutex<Timers>,
@@ -80,6 +82,7 @@ impl Broker {
             epoch: AtomicU64::new(1),
             mailboxes: Mutex::default(),
             counters: Counters::default(),
+            applying: Mutex::default(),
             pressure,
             waiters: Mutex::default(),
             timers: Mutex::default(),
@@ -88,6 +91,9 @@ impl Broker {
         broker.apply_definitions(definitions, now).map_err(OpenError::Definitions)?;
         let queues: Vec<_> = broker.registry.read().queues.values().cloned().collect();
         for queue in queues {
+            // Only now, when the policies are known: what an argument alone would end, a policy may keep.
+            broker.engine.set_limits(queue.id, queue.limits(), now);
+            broker.bury_given_back(&queue, now);
             broker.watch(&queue, now);
         }
         let stores: Vec<_> = broker.registry.read().stores.values().cloned().collect();

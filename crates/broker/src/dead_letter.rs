@@ -61,7 +61,7 @@ impl Broker {
 
     /// The same for what dies when it comes back: the queue is full, or it came back too often.
     pub(crate) fn bury_given_back(&self, queue: &Arc<Queue>, now: Now) {
-        if queue.has_dead_letter() && (queue.arguments.limits_length() || queue.arguments.delivery_limit.is_some()) {
+        if queue.buries_given_back() {
             self.bury(queue, now);
         }
     }

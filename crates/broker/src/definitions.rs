@@ -3,13 +3,11 @@
 //! Users, permissions and policies are the definitions' own: they are not kept in the engine, and replace what was
 //! there.
 
-use crate::behaviour::Behaviour;
 use crate::broker::Broker;
 use crate::dead_letter::Burial;
 use crate::policies::Policies;
-use crate::queue::Queue;
 use crate::record::{Key, vhost_value};
-use crate::recovery::{add_vhost, limits};
+use crate::recovery::add_vhost;
 use crate::refuse;
 use crate::topology::Asker;
 use crate::users::Users;
@@ -27,6 +25,7 @@ impl Broker {
     /// # Errors
     /// Every contradiction.
     pub fn apply_definitions(&self, definitions: &Definitions, now: Now) -> Result<Ticket, Vec<String>> {
+        let _alone = self.applying.lock();
         let mut problems = Vec::new();
         let mut ticket = Ticket::NONE;
         let users = Users::from_definitions(definitions, &mut problems);
@@ -57,7 +56,6 @@ impl Broker {
         }
         self.registry.write().users = users;
         self.enforce(policies, now);
-        self.topology_changed();
         Ok(ticket)
     }
 
@@ -73,31 +71,29 @@ impl Broker {
         registry.policies = policies;
         let mut changed = Vec::new();
         for queue in registry.queues.values() {
-            let declared = queue.arguments.behaviour.clone();
-            let behaviour = registry.policies.behaviour(&queue.vhost, &queue.name, declared);
-            if self.change_queue(queue, behaviour, now) {
-                changed.push(queue.clone());
+            let before = queue.limits();
+            let behaviour = registry.policies.behaviour(&queue.vhost, &queue.name, &queue.arguments);
+            if queue.change(behaviour) {
+                changed.push((queue.clone(), before));
             }
         }
         drop(registry);
-        for queue in changed {
+        self.topology_changed();
+        for (queue, before) in changed {
+            let limits = queue.limits();
+            if limits != before {
+                if queue.drops_head() {
+                    // What is on its way to who waits is not too much.
+                    self.engine.set_waited(queue.id, queue.state.lock().waited_since.is_some(), now);
+                }
+                // Without a lock, since it may end many entries.
+                self.engine.set_limits(queue.id, limits, now);
+            }
             self.dispatch(&queue, now);
             if self.bury(&queue, now) == Burial::Done {
                 self.watch(&queue, now);
             }
         }
-    }
-
-    /// Changes what a queue does, and tells the engine its part. False if it did that already.
-    pub(crate) fn change_queue(&self, queue: &Queue, behaviour: Behaviour, now: Now) -> bool {
-        let after = limits(&queue.arguments, &behaviour);
-        let Some(before) = queue.change(behaviour) else {
-            return false;
-        };
-        if limits(&queue.arguments, &before) != after {
-            self.engine.set_limits(queue.id, after, now);
-        }
-        true
     }
 
     fn check_vhosts(&self, definitions: &Definitions, problems: &mut Vec<String>) {

@@ -90,7 +90,7 @@ impl Broker {
             state.waited_since = None;
             // Credit that came back while this looked is used at once: nobody else will look for it.
             let more = rest(&mut state, &mut scratch.passed);
-            if queue.arguments.drops_head() && !more {
+            if queue.drops_head() && !more {
                 self.engine.set_waited(queue.id, false, now);
             }
             return Done { more, head_dead: false };
@@ -139,7 +139,7 @@ impl Broker {
         let waits = !left.ready && !left.head_dead && state.ring.iter().any(|c| c.has_credit());
         state.waited_since = waits.then(|| state.waited_since.unwrap_or(Wall(now.wall.0.saturating_sub(1))));
         let more = left.ready && more;
-        if queue.arguments.drops_head() && !more && !left.head_dead {
+        if queue.drops_head() && !more && !left.head_dead {
             self.engine.set_waited(queue.id, waits, now);
         }
         Done { more, head_dead: left.head_dead }

@@ -30,6 +30,18 @@ const OF_QUORUM: [&str; 5] = [
 const OF_CLASSIC: [&str; 5] =
     ["x-max-priority", "x-queue-mode", "x-queue-version", "x-queue-master-locator", "x-durability"];
 
+/// Keys of policies that classic queues do not take, and those that quorum queues do not.
+const POLICIES_NOT_OF_CLASSIC: [&str; 2] = ["delivery-limit", "queue-leader-locator"];
+const POLICIES_NOT_OF_QUORUM: [&str; 7] = [
+    "ha-mode",
+    "ha-params",
+    "ha-promote-on-failure",
+    "ha-promote-on-shutdown",
+    "ha-sync-mode",
+    "queue-master-locator",
+    "queue-mode",
+];
+
 impl QueueKind {
     /// The type that these arguments ask for; whether they may is checked elsewhere.
     pub(crate) fn of(arguments: &Table) -> Self {
@@ -62,6 +74,15 @@ impl QueueKind {
             Self::Quorum => &OF_CLASSIC,
         };
         if of_others.contains(&name) { Err(refuse::arg_of_other_type(name, queue, self.module())) } else { Ok(()) }
+    }
+
+    /// Whether a policy with this definition can be for queues of this type.
+    pub(crate) fn takes_policy(self, definition: &Table) -> bool {
+        let not_taken: &[&str] = match self {
+            Self::Classic => &POLICIES_NOT_OF_CLASSIC,
+            Self::Quorum => &POLICIES_NOT_OF_QUORUM,
+        };
+        !not_taken.iter().any(|key| definition.get(key).is_some())
     }
 
     /// Refuses a declaration that a queue of this type cannot be made with.

@@ -181,8 +181,10 @@ impl Broker {
     pub fn queues(&self) -> Vec<QueueView> {
         let registry = self.registry.read();
         let mut all: Vec<_> = registry.queues.values().cloned().collect();
-        let policies: HashMap<_, _> =
-            all.iter().map(|queue| (queue.id, registry.policies.view(&queue.vhost, &queue.name))).collect();
+        let policies: HashMap<_, _> = all
+            .iter()
+            .map(|queue| (queue.id, registry.policies.view(&queue.vhost, &queue.name, queue.arguments.kind)))
+            .collect();
         drop(registry);
         all.sort_by(|a, b| (&a.vhost, &a.name).cmp(&(&b.vhost, &b.name)));
         all.iter()

@@ -5,19 +5,30 @@
 //! arguments say; it has limits only.
 
 use crate::Broker;
-use crate::arguments::{millis, short_text};
-use crate::behaviour::{Behaviour, Dispatch};
+use crate::arguments::{QueueArguments, deliveries, millis, non_negative, short_text};
+use crate::behaviour::{Behaviour, Dispatch, overflow_from_word};
+use crate::kind::QueueKind;
 use model::definitions::{ApplyTo, Definitions, PolicyDef};
 use model::{Table, Value};
 use regex::Regex;
 use std::sync::Arc;
 
 /// Keys that have an effect.
-const KEYS: [&str; 6] =
-    ["alternate-exchange", "dead-letter-exchange", "dead-letter-routing-key", "dispatch", "expires", "message-ttl"];
+const KEYS: [&str; 10] = [
+    "alternate-exchange",
+    "dead-letter-exchange",
+    "dead-letter-routing-key",
+    "delivery-limit",
+    "dispatch",
+    "expires",
+    "max-length",
+    "max-length-bytes",
+    "message-ttl",
+    "overflow",
+];
 
 /// Keys of operator policies.
-const OPERATOR_KEYS: [&str; 2] = ["expires", "message-ttl"];
+const OPERATOR_KEYS: [&str; 5] = ["delivery-limit", "expires", "max-length", "max-length-bytes", "message-ttl"];
 
 /// Keys of RabbitMQ that say how its queues are kept and copied. Accepted; there is nothing here they could change.
 const WITHOUT_EFFECT: [&str; 10] = [
@@ -34,19 +45,15 @@ const WITHOUT_EFFECT: [&str; 10] = [
 ];
 
 /// Keys of RabbitMQ that are not built yet.
-const UNSUPPORTED: [&str; 17] = [
+const UNSUPPORTED: [&str; 13] = [
     "consumer-timeout",
     "dead-letter-strategy",
-    "delivery-limit",
     "federation-upstream",
     "federation-upstream-set",
     "initial-cluster-size",
     "max-age",
     "max-in-memory-bytes",
     "max-in-memory-length",
-    "max-length",
-    "max-length-bytes",
-    "overflow",
     "shards-per-node",
     "stream-filter-size-bytes",
     "stream-max-segment-size-bytes",
@@ -112,21 +119,28 @@ impl Policies {
     }
 
     /// What a queue with these arguments does.
-    pub(crate) fn behaviour(&self, vhost: &str, queue: &str, arguments: Behaviour) -> Behaviour {
-        let user = in_force(&self.users, vhost, queue, true);
-        let operator = in_force(&self.operators, vhost, queue, true);
-        user.into_iter().chain(operator).fold(arguments, |merged, policy| merged.under(&policy.behaviour))
+    pub(crate) fn behaviour(&self, vhost: &str, queue: &str, arguments: &QueueArguments) -> Behaviour {
+        let object = Object::Queue(arguments.kind);
+        let user = in_force(&self.users, vhost, queue, object);
+        let operator = in_force(&self.operators, vhost, queue, object);
+        let declared = arguments.behaviour.clone();
+        let merged = user.into_iter().chain(operator).fold(declared, |merged, policy| merged.under(&policy.behaviour));
+        if arguments.dedup.is_some() {
+            // What is refused must not count as seen, so such a queue refuses nothing.
+            return Behaviour { overflow: None, ..merged };
+        }
+        merged
     }
 
     /// The alternate exchange that a policy gives an exchange.
     pub(crate) fn alternate(&self, vhost: &str, exchange: &str) -> Option<String> {
-        in_force(&self.users, vhost, exchange, false)?.alternate.clone()
+        in_force(&self.users, vhost, exchange, Object::Exchange)?.alternate.clone()
     }
 
     /// The policies in force for a queue.
-    pub(crate) fn view(&self, vhost: &str, queue: &str) -> PolicyView {
-        let user = in_force(&self.users, vhost, queue, true);
-        let operator = in_force(&self.operators, vhost, queue, true);
+    pub(crate) fn view(&self, vhost: &str, queue: &str, kind: QueueKind) -> PolicyView {
+        let user = in_force(&self.users, vhost, queue, Object::Queue(kind));
+        let operator = in_force(&self.operators, vhost, queue, Object::Queue(kind));
         let name = |policy: &Policy| Arc::from(&*policy.def.name);
         let mut definition = user.map(|policy| policy.def.definition.clone()).unwrap_or_default();
         for (key, value) in operator.iter().flat_map(|policy| policy.def.definition.iter()) {
@@ -139,20 +153,32 @@ impl Policies {
     }
 }
 
+/// What a policy may be for.
+#[derive(Clone, Copy)]
+enum Object {
+    Queue(QueueKind),
+    Exchange,
+}
+
 /// The policy that counts for an object, if any does.
-fn in_force<'a>(all: &'a [Policy], vhost: &str, name: &str, queue: bool) -> Option<&'a Policy> {
-    all.iter().find(|policy| {
-        let for_it = match policy.def.apply_to {
-            ApplyTo::All => true,
-            ApplyTo::Queues | ApplyTo::ClassicQueues => queue,
-            ApplyTo::Exchanges => !queue,
-            ApplyTo::QuorumQueues | ApplyTo::Streams => false,
-        };
-        for_it && policy.def.vhost == vhost && policy.pattern.is_match(name)
-    })
+fn in_force<'a>(all: &'a [Policy], vhost: &str, name: &str, object: Object) -> Option<&'a Policy> {
+    all.iter().find(|policy| policy.is_for(object) && policy.def.vhost == vhost && policy.pattern.is_match(name))
 }
 
 impl Policy {
+    /// Whether it is for such an object. As in RabbitMQ one with a key that a type of queue does not take is not for
+    /// queues of that type, whatever else it says; but what names classic queues may limit their deliveries.
+    fn is_for(&self, object: Object) -> bool {
+        let takes = |kind: QueueKind| kind.takes_policy(&self.def.definition);
+        match (self.def.apply_to, object) {
+            (ApplyTo::All | ApplyTo::Exchanges, Object::Exchange) => true,
+            (ApplyTo::All | ApplyTo::Queues, Object::Queue(kind)) => takes(kind),
+            (ApplyTo::ClassicQueues, Object::Queue(kind)) => kind == QueueKind::Classic,
+            (ApplyTo::QuorumQueues, Object::Queue(kind)) => kind == QueueKind::Quorum && takes(kind),
+            _ => false,
+        }
+    }
+
     fn read(def: &PolicyDef, operator: bool) -> Result<Self, String> {
         let pattern = Regex::new(&def.pattern).map_err(|_| format!("'{}' is not a regular expression", def.pattern))?;
         let (mut behaviour, mut alternate) = (Behaviour::default(), None);
@@ -191,8 +217,7 @@ fn read_key(
     let invalid = |what: &str| PolicyMistake::Invalid(format!("{value} is not a valid {what}"));
     let name = |what: &str| short_text(value).map(Some).map_err(|_| invalid(what));
     if operator && !OPERATOR_KEYS.contains(&key) {
-        let later = ["delivery-limit", "max-length", "max-length-bytes", "overflow"].contains(&key);
-        return Err(if later { PolicyMistake::Unsupported } else { PolicyMistake::Unknown(&OPERATOR_KEYS) });
+        return Err(PolicyMistake::Unknown(&OPERATOR_KEYS));
     }
     match key {
         "message-ttl" => behaviour.ttl_ms = Some(millis(value).map_err(|_| invalid("message TTL"))?),
@@ -202,6 +227,18 @@ fn read_key(
         }
         "dead-letter-exchange" => behaviour.dead_letter_exchange = name("dead letter exchange name")?,
         "dead-letter-routing-key" => behaviour.dead_letter_routing_key = name("dead letter routing key")?,
+        "max-length" => behaviour.length_max = Some(non_negative(value).map_err(|_| invalid("maximum length"))?),
+        "max-length-bytes" => {
+            behaviour.length_bytes_max = Some(non_negative(value).map_err(|_| invalid("maximum length in bytes"))?);
+        }
+        "overflow" => {
+            let overflow = value.as_str().and_then(overflow_from_word);
+            behaviour.overflow = Some(overflow.ok_or_else(|| invalid("overflow value"))?);
+        }
+        "delivery-limit" => {
+            let limit = value.as_integer().and_then(deliveries);
+            behaviour.delivery_limit = Some(limit.ok_or_else(|| invalid("delivery limit"))?);
+        }
         "alternate-exchange" => *alternate = name("alternate exchange name")?,
         "dispatch" => {
             let dispatch = value.as_str().and_then(Dispatch::from_word);

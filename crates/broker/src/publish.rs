@@ -160,10 +160,10 @@ impl Broker {
         for store in &found.stores {
             self.watch_store(store, now);
         }
-        if !batch.take_rejected().is_empty()
-            && let Some(full) = found.queues.iter().find(|queue| queue.arguments.refuses_publishes())
-        {
-            return Err(refuse::full(Resource::Queue(&full.vhost, &full.name)));
+        if !batch.take_rejected().is_empty() {
+            let full = found.queues.iter().find(|queue| queue.refuses_publishes()).or(found.queues.first());
+            let name = full.map_or("", |queue| &queue.name);
+            return Err(refuse::full(Resource::Queue(&principal.vhost, name)));
         }
         Ok(Published { routed: true, ticket })
     }

@@ -11,7 +11,7 @@ use crate::kind::QueueKind;
 use crate::mailbox::Mailbox;
 use crate::ring::Ring;
 use arc_swap::ArcSwap;
-use engine::Durability;
+use engine::{Durability, Limits};
 use model::limits::UNSETTLED_PER_CHANNEL_MAX;
 use model::{ChannelId, ConnectionId, ConsumerId, HolderId, Mono, QueueId, Table, Wall};
 use parking_lot::Mutex;
@@ -33,8 +33,10 @@ pub(crate) struct Queue {
     /// What they mean; what of it can change is in the behaviour.
     pub(crate) arguments: QueueArguments,
     behaviour: ArcSwap<Behaviour>,
-    /// Its behaviour has a dead-letter exchange.
+    /// Of the behaviour, for those who look with every batch: it has a dead-letter exchange, and what is too much pushes
+    /// its head out.
     dead_letters: AtomicBool,
+    drops_head: AtomicBool,
     /// Consumers there are, readable without the lock.
     pub(crate) consumer_count: AtomicUsize,
     /// Entries may have a time to live, so its head must be watched.
@@ -94,6 +96,7 @@ impl Queue {
             dedup: arguments.dedup.clone().map(|spec| Box::new(Mutex::new(Dedup::new(parts.id, spec)))),
             arguments,
             dead_letters: behaviour.dead_letter_exchange.is_some().into(),
+            drops_head: behaviour.drops_head().into(),
             may_expire: (parts.recovered || behaviour.ttl_ms.is_some()).into(),
             consumer_count: 0.into(),
             state: Mutex::new(QueueState {
@@ -122,14 +125,15 @@ impl Queue {
         Self::new(parts, Mono(0))
     }
 
-    /// Changes what it does; returns what it did if that is something else.
-    pub(crate) fn change(&self, behaviour: Behaviour) -> Option<Arc<Behaviour>> {
-        let before = self.behaviour();
-        if *before == behaviour {
-            return None;
-        }
+    /// Changes what it does; false if it did that already. The engine is to be told the [limits](Queue::limits) after
+    /// that, if they are others.
+    pub(crate) fn change(&self, behaviour: Behaviour) -> bool {
         let mut state = self.state.lock();
+        if **self.behaviour.load() == behaviour {
+            return false;
+        }
         self.dead_letters.store(behaviour.dead_letter_exchange.is_some(), SeqCst);
+        self.drops_head.store(behaviour.drops_head(), SeqCst);
         if behaviour.ttl_ms.is_some() {
             self.may_expire.store(true, SeqCst);
         }
@@ -141,7 +145,7 @@ impl Queue {
             }
         }
         self.behaviour.store(behaviour.shared());
-        Some(before)
+        true
     }
 
     /// What it does at the moment.
@@ -163,9 +167,34 @@ impl Queue {
         self.dead_letters.load(SeqCst)
     }
 
+    /// Whether what is too much pushes its head out.
+    pub(crate) fn drops_head(&self) -> bool {
+        self.drops_head.load(SeqCst)
+    }
+
+    /// Whether it may refuse a publish.
+    pub(crate) fn refuses_publishes(&self) -> bool {
+        self.behaviour.load().refuses_publishes()
+    }
+
     /// Whether a publish may leave something dead behind that is to be dead-lettered.
     pub(crate) fn buries_on_publish(&self) -> bool {
-        self.has_dead_letter() && self.arguments.limits_length()
+        self.has_dead_letter() && self.behaviour.load().limits_length()
+    }
+
+    /// The same for what is given back.
+    pub(crate) fn buries_given_back(&self) -> bool {
+        self.buries_on_publish() || (self.has_dead_letter() && self.behaviour.load().delivery_limit.is_some())
+    }
+
+    /// Whether it counts, for ever, how often entries were handed out, and says so in `x-delivery-count`.
+    pub(crate) fn counts_attempts(&self) -> bool {
+        self.limits().counts_attempts
+    }
+
+    /// What the engine is to heed.
+    pub(crate) fn limits(&self) -> Limits {
+        self.behaviour.load().limits(self.arguments.kind)
     }
 
     /// Whether what is published to it is kept whatever the publisher asked for.

@@ -7,7 +7,6 @@
 
 use crate::api::OpenError;
 use crate::arguments::{self, QueueArguments};
-use crate::behaviour::Behaviour;
 use crate::dedup::DedupKey;
 use crate::delay::Store;
 use crate::exchange::{Binding, Exchange, ExchangeSpec, Target};
@@ -16,7 +15,7 @@ use crate::record::{BindingRecord, ExchangeRecord, Key, QueueRecord, Record, vho
 use crate::refuse::Resource;
 use crate::registry::{Registry, Vhost};
 use crate::topology::shape_of;
-use engine::{Batch, Engine, Limits, MetaSpace, Order, QueueSpec};
+use engine::{Batch, Engine, MetaSpace, Order, QueueSpec};
 use model::{Now, QueueId, Table};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -75,7 +74,7 @@ pub(crate) fn recover(engine: &dyn Engine, now: Now) -> Result<Registry, OpenErr
     }
     for (vhost, name, record) in queues {
         if orphans.remove(&QueueId(record.id)) {
-            add_queue(engine, &mut registry, &vhost, &name, record, now)?;
+            add_queue(&mut registry, &vhost, &name, record, now)?;
         } else if repaired {
             let arguments = QueueArguments::read(&record.arguments, Resource::Queue(&vhost, &name))
                 .map_err(|_| broken("queue", &name))?;
@@ -176,20 +175,12 @@ fn add_exchange(registry: &mut Registry, vhost: &str, name: &str, record: Exchan
     Ok(())
 }
 
-fn add_queue(
-    engine: &dyn Engine,
-    registry: &mut Registry,
-    vhost: &str,
-    name: &str,
-    record: QueueRecord,
-    now: Now,
-) -> Result<(), OpenError> {
+fn add_queue(registry: &mut Registry, vhost: &str, name: &str, record: QueueRecord, now: Now) -> Result<(), OpenError> {
     let Some(vhost) = registry.vhosts.get_mut(vhost) else {
         return Ok(());
     };
     let arguments = QueueArguments::read(&record.arguments, Resource::Queue(&vhost.name, name))
         .map_err(|_| broken("queue", name))?;
-    engine.set_limits(QueueId(record.id), limits(&arguments, &arguments.behaviour), now);
     let parts = QueueParts {
         id: QueueId(record.id),
         vhost: vhost.name.clone(),
@@ -218,7 +209,7 @@ fn keep_queue(
     now: Now,
 ) -> Result<(), OpenError> {
     engine.put_meta(Key::queue(vhost, name).bytes(), &record.value())?;
-    add_queue(engine, registry, vhost, name, record, now)
+    add_queue(registry, vhost, name, record, now)
 }
 
 fn add_binding(registry: &mut Registry, vhost: &str, record: &BindingRecord) -> Result<bool, OpenError> {
@@ -238,19 +229,6 @@ fn add_binding(registry: &mut Registry, vhost: &str, record: &BindingRecord) -> 
     let added = source.bind(binding).map_err(|_| broken("a binding of exchange", &record.source))?;
     registry.binding_count += usize::from(added);
     Ok(true)
-}
-
-/// What a queue may hold, for the engine. It does not keep that, so it is told at every start and change.
-pub(crate) fn limits(arguments: &QueueArguments, behaviour: &Behaviour) -> Limits {
-    Limits {
-        messages: arguments.length_max,
-        bytes: arguments.length_bytes_max,
-        overflow: arguments.overflow,
-        attempts: arguments.delivery_limit,
-        counts_attempts: arguments.counts_attempts(),
-        ttl_ms: behaviour.ttl_ms,
-        dead_letters: behaviour.dead_letter_exchange.is_some(),
-    }
 }
 
 /// What the engine needs to know of a queue for ever.

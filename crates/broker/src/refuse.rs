@@ -84,6 +84,10 @@ pub(crate) fn full(what: Resource<'_>) -> Refusal {
     Refusal::new(Kind::ResourceError, format!("{what} is full"))
 }
 
+pub(crate) fn partial_tx() -> Refusal {
+    Refusal::new(Kind::PreconditionFailed, "partial tx completion")
+}
+
 pub(crate) fn unsupported_arg(arg: &str, what: Resource<'_>) -> Refusal {
     Refusal::new(Kind::NotImplemented, format!("argument '{arg}' for {what} is not supported yet"))
 }

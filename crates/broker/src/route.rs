@@ -108,7 +108,7 @@ impl Route {
             exchange_len,
             targets: queues.iter().map(|q| q.id).collect(),
             keeps: queues.iter().any(|q| q.keeps_everything()),
-            refuses: queues.iter().any(|q| q.arguments.refuses_publishes()),
+            refuses: queues.iter().any(|q| q.refuses_publishes()),
             queues,
             touched: [0; 2],
         }

@@ -10,7 +10,7 @@ use crate::exchange::{Binding, Exchange, ExchangeKind, ExchangeSpec, Target};
 use crate::kind::QueueKind;
 use crate::queue::{Queue, QueueParts, QueueState};
 use crate::record::{ExchangeRecord, Key, QueueRecord};
-use crate::recovery::{limits, queue_spec};
+use crate::recovery::queue_spec;
 use crate::refuse::{self, Resource};
 use crate::registry::{Registry, Vhost};
 use crate::users::{Access, Verb};
@@ -289,7 +289,7 @@ impl Broker {
         if arguments.durability.is_some() && !durable {
             return Err(refuse::invalid_arg("x-durability", what, "\"the queue is not durable\""));
         }
-        if arguments.dedup.is_some() && arguments.overflow != Overflow::DropHead {
+        if arguments.dedup.is_some() && arguments.behaviour.overflow.unwrap_or_default() != Overflow::DropHead {
             // What is refused must not count as seen.
             return Err(refuse::unsupported_arg("x-overflow beside x-message-deduplication", what));
         }
@@ -304,10 +304,12 @@ impl Broker {
         if dedup_ids + window > DEDUP_IDS_MAX {
             return Err(refuse::too_many("ids remembered by all queues", DEDUP_IDS_MAX));
         }
-        let behaviour = registry.policies.behaviour(asker.vhost, &name, arguments.behaviour.clone());
+        let behaviour = registry.policies.behaviour(asker.vhost, &name, &arguments);
         let vhost = registry.vhost_mut(asker.vhost)?;
         let (queue, ticket) = self.create_queue(asker, vhost, &name, request, arguments)?;
-        self.change_queue(&queue, behaviour, asker.now);
+        queue.change(behaviour);
+        // Nobody has seen it yet, so it begins with them.
+        self.engine.set_limits(queue.id, queue.limits(), asker.now);
         registry.queues.insert(queue.id, queue.clone());
         registry.dedup_ids += window;
         self.topology_changed();
@@ -329,7 +331,6 @@ impl Broker {
         let durable = request.durable && !request.exclusive;
         let spec = queue_spec(durable, &arguments);
         let (id, mut ticket) = self.engine.create_queue(spec).map_err(stored)?;
-        self.engine.set_limits(id, limits(&arguments, &arguments.behaviour), asker.now);
         if durable {
             let record =
                 QueueRecord { id: id.0, auto_delete: request.auto_delete, arguments: request.arguments.clone() };

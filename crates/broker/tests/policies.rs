@@ -234,3 +234,186 @@ fn how_entries_are_dispatched_can_be_declared() {
         "PreconditionFailed: invalid arg 'x-dispatch' for queue 'r' in vhost '/': invalid_dispatch"
     );
 }
+
+fn limits(definition: &[(&str, Value)]) -> Definitions {
+    with(vec![policy("limits", "^q", definition)])
+}
+
+#[test]
+fn a_shorter_length_drops_from_the_head_at_once() {
+    let world = world(Vec::new());
+    let mut client = world.client();
+    client.declare("q");
+    client.declare("dead");
+    for body in ["a", "b", "c", "d", "e"] {
+        client.publish("", "q", body);
+    }
+    client.events();
+    reload(&world, &limits(&[("max-length", Value::I64(4))]));
+    assert_eq!(ready(&mut client, "q"), "q 4 0");
+    let dead = [
+        ("dead-letter-exchange", Value::text("")),
+        ("dead-letter-routing-key", Value::text("dead")),
+        ("max-length-bytes", Value::I64(2)),
+    ];
+    reload(&world, &limits(&dead));
+    assert_eq!(client.take_all("dead"), "b c");
+    client.publish("", "q", "f");
+    client.events();
+    assert_eq!((client.take_all("dead"), client.take_all("q")), ("d".into(), "e f".into()));
+    reload(&world, &with(Vec::new()));
+    for body in ["a", "b", "c"] {
+        client.publish("", "q", body);
+    }
+    client.events();
+    assert_eq!(client.take_all("q"), "a b c", "it may be as long as it likes again");
+}
+
+#[test]
+fn what_is_waited_for_is_not_too_much_when_a_limit_comes() {
+    let world = World::slow();
+    let mut client = world.client();
+    client.declare("q");
+    world.sync();
+    client.events();
+    client.consume("q", 1);
+    client.publish_safely("", "q", "a");
+    client.publish_safely("", "q", "b");
+    assert_eq!(client.events(), "");
+    reload(&world, &limits(&[("max-length", Value::I64(0))]));
+    world.sync();
+    assert_eq!(client.events(), "ack 1-2,1:a,1:b");
+    client.cancel(1);
+    client.publish("", "q", "c");
+    client.events();
+    assert_eq!(client.take_all("q"), "", "nobody waits any more");
+}
+
+#[test]
+fn of_arguments_and_policies_the_smallest_limit_and_the_arguments_overflow_count() {
+    let user = policy("user", "^q", &[("max-length", Value::I64(3)), ("overflow", Value::text("reject-publish"))]);
+    let operator = policy("operator", "", &[("max-length", Value::I64(2)), ("delivery-limit", Value::I64(9))]);
+    let operator = PolicyDef { apply_to: ApplyTo::ClassicQueues, ..operator };
+    let definitions = Definitions { operator_policies: vec![operator], ..with(vec![user]) };
+    let world = World::with(MemoryEngine::instant(), &definitions);
+    let mut client = world.client();
+    client.declare_with("q1", true, &[("x-max-length", Value::I32(1))]);
+    client.declare_with("q5", true, &[("x-max-length", Value::I32(5)), ("x-overflow", Value::text("drop-head"))]);
+    for queue in ["q1", "q5"] {
+        for body in ["a", "b", "c"] {
+            client.publish_safely("", queue, body);
+        }
+    }
+    assert_eq!(client.events(), "ack 1-1,nack 2-3,ack 4-6");
+    assert_eq!((client.take_all("q1"), client.take_all("q5")), ("a".into(), "b c".into()));
+}
+
+#[test]
+fn a_queue_that_begins_to_refuse_confirms_nothing_it_refused() {
+    let world = world(Vec::new());
+    let mut client = world.client();
+    client.declare("q");
+    client.declare("open");
+    // Routed, and not yet with the engine, when the policy comes.
+    client.publish_safely("", "q", "a");
+    client.publish_safely("", "q", "b");
+    client.publish_safely("", "open", "c");
+    let refusing = [("max-length", Value::I64(1)), ("overflow", Value::text("reject-publish"))];
+    reload(&world, &limits(&refusing));
+    assert_eq!(client.events(), "nack 1-3", "one was refused, and it is not known which");
+    client.publish_safely("", "open", "d");
+    client.publish_safely("", "q", "e");
+    assert_eq!(client.events(), "ack 4-4,nack 5-5");
+    assert_eq!(client.take_all("q"), "a");
+    // Longer than it may be, a queue that refuses keeps what it has.
+    reload(&world, &with(Vec::new()));
+    client.publish_safely("", "q", "f");
+    client.publish_safely("", "q", "g");
+    client.events();
+    reload(&world, &limits(&refusing));
+    assert_eq!(client.take_all("q"), "f g");
+}
+
+#[test]
+fn what_an_argument_alone_would_drop_a_policy_keeps_over_a_restart() {
+    let refusing = limits(&[("overflow", Value::text("reject-publish"))]);
+    let world = World::with(MemoryEngine::instant(), &refusing);
+    let mut client = world.client();
+    client.declare_with("q", true, &[("x-max-length", Value::I32(1))]);
+    client.publish_safely("", "q", "a");
+    client.get("q");
+    client.publish_safely("", "q", "b");
+    client.events();
+    client.settle(1, Settlement::Requeue);
+    drop(client);
+    let world = World::with(world.engine.restart(), &refusing);
+    assert_eq!(world.client().take_all("q"), "a b");
+}
+
+#[test]
+fn deliveries_are_limited_where_a_policy_says_so() {
+    let limit = [("delivery-limit", Value::I64(0)), ("max-length", Value::I64(1))];
+    let all = PolicyDef { priority: 1, ..policy("all", "^q", &limit) };
+    let mut world = world(vec![all.clone()]);
+    let mut client = world.client();
+    client.declare("q.classic");
+    client.declare_with("q.quorum", true, &[("x-queue-type", Value::text("quorum"))]);
+    assert_eq!(in_force(&world, "q.classic"), None, "it is of quorum queues, and all that it says");
+    assert_eq!(in_force(&world, "q.quorum").as_deref(), Some("all"));
+    let mut requeue = |world: &World| {
+        ["q.classic", "q.quorum"].map(|queue| {
+            client.now = world.now;
+            client.publish("", queue, "a");
+            client.events();
+            client.receipts.clear();
+            client.get(queue);
+            client.settle(1, Settlement::Requeue);
+            client.take_all(queue)
+        })
+    };
+    assert_eq!(requeue(&world), ["a", ""]);
+    let classic = PolicyDef { apply_to: ApplyTo::ClassicQueues, ..policy("classic", "^q", &limit) };
+    reload(&world, &with(vec![all, classic]));
+    assert_eq!(in_force(&world, "q.classic").as_deref(), Some("classic"));
+    assert_eq!(requeue(&world), ["", ""]);
+    world.advance(1);
+    reload(&world, &with(Vec::new()));
+    assert_eq!(requeue(&world), ["a", "a"]);
+}
+
+#[test]
+fn what_deduplicates_refuses_nothing() {
+    let world = World::with(
+        MemoryEngine::instant(),
+        &limits(&[("max-length", Value::I64(1)), ("overflow", Value::text("reject-publish"))]),
+    );
+    let mut client = world.client();
+    client.declare_with("q", true, &[("x-message-deduplication", Value::Bool(true))]);
+    client.publish_safely("", "q", "a");
+    client.publish_safely("", "q", "b");
+    assert_eq!(client.events(), "ack 1-2");
+    assert_eq!(client.take_all("q"), "b", "its head goes");
+}
+
+#[test]
+fn values_of_limits_are_checked() {
+    let world = world(Vec::new());
+    let bad = [
+        policy("a", "", &[("max-length", Value::I64(-1))]),
+        policy("b", "", &[("max-length-bytes", Value::text("1"))]),
+        policy("c", "", &[("overflow", Value::text("spill"))]),
+        policy("d", "", &[("delivery-limit", Value::I64(-1))]),
+    ];
+    let operator = vec![policy("o", "", &[("overflow", Value::text("drop-head"))])];
+    let definitions = Definitions { operator_policies: operator, ..with(bad.to_vec()) };
+    assert_eq!(
+        world.broker.apply_definitions(&definitions, world.now).unwrap_err(),
+        [
+            "policy 'a' in vhost '/': -1 is not a valid maximum length",
+            "policy 'b' in vhost '/': 1 is not a valid maximum length in bytes",
+            "policy 'c' in vhost '/': spill is not a valid overflow value",
+            "policy 'd' in vhost '/': -1 is not a valid delivery limit",
+            "operator policy 'o' in vhost '/': 'overflow' is not a recognised policy setting",
+        ]
+    );
+}

@@ -229,3 +229,28 @@ fn the_transactions_of_a_connection_are_bounded_in_bytes() {
     assert_eq!(tx(&mut client, Tx::Rollback), "TxDone");
     assert_eq!(client.publish("", "a", &half), "", "what is rolled back no longer counts");
 }
+
+#[test]
+fn a_publish_that_a_full_queue_refuses_fails_the_commit_of_all_that_was_taken() {
+    let world = World::slow();
+    let mut client = transactional(&world);
+    let mut other = world.client();
+    let full = [("x-max-length", Value::I32(1)), ("x-overflow", Value::text("reject-publish"))];
+    other.declare_with("full", true, &full);
+    other.publish_safely("", "c", "settled");
+    other.events();
+    world.sync();
+    client.get("c");
+    for (queue, body) in [("full", "1"), ("full", "2"), ("a", "3")] {
+        persistent(&mut client, queue, body);
+    }
+    let failed = "PreconditionFailed: partial tx completion";
+    assert_eq!(commit(&mut client, &[(1, Settlement::Ack)]), format!("later: {failed}"), "when the rest is safe");
+    world.sync();
+    assert_eq!((other.take_all("full"), other.take_all("a")), ("1".into(), "3".into()));
+    assert_eq!(client.get("c"), "empty", "what was settled is");
+    persistent(&mut client, "full", "4");
+    assert_eq!(commit(&mut client, &[]), "later: TxDone", "there is room again");
+    world.sync();
+    assert_eq!(other.take_all("full"), "4");
+}

@@ -75,6 +75,13 @@ impl Limits {
         self.messages.is_some_and(|max| messages > max) || self.bytes.is_some_and(|max| bytes > max)
     }
 
+    /// Whether the head of a queue with this many ready entries and bytes of bodies dies. A queue that refuses publishes
+    /// keeps what it has: entries that come back may make it longer than it may be.
+    #[must_use]
+    pub fn push_out(&self, messages: u64, bytes: u64) -> bool {
+        self.overflow == Overflow::DropHead && self.are_exceeded_by(messages, bytes)
+    }
+
     /// Whether a publish may be refused.
     #[must_use]
     pub fn refuse_publishes(&self) -> bool {

@@ -197,7 +197,7 @@ impl Queue {
 
     /// Whether it holds more than it may.
     pub(crate) fn is_too_long(&self) -> bool {
-        self.limits.are_exceeded_by(self.ready, self.ready_bytes)
+        self.limits.push_out(self.ready, self.ready_bytes)
     }
 
     /// All lanes there are, the highest priority last.

@@ -161,6 +161,73 @@ def test_another_length_is_another_queue(connection, channel, name):
                    lambda: other.queue_declare(name, exclusive=True, arguments={"x-max-length": 6}))
 
 
+def test_a_queue_that_refuses_keeps_what_comes_back(channel, name):
+    channel.queue_declare(name, exclusive=True, arguments={"x-max-length": 2, "x-overflow": "reject-publish"})
+    channel.confirm_delivery()
+    publish(channel, name, b"1", b"2")
+    for _ in range(2):
+        last = get(channel, name, auto_ack=False)[0].delivery_tag
+    publish(channel, name, b"3", b"4")
+    channel.basic_nack(last, multiple=True, requeue=True)
+    assert bodies(channel, name) == [b"1", b"2", b"3", b"4"]
+
+
+# --- policies, as harness/definitions.py has them --------------------------------------------------------------------
+
+@pytest.mark.parametrize("own, kept", [
+    ({}, [b"3", b"4"]), ({"x-max-length": 1}, [b"4"]), ({"x-max-length": 9}, [b"3", b"4"]),
+    ({"x-max-length-bytes": 1}, [b"4"]),
+])
+def test_of_argument_and_policy_the_smaller_length_counts(channel, name, own, kept):
+    channel.queue_declare("short." + name, exclusive=True, arguments=own)
+    channel.confirm_delivery()
+    publish(channel, "short." + name, b"1", b"2", b"3", b"4")
+    assert bodies(channel, "short." + name) == kept
+
+
+def test_a_policy_makes_a_full_queue_refuse(channel, name):
+    channel.queue_declare("refusing." + name, exclusive=True)
+    channel.confirm_delivery()
+    assert [nacked(channel, "refusing." + name, b"%d" % n) for n in range(5)] == [False, False, False, True, True]
+    assert bodies(channel, "refusing." + name) == [b"0", b"1", b"2"]
+
+
+def test_the_overflow_of_an_argument_beats_that_of_a_policy(channel, name):
+    channel.queue_declare("refusing." + name, exclusive=True, arguments={"x-overflow": "drop-head"})
+    channel.confirm_delivery()
+    assert not any(nacked(channel, "refusing." + name, b"%d" % n) for n in range(5))
+    assert bodies(channel, "refusing." + name) == [b"2", b"3", b"4"]
+
+
+def test_an_operator_policy_is_a_limit_of_its_own(channel, name):
+    channel.queue_declare("capped." + name, exclusive=True, arguments={"x-max-length": 100})
+    channel.confirm_delivery()
+    publish(channel, "capped." + name, b"1", b"2", b"3", b"4")
+    assert bodies(channel, "capped." + name) == [b"2", b"3", b"4"]
+    publish(channel, "capped." + name, b"12", b"34", b"5")
+    assert bodies(channel, "capped." + name) == [b"34", b"5"]
+
+
+def test_a_policy_with_a_delivery_limit_is_for_quorum_queues(channel, name):
+    """And not for classic ones, whatever else it says."""
+    channel.confirm_delivery()
+    quorum, classic = "counted.quorum." + name, "counted.classic." + name
+    channel.queue_declare(quorum, durable=True, arguments=QUORUM)
+    try:
+        channel.queue_declare(classic, exclusive=True)
+        for queue in (quorum, classic):
+            publish(channel, queue, b"1", b"2", b"3")
+        wait_depth(channel, quorum, 2)
+        for _ in range(2):
+            method, _, body = get(channel, quorum, auto_ack=False)
+            assert body == b"2"
+            channel.basic_nack(method.delivery_tag, requeue=True)
+        wait_depth(channel, quorum, 1)
+        assert (bodies(channel, quorum), bodies(channel, classic)) == ([b"3"], [b"1", b"2", b"3"])
+    finally:
+        channel.queue_delete(quorum)
+
+
 # --- cycles ----------------------------------------------------------------------------------------------------------
 
 def test_a_queue_that_dead_letters_to_itself(channel, name):

@@ -4,9 +4,10 @@ import base64
 import threading
 
 import pika
+import pika.exceptions
 import pytest
 
-from harness.broker import PERSISTENT, Broker, Collector, bodies, publish, wait_depth
+from harness.broker import PERSISTENT, Broker, Collector, bodies, depth, publish, wait_depth
 from harness.definitions import definitions
 from harness.http_client import request
 from harness.wait import until
@@ -29,7 +30,7 @@ def reload(server, text):
     before = server.stderr().count("configuration reloaded")
     server.write_config(text)
     server.reload()
-    until(lambda: server.stderr().count("configuration reloaded") > before, "the reload is done")
+    until(lambda: server.stderr().count("configuration reloaded") > before, "the reload is done", 30)
 
 
 @pytest.fixture
@@ -148,6 +149,82 @@ def test_policies_change_under_load_and_no_message_is_lost(start_server, channel
     print(f"{len(confirmed)} confirmed over 10 reloads: {len(seen)} consumed, {len(letters)} dead, {len(left)} left")
     assert set(confirmed) <= seen | letters | left
     assert rejected <= letters
+
+
+def test_a_shorter_length_drops_the_head_of_what_is_there(start_server, channel_of):
+    server = start_server(config())
+    channel = channel_of(server)
+    channel.queue_declare("q", durable=True)
+    channel.queue_declare("dead", durable=True)
+    channel.confirm_delivery()
+    publish(channel, "q", *[b"%d" % n for n in range(2000)], properties=PERSISTENT)
+    reload(server, config(policy("short", "^q$", max_length=1500)))
+    assert depth(channel, "q") == 1500
+    dead = {"dead_letter_exchange": "", "dead_letter_routing_key": "dead"}
+    reload(server, config(policy("shorter", "^q$", max_length=3, **dead)))
+    assert depth(channel, "q") == 3
+    wait_depth(channel, "dead", 1497)
+    assert bodies(channel, "q") == [b"1997", b"1998", b"1999"]
+    assert bodies(channel, "dead") == [b"%d" % n for n in range(500, 1997)]
+    reload(server, config(policy("refusing", "^q$", max_length=1, overflow="reject-publish")))
+    publish(channel, "q", b"in")
+    with pytest.raises(pika.exceptions.NackError):
+        publish(channel, "q", b"out")
+    assert queue_view(server, "q")["effective_policy_definition"] == {"max-length": 1, "overflow": "reject-publish"}
+    reload(server, config())
+    publish(channel, "q", b"in again")
+    assert bodies(channel, "q") == [b"in", b"in again"]
+
+
+def test_limits_change_under_load_and_a_confirm_stays_a_promise(start_server, channel_of):
+    """Four publishers with confirms and a consumer go on while a queue begins and ends to refuse twenty times. What was
+    confirmed is consumed or lies in the queue, in order for each publisher; what was refused by name is nowhere."""
+    server = start_server(config())
+    channel = channel_of(server)
+    channel.queue_declare("work", durable=True)
+    done, failures = threading.Event(), []
+    confirmed, refused = [[] for _ in range(4)], [[] for _ in range(4)]
+
+    def produce(mine):
+        connection = pika.BlockingConnection(Broker("127.0.0.1", server.ports["amqp"]).parameters())
+        try:
+            out = connection.channel()
+            out.confirm_delivery()
+            number = 0
+            while not done.is_set():
+                try:
+                    out.basic_publish("", "work", b"%d %d" % (mine, number), PERSISTENT, mandatory=True)
+                    confirmed[mine].append(number)
+                except pika.exceptions.NackError:
+                    refused[mine].append(number)
+                number += 1
+        except Exception as error:  # noqa: BLE001; any failure of a client is what this test is about
+            failures.append(repr(error))
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=produce, args=(mine,)) for mine in range(4)]
+    for thread in threads:
+        thread.start()
+    consumer = Collector(channel_of(server), "work", auto_ack=True)
+    for round_ in range(20):
+        before = sum(map(len, confirmed)), sum(map(len, refused))
+        if round_ % 2 == 0:
+            reload(server, config(policy("full", "^work$", max_length=0, overflow="reject-publish")))
+            until(lambda: sum(map(len, refused)) > before[1] or failures, "the queue refuses", 20)  # noqa: B023
+        else:
+            reload(server, config(policy("open", "^work$", max_length=1_000_000)))
+            until(lambda: sum(map(len, confirmed)) > before[0] + 20 or failures, "clients went on", 20)  # noqa: B023
+        consumer.channel.connection.process_data_events(time_limit=0)
+    done.set()
+    for thread in threads:
+        thread.join(timeout=15)
+    assert not failures, failures[:5]
+    consumer.wait(sum(map(len, confirmed)), 20)
+    print(f"{sum(map(len, confirmed))} confirmed and {sum(map(len, refused))} refused over 20 reloads")
+    for mine in range(4):
+        seen = [int(body.split()[1]) for body in consumer.bodies if body.startswith(b"%d " % mine)]
+        assert seen == confirmed[mine]
 
 
 def test_the_dispatch_of_a_queue_changes_live(start_server, channel_of):

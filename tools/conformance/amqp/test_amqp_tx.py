@@ -55,6 +55,26 @@ def test_a_rollback_drops_what_was_published(channel, tx, queues):
     assert bodies(channel, queues[0]) == [b"1"]
 
 
+@pytest.mark.parametrize("overflow", ["reject-publish", "reject-publish-dlx"])
+def test_a_publish_that_is_refused_fails_the_commit(channel, queues, name, overflow):
+    """Everything else of the transaction has happened; the channel is closed to say so."""
+    channel.queue_declare(name, exclusive=True, arguments={
+        "x-max-length": 1, "x-overflow": overflow, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": queues[2]})
+    publish(channel, queues[1], b"settled")
+    tx = channel.connection.channel()
+    tx.tx_select()
+    method, _, _ = get(tx, queues[1], auto_ack=False)
+    publish(tx, name, b"1", b"2")
+    publish(tx, queues[0], b"3", properties=PERSISTENT)
+    tx.basic_ack(method.delivery_tag)
+    closes_channel(tx, 406, "PRECONDITION_FAILED - partial tx completion", tx.tx_commit)
+    assert bodies(channel, name) == [b"1"]
+    assert bodies(channel, queues[0]) == [b"3"]
+    assert depth(channel, queues[1]) == 0
+    if overflow == "reject-publish-dlx":
+        assert get(channel, queues[2])[2] == b"2"
+
+
 def test_closing_the_channel_is_a_rollback(channel, tx, queues):
     publish(channel, queues[1], b"held")
     method, _, _ = get(tx, queues[1], auto_ack=False)

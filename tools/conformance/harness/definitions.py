@@ -39,6 +39,12 @@ def permission(name, vhost, configure=".*", write=".*", read=".*"):
     return {"user": name, "vhost": vhost, "configure": configure, "write": write, "read": read}
 
 
+def policy(name, definition):
+    """A policy for the queues whose names begin with its own and a dot."""
+    return {"vhost": "/", "name": name, "pattern": rf"^{name}\.", "apply-to": "queues", "priority": 0,
+            "definition": definition}
+
+
 def definitions():
     return {
         "users": [
@@ -58,6 +64,17 @@ def definitions():
             permission(IMPERSONATOR, "/"),
             permission("blank", "/", "", "", ""),
             permission("limited", "/", r"^cw?r?-", r"^c?wr?-", r"^c?w?r-"),
+        ],
+        "policies": [
+            policy("short", {"max-length": 2}),
+            policy("refusing", {"max-length": 3, "overflow": "reject-publish"}),
+            policy("capped", {"max-length": 5}),
+            policy("counted", {"delivery-limit": 1, "max-length": 2}),
+        ],
+        "parameters": [
+            {"component": "operator_policy", "vhost": "/", "name": "capped",
+             "value": {"pattern": r"^capped\.", "apply-to": "queues", "priority": 0,
+                       "definition": {"max-length-bytes": 4, "max-length": 3}}},
         ],
         "queues": [
             {"name": "defined.q", "vhost": "/", "durable": True, "auto_delete": False,

@@ -43,8 +43,8 @@ pub(super) struct Publisher {
     pub(super) returned: VecDeque<Returned>,
     pub(super) has_published: bool,
     stalled: bool,
-    /// Confirms of the batch that a full queue may turn into a no: the message's index, the channel, the number.
-    refusable: Vec<(u32, ChannelId, PublishSeq)>,
+    /// Messages of the batch that a full queue may refuse, by their index, with the confirm that then says no.
+    refusable: Vec<(u32, Option<(ChannelId, PublishSeq)>)>,
     /// Whether the message added last may be refused.
     may_refuse: bool,
 }
@@ -71,24 +71,29 @@ impl Publisher {
     }
 
     /// The message added last may be refused.
-    fn note_refusable(&mut self, channel: ChannelId, seq: PublishSeq) {
+    fn note_refusable(&mut self, confirm: Option<(ChannelId, PublishSeq)>) {
         let index = u32::try_from(self.batch.len() - 1).expect("a batch is bounded by a read buffer");
-        self.refusable.push((index, channel, seq));
+        self.refusable.push((index, confirm));
     }
 
-    /// Puts the confirms of a batch in flight; those of messages that a queue refused say no.
+    /// Puts the confirms of a batch in flight; those of messages that a queue refused say no. A queue that refuses although
+    /// that was not known when they were routed has changed meanwhile: then it is not known whose those are, and all say no.
     fn confirm_batch(&mut self, ticket: Ticket, accepted: bool) {
         let rejected = self.batch.take_rejected();
-        self.refusable.retain(|(index, ..)| rejected.binary_search(index).is_ok());
+        self.refusable.retain(|(index, _)| rejected.binary_search(index).is_ok());
+        let accepted = accepted && self.refusable.len() == rejected.len();
         for range in self.ranges.drain(..) {
             let mut first = range.first;
-            for (_, _, seq) in self.refusable.iter().filter(|(_, channel, _)| *channel == range.channel) {
-                if (first..=range.last).contains(seq) {
-                    if first < *seq {
+            let of_range = |(_, confirm): &(u32, Option<(ChannelId, PublishSeq)>)| {
+                confirm.filter(|(channel, _)| *channel == range.channel).map(|(_, seq)| seq)
+            };
+            for seq in self.refusable.iter().filter_map(of_range) {
+                if (first..=range.last).contains(&seq) {
+                    if first < seq {
                         let before = Confirmed { first, last: PublishSeq(seq.0 - 1), accepted, ..range };
                         self.in_flight.push_back((ticket, before));
                     }
-                    let refused = Confirmed { first: *seq, last: *seq, accepted: false, ..range };
+                    let refused = Confirmed { first: seq, last: seq, accepted: false, ..range };
                     self.in_flight.push_back((ticket, refused));
                     first = PublishSeq(seq.0 + 1);
                 }
@@ -165,9 +170,9 @@ impl Link {
         }
         if let Some(seq) = confirm {
             self.publisher.expect_confirm(channel, seq);
-            if self.publisher.may_refuse {
-                self.publisher.note_refusable(channel, seq);
-            }
+        }
+        if self.publisher.may_refuse {
+            self.publisher.note_refusable(confirm.map(|seq| (channel, seq)));
         }
         if self.publisher.batch.len() >= BATCH_MESSAGES_MAX && !self.publisher.stalled {
             self.flush(now);
@@ -194,7 +199,7 @@ impl Link {
         self.broker.schedule_message(&message, extra_keys, &found, &mut publisher.batch);
         let targets: Vec<_> = found.queues.iter().map(|q| q.id).collect();
         message.envelope.persistent |= found.queues.iter().any(|queue| queue.keeps_everything());
-        publisher.may_refuse = found.queues.iter().any(|queue| queue.arguments.refuses_publishes());
+        publisher.may_refuse = found.queues.iter().any(|queue| queue.refuses_publishes());
         touch(&mut publisher.touched, &found.queues, &message);
         publisher.stores.append(&mut found.stores);
         publisher.batch.push(message, &targets);

@@ -129,7 +129,7 @@ impl Link {
             self.counted.acknowledged += 1;
             self.receiver.acks.push((queue.id, seq));
         }
-        let message = if attempts > 0 && queue.arguments.counts_attempts() {
+        let message = if attempts > 0 && queue.counts_attempts() {
             self.broker.with_delivery_count(message, attempts)
         } else {
             message
@@ -258,7 +258,7 @@ impl Link {
             consumer.settled(u32::try_from(unseen.len()).unwrap_or(u32::MAX));
             let engine = &self.broker.engine;
             engine.settle(queue.id, &unseen, Outcome::Requeue, now);
-            if state.consumers.is_empty() && queue.arguments.drops_head() {
+            if state.consumers.is_empty() && queue.drops_head() {
                 engine.set_waited(queue.id, false, now);
             }
             state.consumers.is_empty() && !state.deleted

@@ -1,6 +1,7 @@
 //! The requests that are neither publishes nor settles.
 
 use super::receiver::ChannelSide;
+use super::tx::Progress;
 use super::{Link, Stage};
 use crate::api::Reply;
 use crate::arguments;
@@ -47,8 +48,12 @@ impl Link {
                 Err(refusal) => Err(refusal),
             },
             Request::Tx(channel, step) => match self.tx(channel, step, now) {
-                Ok(Some(ticket)) => Ok((Event::TxDone(channel), ticket)),
-                Ok(None) => return Reply::Wait(Request::Tx(channel, Tx::Commit(Vec::new()))),
+                Ok(Progress::Done(ticket)) => Ok((Event::TxDone(channel), ticket)),
+                // What it did take must be safe before it is told of the rest.
+                Ok(Progress::Partial(ticket)) => {
+                    Ok((Event::Refused { channel, refusal: refuse::partial_tx() }, ticket))
+                }
+                Ok(Progress::Waits) => return Reply::Wait(Request::Tx(channel, Tx::Commit(Vec::new()))),
                 Err(refusal) => Err(refusal),
             },
             request => self.answer(request, now),
@@ -357,7 +362,7 @@ impl Link {
         }
         let remaining = engine.stats(queue.id).ready;
         self.broker.watch(queue, now);
-        let message = if delivery.attempts > 0 && queue.arguments.counts_attempts() {
+        let message = if delivery.attempts > 0 && queue.counts_attempts() {
             self.broker.with_delivery_count(delivery.message, delivery.attempts)
         } else {
             delivery.message

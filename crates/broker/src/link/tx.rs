@@ -67,20 +67,30 @@ impl Transactions {
     }
 }
 
+/// How far a step got.
+pub(super) enum Progress {
+    /// The commit has to wait; it goes on with an empty commit after the next wake.
+    Waits,
+    /// It is done once the ticket is durable.
+    Done(Ticket),
+    /// The same, but a full queue has refused what was published to it; nothing else was left out.
+    Partial(Ticket),
+}
+
 fn cost(message: &Message, targets: usize) -> usize {
     message.bytes().len() + TARGET_BYTES * (1 + targets)
 }
 
 impl Link {
-    /// Does a step. `None`: the commit has to wait; it goes on with an empty commit after the next wake.
-    pub(super) fn tx(&mut self, channel: ChannelId, step: Tx, now: Now) -> Result<Option<Ticket>, Refusal> {
+    /// Does a step.
+    pub(super) fn tx(&mut self, channel: ChannelId, step: Tx, now: Now) -> Result<Progress, Refusal> {
         match step {
             Tx::Select => {
                 self.side(channel)?;
                 // Who commits waits for the engine like who publishes, and is told of its pressure.
                 self.mailbox.publishes.store(true, SeqCst);
                 self.transactions.channels.entry(channel).or_default();
-                Ok(Some(Ticket::NONE))
+                Ok(Progress::Done(Ticket::NONE))
             }
             Tx::Commit(settles) => {
                 let mut tx = self.take_tx(channel)?;
@@ -91,7 +101,7 @@ impl Link {
                 let dropped = self.take_tx(channel)?;
                 self.counted.tx_rolled_back += 1;
                 self.transactions.bytes -= dropped.bytes;
-                Ok(Some(Ticket::NONE))
+                Ok(Progress::Done(Ticket::NONE))
             }
         }
     }
@@ -140,13 +150,13 @@ impl Link {
         grown
     }
 
-    fn commit(&mut self, channel: ChannelId, mut tx: Transaction, now: Now) -> Result<Option<Ticket>, Refusal> {
+    fn commit(&mut self, channel: ChannelId, mut tx: Transaction, now: Now) -> Result<Progress, Refusal> {
         if !tx.returned.is_empty() {
             // They must be told before the commit is, and the driver tells a reply before what nobody asked for.
             self.publisher.returned.append(&mut tx.returned);
             self.keep_tx(channel, tx);
             self.mailbox.wake();
-            return Ok(None);
+            return Ok(Progress::Waits);
         }
         if !tx.prepared {
             self.prepare(&mut tx);
@@ -155,12 +165,13 @@ impl Link {
         match self.broker.take_in(&mut tx.batch, count, &tx.touched, now) {
             Ok(ticket) => {
                 self.transactions.bytes -= tx.bytes;
+                let refused = !tx.batch.take_rejected().is_empty();
                 self.committed(channel, tx, ticket, now);
-                Ok(Some(ticket))
+                Ok(if refused { Progress::Partial(ticket) } else { Progress::Done(ticket) })
             }
             Err(EngineError::Pressed(_)) => {
                 self.keep_tx(channel, tx);
-                Ok(None)
+                Ok(Progress::Waits)
             }
             Err(error) => {
                 self.keep_tx(channel, tx);

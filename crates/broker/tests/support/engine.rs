@@ -105,7 +105,7 @@ impl Queue {
     }
 
     fn trim(&mut self) {
-        while !self.waited && self.is_over(0, 0) {
+        while !self.waited && self.limits.push_out(self.ready.len() as u64, self.body_bytes()) {
             let Some(((_, _, seq), entry)) = self.ready.pop_first() else {
                 break;
             };

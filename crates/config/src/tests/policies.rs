@@ -50,7 +50,7 @@ fn mistakes_in_policies() {
         sluicegate.yaml:5:47: unknown key `mesage-ttl` in the definition of policy `ttl`
           5 |     - { name: ttl, pattern: "", definition: { mesage-ttl: 1, expires: 0, colour: red } }
             |                                               ^^^^^^^^^^
-            = expected: `alternate-exchange`, `dead-letter-exchange`, `dead-letter-routing-key`, `dispatch`, `expires` or `message-ttl`
+            = expected: `alternate-exchange`, `dead-letter-exchange`, `dead-letter-routing-key`, `delivery-limit`, `dispatch`, `expires`, `max-length`, `max-length-bytes`, `message-ttl` or `overflow`
             = help: did you mean `message-ttl`?
 
         sluicegate.yaml:5:71: `expires` in the definition of policy `ttl`: 0 is not a valid queue expiry
@@ -60,7 +60,7 @@ fn mistakes_in_policies() {
         sluicegate.yaml:5:74: unknown key `colour` in the definition of policy `ttl`
           5 |     - { name: ttl, pattern: "", definition: { mesage-ttl: 1, expires: 0, colour: red } }
             |                                                                          ^^^^^^
-            = expected: `alternate-exchange`, `dead-letter-exchange`, `dead-letter-routing-key`, `dispatch`, `expires` or `message-ttl`
+            = expected: `alternate-exchange`, `dead-letter-exchange`, `dead-letter-routing-key`, `delivery-limit`, `dispatch`, `expires`, `max-length`, `max-length-bytes`, `message-ttl` or `overflow`
 
         sluicegate.yaml:6:29: there is no vhost `lost`
           6 |     - { name: later, vhost: lost, pattern: "", priority: high, definition: { max-age: 1D } }
@@ -97,7 +97,7 @@ fn mistakes_in_policies() {
         sluicegate.yaml:11:83: unknown key `dead-letter-exchange` in the definition of operator policy `op`
           11 | …value: { pattern: "", definition: { dead-letter-exchange: x } } }
              |                                      ^^^^^^^^^^^^^^^^^^^^
-             = expected: `expires` or `message-ttl`
+             = expected: `delivery-limit`, `expires`, `max-length`, `max-length-bytes` or `message-ttl`
 
         sluicegate.yaml:12:43: the operator policy `op` is given twice in vhost `/`
           12 |     - { component: operator_policy, name: op, value: { pattern: "", definition: [[expires]] } }

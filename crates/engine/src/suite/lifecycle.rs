@@ -19,6 +19,7 @@ pub(super) const CHECKS: &[Check] = &[
     ("limits_after_a_restart", limits_after_a_restart),
     ("unsettled_does_not_count", unsettled_does_not_count),
     ("requeue_into_a_full_queue", requeue_into_a_full_queue),
+    ("what_refuses_keeps_what_it_has", what_refuses_keeps_what_it_has),
     ("reject", reject),
     ("dead_entries_keep_their_order", dead_entries_keep_their_order),
     ("a_crash_brings_the_dead_back", a_crash_brings_the_dead_back),
@@ -182,6 +183,23 @@ fn requeue_into_a_full_queue(rig: &mut dyn Rig) {
     rig.engine().settle(q, &seqs(&got), Outcome::Requeue, at(0));
     assert_eq!(dead_bodies(&dead_at(rig, q, 9, at(0))), ["a"], "the head again");
     assert_eq!(all(rig, q), ["b"]);
+}
+
+fn what_refuses_keeps_what_it_has(rig: &mut dyn Rig) {
+    for overflow in [Overflow::RejectPublish, Overflow::RejectPublishDeadLetter] {
+        let refusing = |n| Limits { messages: Some(n), overflow, ..LETTERS };
+        let q = limited(rig, DURABLE, refusing(2));
+        publish(rig, q, PERSISTENT, &["a", "b"]);
+        let got = take(rig, q, 2, 1);
+        publish(rig, q, PERSISTENT, &["c", "d"]);
+        rig.engine().settle(q, &seqs(&got), Outcome::Requeue, at(0));
+        rig.engine().set_limits(q, refusing(1), at(0));
+        rig.engine().set_waited(q, false, at(0));
+        assert!(dead_at(rig, q, 9, at(0)).is_empty());
+        assert_eq!(rig.engine().stats(q).ready, 4);
+        rig.engine().set_limits(q, Limits { dead_letters: false, ..limit(3) }, at(0));
+        assert_eq!(all(rig, q), ["b", "c", "d"], "now it pushes out");
+    }
 }
 
 fn reject(rig: &mut dyn Rig) {
