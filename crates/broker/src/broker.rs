@@ -6,10 +6,12 @@ use crate::dead_letter::Burial;
 use crate::link::Link;
 use crate::mailbox::Mailbox;
 use crate::queue::Queue;
+use crate::quotas::Quotas;
 use crate::refuse;
 use crate::registry::Registry;
-use crate::timers::Timers;
+use crate::timers::{Look, Timers};
 use crate::waiters::{Waiter, Waiters};
+use arc_swap::ArcSwap;
 use engine::{Engine, Pressure, Ticket};
 use model::definitions::Definitions;
 use model::{ConnectionId, HolderId, Message, Mono, Now, Principal, QueueId, Wall};
@@ -38,7 +40,8 @@ pub struct Broker {
     pub(crate) epoch: AtomicU64,
     pub(crate) mailboxes: Mutex<HashMap<ConnectionId, Arc<Mailbox>>>,
     pub(crate) counters: Counters,
-    /// Definitions are applied one after the other; held before any other lock.
+    pub(crate) quotas: ArcSwap<Quotas>,
+    /// Definitions and quotas are applied one after the other; held before any other lock.
     pub(crate) applying: Mutex<()>,
     pressure: AtomicU8,
     waiters: Mutex<Waiters>,
@@ -82,6 +85,7 @@ impl Broker {
             epoch: AtomicU64::new(1),
             mailboxes: Mutex::default(),
             counters: Counters::default(),
+            quotas: ArcSwap::default(),
             applying: Mutex::default(),
             pressure,
             waiters: Mutex::default(),
@@ -236,12 +240,19 @@ impl Broker {
         }
     }
 
-    /// To be called when [`Broker::poll_timeout`] is due: routes what was delayed, expires messages and queues.
+    /// To be called when [`Broker::poll_timeout`] is due: routes what was delayed, expires messages and queues, wakes whom a quota held.
     /// Looks at a bounded number of queues, since dead letters lead to dead letters; if more are due, so is the next call.
     pub fn handle_timeout(&self, now: Now) {
         for _ in 0..LOOKS_MAX {
-            let Some(id) = self.timers.lock().pop(now.mono) else {
+            let Some(look) = self.timers.lock().pop(now.mono) else {
                 return;
+            };
+            let id = match look {
+                Look::Queue(id) => id,
+                Look::Connection(id) => {
+                    self.wake_connection(id);
+                    continue;
+                }
             };
             if let Some(store) = self.store(id) {
                 self.fire(&store, now);
@@ -268,9 +279,25 @@ impl Broker {
         self.registry.read().queues.get(&id).cloned()
     }
 
+    fn wake_connection(&self, id: ConnectionId) {
+        let mailbox = self.mailboxes.lock().get(&id).cloned();
+        if let Some(mailbox) = mailbox {
+            mailbox.wake();
+        }
+    }
+
     /// Asks for a look at a queue.
     pub(crate) fn schedule(&self, queue: QueueId, at: Mono) {
-        if self.timers.lock().schedule(queue, at)
+        self.schedule_look(Look::Queue(queue), at);
+    }
+
+    /// Asks for a connection to be woken.
+    pub(crate) fn schedule_wake(&self, connection: ConnectionId, at: Mono) {
+        self.schedule_look(Look::Connection(connection), at);
+    }
+
+    fn schedule_look(&self, look: Look, at: Mono) {
+        if self.timers.lock().schedule(look, at)
             && let Some(timer) = &self.settings.timer
         {
             timer.wake();

@@ -9,7 +9,7 @@ use crate::mailbox::{Mailbox, Parcel};
 use crate::queue::{Consumer, Queue, QueueState};
 use engine::{Credit, Delivery};
 use model::limits::OUTBOX_BYTES_MAX;
-use model::{HolderId, Now, Wall};
+use model::{HolderId, Mono, Now, Wall};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -85,11 +85,11 @@ impl Broker {
 
     fn dispatch_batch(&self, queue: &Arc<Queue>, scratch: &mut Scratch, now: Now) -> Done {
         let mut state = queue.state.lock();
-        let total = plan(&mut state, &mut scratch.slots, &mut scratch.passed);
+        let total = plan(&mut state, &mut scratch.slots, &mut scratch.passed, now.mono);
         if total == 0 {
             state.waited_since = None;
             // Credit that came back while this looked is used at once: nobody else will look for it.
-            let more = rest(&mut state, &mut scratch.passed);
+            let more = self.rest(&mut state, &mut scratch.passed, now.mono);
             if queue.drops_head() && !more {
                 self.engine.set_waited(queue.id, false, now);
             }
@@ -135,8 +135,8 @@ impl Broker {
         if let Some(served) = state.ring.top() {
             served.rotate_left(turns);
         }
-        let more = rest(&mut state, &mut scratch.passed) || served > 0;
-        let waits = !left.ready && !left.head_dead && state.ring.iter().any(|c| c.has_credit());
+        let more = self.rest(&mut state, &mut scratch.passed, now.mono) || served > 0;
+        let waits = !left.ready && !left.head_dead && state.ring.iter().any(|c| c.has_credit(now.mono));
         state.waited_since = waits.then(|| state.waited_since.unwrap_or(Wall(now.wall.0.saturating_sub(1))));
         let more = left.ready && more;
         if queue.drops_head() && !more && !left.head_dead {
@@ -145,13 +145,36 @@ impl Broker {
         Done { more, head_dead: left.head_dead }
     }
 
+    /// Where the consumers go that were passed over, now that unused credit is back: who has some again was only short of
+    /// what others of its channel, or of its quota, had reserved for this batch and stays in the ring; the others starve,
+    /// and those that a quota holds are woken when it lets them go on. Returns whether any stays.
+    fn rest(&self, state: &mut QueueState, passed: &mut Vec<Arc<Consumer>>, now: Mono) -> bool {
+        let mut any = false;
+        for consumer in passed.drain(..) {
+            if consumer.has_credit(now) {
+                state.rejoin(consumer);
+                any = true;
+                continue;
+            }
+            let mailbox = consumer.mailbox.clone();
+            mailbox.starve(consumer.clone());
+            match consumer.credit(now) {
+                // Credit came back between the two: whoever gave it may not have seen this consumer starve.
+                Ok(()) => mailbox.wake(),
+                Err(Some(later)) => self.schedule_wake(mailbox.id, later),
+                Err(None) => {}
+            }
+        }
+        any
+    }
+
     /// Offers the queues of a connection's starved consumers again, as far as they have credit.
     pub(crate) fn feed(&self, mailbox: &Mailbox, now: Now) {
         if !mailbox.any_starved() {
             return;
         }
-        let mut from = 0;
-        while let Some(consumer) = mailbox.next_fed(&mut from) {
+        let (mut from, mut held) = (0, None);
+        while let Some(consumer) = mailbox.next_fed(&mut from, &mut held, now.mono) {
             {
                 let mut state = consumer.queue.state.lock();
                 if consumer.gone.load(SeqCst) || state.deleted {
@@ -161,14 +184,17 @@ impl Broker {
             }
             self.dispatch(&consumer.queue, now);
         }
+        if let Some(at) = held {
+            self.schedule_wake(mailbox.id, at);
+        }
     }
 }
 
 /// Takes credit from the consumers whose turn it is, all of one priority; those without any leave the ring and are
 /// passed over.
-fn plan(state: &mut QueueState, slots: &mut Vec<Slot>, passed: &mut Vec<Arc<Consumer>>) -> u32 {
+fn plan(state: &mut QueueState, slots: &mut Vec<Slot>, passed: &mut Vec<Arc<Consumer>>, now: Mono) -> u32 {
     while let Some(turn) = state.ring.top() {
-        let total = plan_level(turn, slots, passed);
+        let total = plan_level(turn, slots, passed, now);
         if total > 0 {
             return total;
         }
@@ -178,7 +204,12 @@ fn plan(state: &mut QueueState, slots: &mut Vec<Slot>, passed: &mut Vec<Arc<Cons
 }
 
 /// The same for one priority; leaves nobody if it takes nothing.
-fn plan_level(turn: &mut VecDeque<Arc<Consumer>>, slots: &mut Vec<Slot>, passed: &mut Vec<Arc<Consumer>>) -> u32 {
+fn plan_level(
+    turn: &mut VecDeque<Arc<Consumer>>,
+    slots: &mut Vec<Slot>,
+    passed: &mut Vec<Arc<Consumer>>,
+    now: Mono,
+) -> u32 {
     let share = match u32::try_from(turn.len()) {
         Ok(n) if turn.len() <= BATCH_CONSUMERS => BATCH_MESSAGES / n.max(1),
         _ => 1,
@@ -188,7 +219,7 @@ fn plan_level(turn: &mut VecDeque<Arc<Consumer>>, slots: &mut Vec<Slot>, passed:
         if slots.len() == BATCH_CONSUMERS {
             break;
         }
-        let granted = consumer.reserve(share);
+        let granted = consumer.reserve(share, now);
         if granted > 0 {
             total += granted;
             slots.push(Slot { consumer: consumer.clone(), granted, used: 0 });
@@ -197,25 +228,4 @@ fn plan_level(turn: &mut VecDeque<Arc<Consumer>>, slots: &mut Vec<Slot>, passed:
         passed.extend(turn.remove(slots.len()));
     }
     total
-}
-
-/// Where the consumers go that were passed over, now that unused credit is back: who has some again was only short of
-/// what others of its channel had reserved for this batch and stays in the ring; the others starve.
-/// Returns whether any stays.
-fn rest(state: &mut QueueState, passed: &mut Vec<Arc<Consumer>>) -> bool {
-    let mut any = false;
-    for consumer in passed.drain(..) {
-        if consumer.has_credit() {
-            state.rejoin(consumer);
-            any = true;
-            continue;
-        }
-        let mailbox = consumer.mailbox.clone();
-        mailbox.starve(consumer.clone());
-        if consumer.has_credit() {
-            // Credit came back between the two: whoever gave it may not have seen this consumer starve.
-            mailbox.wake();
-        }
-    }
-    any
 }

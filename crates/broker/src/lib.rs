@@ -7,13 +7,14 @@
 //! How a driver runs a [`Link`]: [`Link::handle`] each request, [`Link::flush`] when there is no further one (before
 //! it waits for anything), [`Link::poll_event`] until it is empty, write, [`Link::written`].
 //!
-//! Lock order, outermost first: registry, queue, engine, then outbox, waiters or timers (never two of these). No
-//! lock is held while something waits.
+//! Lock order, outermost first: registry, queue, engine, then outbox, waiters, timers or quotas' buckets (never two of
+//! these). No lock is held while something waits.
 
 mod api;
 mod arguments;
 mod behaviour;
 mod broker;
+mod bucket;
 mod counters;
 mod dead_letter;
 mod dedup;
@@ -29,6 +30,7 @@ mod observe;
 mod policies;
 mod publish;
 mod queue;
+mod quotas;
 mod record;
 mod recovery;
 mod refuse;
@@ -48,4 +50,5 @@ pub use counters::Totals;
 pub use link::Link;
 pub use observe::{Activity, BindingView, ConnectionView, ConsumerView, ExchangeView, QueueView, UserView};
 pub use policies::{PolicyMistake, PolicyView};
+pub use quotas::QuotaView;
 pub use recovery::queue_names;

@@ -6,7 +6,7 @@
 use crate::api::{ConnectionMeta, Wake};
 use crate::queue::Consumer;
 use model::limits::{OUTBOX_BYTES_MAX, OUTBOX_MESSAGES_MAX};
-use model::{ConnectionId, Message, Seq};
+use model::{ConnectionId, Message, Mono, Seq};
 use parking_lot::Mutex;
 use protocol::ConnectionInfo;
 use std::collections::VecDeque;
@@ -181,15 +181,19 @@ impl Mailbox {
         self.any_starved.load(SeqCst)
     }
 
-    /// Takes out the next consumer, at `from` or later, that has credit again.
-    pub(crate) fn next_fed(&self, from: &mut usize) -> Option<Arc<Consumer>> {
+    /// Takes out the next consumer, at `from` or later, that has credit again. When one that was passed over is to be
+    /// looked at again, if its quotas alone hold it, is noted in `held`.
+    pub(crate) fn next_fed(&self, from: &mut usize, held: &mut Option<Mono>, now: Mono) -> Option<Arc<Consumer>> {
         let mut starved = self.starved.lock();
         while *from < starved.len() {
             let consumer = &starved[*from];
-            if consumer.gone.load(SeqCst) || consumer.has_credit() {
-                let consumer = starved.swap_remove(*from);
-                consumer.starved.store(false, SeqCst);
-                return Some(consumer);
+            match consumer.credit(now) {
+                Err(later) if !consumer.gone.load(SeqCst) => *held = (*held).into_iter().chain(later).min(),
+                _ => {
+                    let consumer = starved.swap_remove(*from);
+                    consumer.starved.store(false, SeqCst);
+                    return Some(consumer);
+                }
             }
             *from += 1;
         }
@@ -211,6 +215,7 @@ impl Mailbox {
 mod tests {
     use super::*;
     use crate::queue::{Channel, Queue};
+    use crate::quotas::ConsumerQuota;
     use model::{ChannelId, ConsumerId, HolderId};
 
     struct Nobody;
@@ -230,11 +235,13 @@ mod tests {
             tag: "c".into(),
             channel: Arc::new(channel),
             mailbox: mailbox.clone(),
+            user: "guest".into(),
             queue,
             no_ack: false,
             exclusive: false,
             priority: 0,
             prefetch: 0,
+            quota: ConsumerQuota::default(),
             unsettled: 0.into(),
             starved: false.into(),
             gone: true.into(),

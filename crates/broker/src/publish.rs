@@ -138,6 +138,9 @@ impl Broker {
             .ok_or_else(|| refuse::vhost_access(&principal.vhost, &principal.user))?;
         let mut found = Found::default();
         let way = self.route_publish(&access, &message, &[], now, &mut found)?;
+        if !self.pay_for(&access, &found.queues, now.mono) {
+            return Err(refuse::over_quota(&principal.user));
+        }
         self.counters.published.add(1);
         if let Way::Cancel(store, key) = way {
             let (taken, ticket) = self.cancel(&store, key, now).map_err(|error| refuse::engine(&error))?;

@@ -9,8 +9,9 @@ use crate::behaviour::{Behaviour, Dispatch};
 use crate::dedup::Dedup;
 use crate::kind::QueueKind;
 use crate::mailbox::Mailbox;
+use crate::quotas::{ConsumerQuota, QueueRates, Subject};
 use crate::ring::Ring;
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use engine::{Durability, Limits};
 use model::limits::UNSETTLED_PER_CHANNEL_MAX;
 use model::{ChannelId, ConnectionId, ConsumerId, HolderId, Mono, QueueId, Table, Wall};
@@ -41,6 +42,8 @@ pub(crate) struct Queue {
     pub(crate) consumer_count: AtomicUsize,
     /// Entries may have a time to live, so its head must be watched.
     pub(crate) may_expire: AtomicBool,
+    /// What its quotas leave, if it has any.
+    pub(crate) rates: ArcSwapOption<QueueRates>,
     /// What it has seen, if it deduplicates.
     pub(crate) dedup: Option<Box<Mutex<Dedup>>>,
     pub(crate) state: Mutex<QueueState>,
@@ -99,6 +102,7 @@ impl Queue {
             drops_head: behaviour.drops_head().into(),
             may_expire: (parts.recovered || behaviour.ttl_ms.is_some()).into(),
             consumer_count: 0.into(),
+            rates: None.into(),
             state: Mutex::new(QueueState {
                 used_at: now,
                 dispatch: behaviour.dispatch.unwrap_or_default(),
@@ -290,6 +294,7 @@ pub(crate) struct Consumer {
     pub(crate) tag: String,
     pub(crate) channel: Arc<Channel>,
     pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) user: Arc<str>,
     pub(crate) queue: Arc<Queue>,
     pub(crate) no_ack: bool,
     pub(crate) exclusive: bool,
@@ -297,6 +302,7 @@ pub(crate) struct Consumer {
     pub(crate) priority: i64,
     /// Limit of its own; 0 is none.
     pub(crate) prefetch: u32,
+    pub(crate) quota: ConsumerQuota,
     pub(crate) unsettled: AtomicU32,
     /// It is in the starved list of its mailbox.
     pub(crate) starved: AtomicBool,
@@ -329,8 +335,27 @@ fn limit(prefetch: u32) -> u32 {
 }
 
 impl Consumer {
+    /// Who it is, as far as quotas go.
+    pub(crate) fn subject(&self) -> Subject<'_> {
+        Subject { connection: Some(self.mailbox.id), user: &self.user, vhost: &self.queue.vhost }
+    }
+
     /// Takes credit for up to `wanted` deliveries; returns how many.
-    pub(crate) fn reserve(&self, wanted: u32) -> u32 {
+    pub(crate) fn reserve(&self, wanted: u32, now: Mono) -> u32 {
+        let Some(rates) = self.quota.rates() else {
+            return self.reserve_room(wanted);
+        };
+        let allowed = rates.take(wanted, now);
+        if allowed == 0 {
+            rates.count_hold(now);
+            return 0;
+        }
+        let reserved = self.reserve_room(allowed);
+        rates.give_back(allowed - reserved);
+        reserved
+    }
+
+    fn reserve_room(&self, wanted: u32) -> u32 {
         let room = self.mailbox.reserve(wanted);
         if room == 0 || self.no_ack {
             return room;
@@ -351,6 +376,9 @@ impl Consumer {
         if n > 0 {
             self.mailbox.unreserve(n);
             self.settled(n);
+            if let Some(rates) = self.quota.rates() {
+                rates.give_back(n);
+            }
         }
     }
 
@@ -369,8 +397,25 @@ impl Consumer {
         }
     }
 
-    /// Whether it is worth offering it more. A mailbox must be half empty for that, so batches stay large.
-    pub(crate) fn has_credit(&self) -> bool {
+    /// Whether it is worth offering it more. If its quotas alone say no: when it is to be looked at again, since nobody
+    /// gives back what they lack.
+    pub(crate) fn credit(&self, now: Mono) -> Result<(), Option<Mono>> {
+        if !self.has_room() {
+            return Err(None);
+        }
+        match self.quota.rates().and_then(|rates| rates.ready_at(now)) {
+            None => Ok(()),
+            later => Err(later),
+        }
+    }
+
+    /// Whether it is worth offering it more.
+    pub(crate) fn has_credit(&self, now: Mono) -> bool {
+        self.credit(now).is_ok()
+    }
+
+    /// The same but for its quotas. A mailbox must be half empty for that, so batches stay large.
+    fn has_room(&self) -> bool {
         self.mailbox.has_room()
             && (self.no_ack
                 || (self.unsettled.load(SeqCst) < limit(self.prefetch)

@@ -84,6 +84,10 @@ pub(crate) fn full(what: Resource<'_>) -> Refusal {
     Refusal::new(Kind::ResourceError, format!("{what} is full"))
 }
 
+pub(crate) fn over_quota(user: &str) -> Refusal {
+    Refusal::new(Kind::ResourceError, format!("user '{user}' publishes more messages a second than its quotas allow"))
+}
+
 pub(crate) fn partial_tx() -> Refusal {
     Refusal::new(Kind::PreconditionFailed, "partial tx completion")
 }

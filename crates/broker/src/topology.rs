@@ -308,6 +308,7 @@ impl Broker {
         let vhost = registry.vhost_mut(asker.vhost)?;
         let (queue, ticket) = self.create_queue(asker, vhost, &name, request, arguments)?;
         queue.change(behaviour);
+        queue.rates.store(self.quotas.load().of_queue(&queue, asker.now.mono).map(Arc::new));
         // Nobody has seen it yet, so it begins with them.
         self.engine.set_limits(queue.id, queue.limits(), asker.now);
         registry.queues.insert(queue.id, queue.clone());

@@ -5,6 +5,7 @@
 
 mod support;
 
+use ::engine::{Engine as _, Limits, Overflow};
 use model::Value;
 use model::definitions::{ApplyTo, Definitions, PolicyDef};
 use protocol::Settlement;
@@ -332,6 +333,18 @@ fn a_queue_that_begins_to_refuse_confirms_nothing_it_refused() {
     client.events();
     reload(&world, &limits(&refusing));
     assert_eq!(client.take_all("q"), "f g");
+}
+
+#[test]
+fn a_refusal_that_nobody_expected_is_told() {
+    // An engine whose limits a queue's behaviour does not know of yet, or any more.
+    let world = World::new();
+    let mut client = world.client();
+    client.declare("q");
+    let full = Limits { messages: Some(0), overflow: Overflow::RejectPublish, ..Limits::default() };
+    world.engine.set_limits(world.broker.queues()[0].id, full, world.now);
+    client.publish_safely("", "q", "a");
+    assert_eq!(client.events(), "nack 1-1");
 }
 
 #[test]

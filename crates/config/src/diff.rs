@@ -7,7 +7,7 @@ use crate::settings::Settings;
 pub struct Changes {
     /// Top-level keys whose new value is not taken over before a restart; to be told to the user.
     pub restart_required: Vec<&'static str>,
-    /// The broker's definitions differ: what is new is to be declared.
+    /// The broker's definitions or quotas differ: what is new is to be declared.
     pub definitions: bool,
     /// Subscriptions to stop: removed ones, and the old form of changed ones.
     pub subscriptions_stopped: Vec<String>,

@@ -14,6 +14,7 @@ mod env;
 mod listen;
 mod load;
 mod problem;
+mod quotas;
 mod reader;
 mod render;
 mod scalars;

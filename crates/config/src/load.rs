@@ -12,6 +12,7 @@ use crate::entities::{self, QueueUse};
 use crate::env;
 use crate::listen::{self, io_words};
 use crate::problem::{Errors, Problem, Problems, Warning};
+use crate::quotas::quotas;
 use crate::reader::{Check, MapReader, Place};
 use crate::settings::{Broker, DEFAULT_USER, Settings};
 use crate::source::{Origin, SourceId, Sources, Span};
@@ -243,6 +244,7 @@ fn broker(check: &mut Check<'_>, node: &Node, file: Option<&Node>, uses: &[Queue
     let Some(mut map) = check.map(node, "`broker`") else { return Broker::default() };
     let inline = map.entry("definitions").map(|entry| &entry.value);
     map.get(check, "definitions_file", listen::path);
+    let quotas = map.get(check, "quotas", quotas).unwrap_or_default();
     map.not_yet(check, &["engine", "plugins"]);
     map.finish(check);
     let declared =
@@ -255,7 +257,7 @@ fn broker(check: &mut Check<'_>, node: &Node, file: Option<&Node>, uses: &[Queue
     let empty = Node::empty_map(node.at);
     let mut definitions = definitions::definitions(check, inline.or(file).unwrap_or(&empty), &declared);
     define_bound_queues(&mut definitions);
-    Broker { definitions }
+    Broker { definitions, quotas }
 }
 
 /// A binding may lead to a queue that only a service or a subscription names. It must be there for the binding.

@@ -11,6 +11,7 @@ use bridge::subscription::SubscriptionSettings;
 use gateway::entity::{Backend, Entities};
 use model::definitions::{Definitions, PasswordDef, PermissionDef, UserDef, VhostDef};
 use model::limits::{DISK_FREE_LIMIT_BYTES, MESSAGE_BYTES_MAX};
+use model::quotas::QuotaDef;
 
 /// Everything the program is told.
 #[derive(Clone, Debug, Default)]
@@ -164,11 +165,13 @@ impl Default for Limits {
 pub struct Broker {
     /// Always has the vhost `/`; has `guest` when the configuration names no user.
     pub definitions: Definitions,
+    /// Messages a second that publishers and consumers may not exceed. Default none.
+    pub quotas: Vec<QuotaDef>,
 }
 
 impl Default for Broker {
     fn default() -> Self {
-        Broker { definitions: with_built_ins(Definitions::default()) }
+        Broker { definitions: with_built_ins(Definitions::default()), quotas: Vec::new() }
     }
 }
 

@@ -11,6 +11,7 @@ pub mod message;
 pub mod name_source;
 pub mod principal;
 pub mod properties;
+pub mod quotas;
 pub mod time;
 pub mod value;
 

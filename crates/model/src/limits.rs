@@ -107,3 +107,8 @@ pub const QUEUES_MAX: usize = 1_000_000;
 pub const EXCHANGES_MAX: usize = 100_000;
 /// Bindings of the process.
 pub const BINDINGS_MAX: usize = 2_000_000;
+
+/// Messages a second, and at once, in a rate quota.
+pub const QUOTA_RATE_MAX: u32 = 1_000_000_000;
+/// Rate quotas in the configuration: each is looked at for each name there is.
+pub const QUOTAS_MAX: usize = 1_000;

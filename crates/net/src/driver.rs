@@ -330,7 +330,11 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
             {
                 return Err(ended);
             }
-            self.connection.handle_timeout(self.clock.now(), &mut self.outgoing);
+            let now = self.clock.now();
+            if !self.wants_input() {
+                self.connection.note_unread(now);
+            }
+            self.connection.handle_timeout(now, &mut self.outgoing);
         }
         Ok(true)
     }

@@ -37,6 +37,8 @@ impl Connection for Idle {
 
     fn handle_timeout(&mut self, _: Now, _: &mut Outgoing) {}
 
+    fn note_unread(&mut self, _: Now) {}
+
     fn poll_timeout(&self) -> Option<Mono> {
         None
     }

@@ -64,6 +64,8 @@ impl Connection for Loud {
         self.status = Status::Closed;
     }
 
+    fn note_unread(&mut self, _: Now) {}
+
     fn poll_timeout(&self) -> Option<Mono> {
         self.deadline
     }

@@ -72,6 +72,9 @@ pub trait Connection: Send {
     /// To be called when [`Connection::poll_timeout`] is due.
     fn handle_timeout(&mut self, now: Now, out: &mut Outgoing);
 
+    /// The driver does not read for now, for a reason of the broker's: the peer's silence says nothing about the peer.
+    fn note_unread(&mut self, now: Now);
+
     /// When the connection next wants [`Connection::handle_timeout`].
     fn poll_timeout(&self) -> Option<Mono>;
 

@@ -43,6 +43,7 @@ pub(super) fn encode(page: &mut Page<'_>, state: &State, per_queue: bool) -> fmt
     #[allow(clippy::cast_precision_loss)] // an age for people
     page.gauge_f64("sluicegate_oldest_message_age_seconds", "Age of the oldest ready message", age as f64 / 1000.0)?;
     delayed(page, state)?;
+    quotas(page, state)?;
     if !per_queue {
         return Ok(());
     }
@@ -79,4 +80,30 @@ fn delayed(page: &mut Page<'_>, state: &State) -> fmt::Result {
             (labels, i64::try_from(*waiting).unwrap_or(i64::MAX))
         }),
     )
+}
+
+/// What each quota allows, and how often it was felt.
+fn quotas(page: &mut Page<'_>, state: &State) -> fmt::Result {
+    let quotas = state.broker.quotas();
+    if quotas.is_empty() {
+        return Ok(());
+    }
+    let numbers: Vec<String> = (0..quotas.len()).map(|number| number.to_string()).collect();
+    let mut rates = Vec::new();
+    let mut waits = Vec::new();
+    for (number, quota) in numbers.iter().zip(&quotas) {
+        let ways = [
+            ("publish", quota.def.publish, quota.publishes_held),
+            ("consume", quota.def.consume, quota.deliveries_held),
+        ];
+        for (way, rate, held) in ways {
+            let Some(rate) = rate else { continue };
+            let scope = quota.def.scope.word();
+            let labels = vec![("quota", &**number), ("scope", scope), ("match", &*quota.def.matches), ("way", way)];
+            rates.push((labels.clone(), i64::from(rate)));
+            waits.push((labels, held));
+        }
+    }
+    page.gauges("sluicegate_quota_rate", "Messages a second that a quota allows, to each that it matches", rates)?;
+    page.counters("sluicegate_quota_waits", "How often a publisher or a consumer had to wait for a quota", waits)
 }

@@ -327,6 +327,10 @@ impl protocol::Connection for Connection {
         }
     }
 
+    fn note_unread(&mut self, now: Now) {
+        self.heartbeat.note_received(now.mono);
+    }
+
     fn poll_timeout(&self) -> Option<Mono> {
         if self.wake {
             return Some(Mono(0));

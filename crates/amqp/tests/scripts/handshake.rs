@@ -333,6 +333,13 @@ fn a_client_that_is_not_read_is_not_missed() {
         S< heartbeat
         S< heartbeat
         E> unblocked
+        T> 30 unread
+        S< heartbeat
+        S< heartbeat
+        S< heartbeat
+        S< heartbeat
+        S< heartbeat
+        S< heartbeat
         T> 19
         S< heartbeat
         S< heartbeat

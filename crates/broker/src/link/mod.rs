@@ -5,6 +5,7 @@
 //! belongs to a transaction, `requests` the rest.
 
 mod publisher;
+mod quota;
 mod receiver;
 mod requests;
 mod tx;

@@ -4,6 +4,7 @@
 //! allocates nothing. A batch the engine cannot take in for now is kept, and the link stalls.
 
 use super::Link;
+use super::quota::PublishQuota;
 use crate::delay::Store;
 use crate::publish::{Touched, Way, touch};
 use crate::queue::Queue;
@@ -34,7 +35,7 @@ pub(super) struct Publisher {
     stores: Vec<Arc<Store>>,
     /// Number of the batch, from 1 up, to note each route once.
     batch_number: u64,
-    routes: RouteCache,
+    pub(super) routes: RouteCache,
     routes_epoch: u64,
     /// Confirms that wait for their tickets, in order.
     in_flight: VecDeque<(Ticket, Confirmed)>,
@@ -42,6 +43,7 @@ pub(super) struct Publisher {
     pub(super) in_flight_count: usize,
     pub(super) returned: VecDeque<Returned>,
     pub(super) has_published: bool,
+    pub(super) quota: PublishQuota,
     stalled: bool,
     /// Messages of the batch that a full queue may refuse, by their index, with the confirm that then says no.
     refusable: Vec<(u32, Option<(ChannelId, PublishSeq)>)>,
@@ -127,7 +129,6 @@ enum Done {
 impl Link {
     /// Routes a message and adds it to the batch. Gives it back if it must be handed in again after the next wake.
     pub(super) fn publish(&mut self, publish: Publish, now: Now) -> Result<Option<Publish>, Refusal> {
-        let Publish { channel, message, extra_keys, mandatory, confirm, user_id } = publish;
         if !self.publisher.has_published {
             self.publisher.has_published = true;
             self.mailbox.publishes.store(true, SeqCst);
@@ -136,7 +137,12 @@ impl Link {
         if self.publisher.routes_epoch != epoch {
             self.publisher.routes.clear();
             self.publisher.routes_epoch = epoch;
+            self.renew_quota(now);
         }
+        if self.publisher.quota.applies() && !self.pay(&publish, now) {
+            return Ok(Some(publish));
+        }
+        let Publish { channel, message, extra_keys, mandatory, confirm, user_id } = publish;
         if let Some(claimed) = user_id {
             self.check_user_id(&claimed)?;
         }
@@ -154,6 +160,7 @@ impl Link {
             self.flush(now);
             if self.publisher.stalled {
                 // What it takes back may be in the batch that the engine has yet to take in.
+                self.publisher.quota.refund();
                 return Ok(Some(Publish { channel, message, extra_keys, mandatory, confirm, user_id: None }));
             }
             self.counted.published += 1;

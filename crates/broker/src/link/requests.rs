@@ -8,6 +8,7 @@ use crate::arguments;
 use crate::dead_letter::Burial;
 use crate::kind::QueueKind;
 use crate::queue::{Channel, Consumer, Queue};
+use crate::quotas::ConsumerQuota;
 use crate::refuse::{self, Resource};
 use crate::topology::Asker;
 use crate::users::{Access, Verb};
@@ -252,18 +253,21 @@ impl Link {
         if consumers.values().filter(|c| c.channel.id == channel).count() >= CONSUMERS_PER_CHANNEL_MAX {
             return Err(refuse::too_many("consumers", CONSUMERS_PER_CHANNEL_MAX));
         }
-        let mailbox = self.mailbox.clone();
+        let (mailbox, broker) = (self.mailbox.clone(), self.broker.clone());
+        let user = self.access()?.user.clone();
         let side = self.side(channel)?;
         let consumer = Arc::new(Consumer {
             id: request.consumer,
             tag: request.tag,
             channel: side.shared.clone(),
             mailbox,
+            user,
             queue: queue.clone(),
             no_ack: request.no_ack,
             exclusive: request.exclusive,
             priority,
             prefetch: side.prefetch,
+            quota: ConsumerQuota::default(),
             unsettled: 0.into(),
             starved: false.into(),
             gone: false.into(),
@@ -278,6 +282,7 @@ impl Link {
                 return Err(refuse::in_exclusive_use(what));
             }
             state.used_at = now.mono;
+            broker.quotas.load().limit(&consumer, now.mono);
             state.join(&queue, consumer.clone());
         }
         side.uses(&queue);
@@ -295,9 +300,31 @@ impl Link {
         self::now(Event::Cancelled { channel, consumer: id })
     }
 
-    /// Takes one message. `None` if the head is not readable yet; the link is woken when it is.
+    /// Takes one message. `None` if it has to wait, for its quotas or because the head is not readable yet; the link is
+    /// woken when it is worth trying again.
     fn get(&mut self, channel: ChannelId, name: &str, no_ack: bool, now: Now) -> Result<Option<Event>, Refusal> {
         let queue = self.readable(name, now)?;
+        let Some(rates) = self.rates_to_get(&queue, now)? else {
+            return self.get_now(channel, queue, no_ack, now);
+        };
+        if let Err(later) = rates.pay(now.mono) {
+            self.broker.schedule_wake(self.mailbox.id, later);
+            return Ok(None);
+        }
+        let got = self.get_now(channel, queue, no_ack, now);
+        if !matches!(got, Ok(Some(Event::Got { .. }))) {
+            rates.give_back(1);
+        }
+        got
+    }
+
+    fn get_now(
+        &mut self,
+        channel: ChannelId,
+        queue: Arc<Queue>,
+        no_ack: bool,
+        now: Now,
+    ) -> Result<Option<Event>, Refusal> {
         let side = self.side(channel)?;
         side.uses(&queue);
         let holder = side.shared.holder;

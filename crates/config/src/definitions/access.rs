@@ -118,7 +118,7 @@ fn for_user(check: &mut Check<'_>, map: &mut MapReader<'_, '_>, node: &Node, nam
 }
 
 /// A regular expression over names.
-pub(super) fn pattern(check: &mut Check<'_>, node: &Node, place: Place<'_>) -> Option<String> {
+pub(crate) fn pattern(check: &mut Check<'_>, node: &Node, place: Place<'_>) -> Option<String> {
     let text = check.text(node, place)?;
     if let Err(error) = regex::Regex::new(text) {
         check.report(Problem::new(

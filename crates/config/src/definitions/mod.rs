@@ -8,6 +8,8 @@
 mod access;
 mod policies;
 
+pub(crate) use access::pattern;
+
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 

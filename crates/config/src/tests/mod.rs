@@ -7,6 +7,7 @@ mod environment;
 mod errors;
 mod files;
 mod policies;
+mod quotas;
 mod robust;
 
 use std::path::Path;

@@ -86,6 +86,8 @@ async fn serve(settings: Settings, source: Source, started: Instant) -> Result<(
 
     server.state.ready.store(false, Ordering::Release);
     shutdown.begin();
+    // What was read is taken in and confirmed, however fast; nothing more is.
+    server.broker.set_quotas(&[], server.clock.now()).map_err(Failure::new)?;
     server.subscriptions.stop().await;
     let ended = listeners.join().await;
     if ended > 0 {
@@ -118,6 +120,7 @@ impl Server {
             clock.now(),
         )
         .map_err(Failure::new)?;
+        broker.set_quotas(&settings.broker.quotas, clock.now()).map_err(Failure::new)?;
         let pool = Arc::new(UpstreamPool::new(PoolSettings::default()));
         let services = Arc::new(Services {
             broker: Arc::clone(&broker),

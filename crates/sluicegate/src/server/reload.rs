@@ -29,6 +29,10 @@ impl Server {
             complain(&format!("{}\nreload refused; the old configuration stays in force", problems.join("\n")));
             return;
         }
+        if let Err(problem) = self.broker.set_quotas(&settings.broker.quotas, self.clock.now()) {
+            complain(&format!("{problem}\nreload refused; the old configuration stays in force"));
+            return;
+        }
         if let Err(failure) = self.ensure_queues(&settings).await {
             complain(&format!("{failure}\nreload refused; the old configuration stays in force"));
             return;

@@ -5,7 +5,8 @@
 //! in whole pieces and once byte by byte; what the server writes must be the same.
 //!
 //! In: `C>` a frame from the client (consecutive ones arrive together), `E>` an event from the broker, `R>` how the
-//! broker replies to the next request (`refuse Kind "text"`, `hold`, `got …`, `empty`), `T>` seconds that pass,
+//! broker replies to the next request (`refuse Kind "text"`, `hold`, `got …`, `empty`), `T>` seconds that pass (`unread`: while
+//! the driver does not read),
 //! `X>` the server shuts down, `--` nothing, so that the frames around it arrive apart. Out: `S<` a frame to the client, `B<` a request, `=` a change of status.
 
 pub(crate) mod broker;
@@ -65,10 +66,13 @@ impl Runner {
         self.settle_down();
     }
 
-    pub(crate) fn pass_seconds(&mut self, seconds: u64) {
+    pub(crate) fn pass_seconds(&mut self, seconds: u64, unread: bool) {
         let until = Mono(self.now.mono.0 + seconds * 1_000_000);
         while let Some(due) = self.connection.poll_timeout().filter(|due| *due <= until) {
             self.now.mono = self.now.mono.max(due);
+            if unread {
+                self.connection.note_unread(self.now);
+            }
             self.connection.handle_timeout(self.now, &mut self.out);
             self.settle_down();
         }
@@ -127,7 +131,10 @@ impl Runner {
                     self.event(event);
                 }
             }
-            "T>" => self.pass_seconds(rest.parse().unwrap()),
+            "T>" => match rest.strip_suffix(" unread") {
+                Some(seconds) => self.pass_seconds(seconds.parse().unwrap(), true),
+                None => self.pass_seconds(rest.parse().unwrap(), false),
+            },
             "X>" => {
                 self.connection.shut_down(rest, self.now, &mut self.out);
                 self.settle_down();
