@@ -49,7 +49,7 @@ impl Core {
     /// Takes acknowledged entries out of their queue.
     fn take_out(&self, queue: &mut Queue, acks: &[(QueueId, Seq)], now: Now, taken: &mut Taken) {
         for (id, seq) in acks {
-            if let Some((entry, by)) = queue.unsettled.remove(&seq.0) {
+            if let Some((entry, by)) = queue.contents.unsettled.remove(&seq.0) {
                 queue.totals.acked += u64::from(by != HolderId::BROKER);
                 taken.freed += self.take_message(queue, &entry);
                 if let Some(us) = ack_us(queue, &entry, now) {

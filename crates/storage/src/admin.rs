@@ -55,7 +55,7 @@ impl Core {
         }
         queue.deleted = true;
         let (mut entries, pages, _) = queue.drain_ready();
-        entries.extend(queue.unsettled.drain().map(|(_, (entry, _))| entry));
+        entries.extend(queue.contents.unsettled.drain().map(|(_, (entry, _))| entry));
         for entry in &entries {
             self.drop_message(&mut queue, entry);
         }

@@ -20,6 +20,9 @@ use std::sync::atomic::Ordering::Relaxed;
 
 type Guards<'a> = Vec<MutexGuard<'a, Queue>>;
 
+/// The place of a queue that does not exist.
+const NOWHERE: usize = usize::MAX;
+
 /// What a queue says to a publish.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Verdict {
@@ -68,14 +71,14 @@ impl Core {
         }
         let changes = batch.take_metas();
         let mut metas = (!changes.is_empty()).then(|| self.metas.lock());
-        let cells = self.cells_of(batch);
+        let (cells, places) = self.cells_of(batch);
         let mut record = self.record();
-        let offsets = encode_messages(&mut record, batch, &cells, now);
+        let offsets = encode_messages(&mut record, batch, &cells, &places, now);
         let mut guards: Guards<'_> = cells.iter().map(|cell| cell.lock()).collect();
         let first_seqs: Vec<u64> = guards.iter().map(|queue| queue.next_seq).collect();
         let published = batch.len();
-        let verdicts = judge(batch, &guards);
-        let mut kept = encode_refs(&mut record, batch, &offsets, &mut guards, &verdicts);
+        let verdicts = judge(batch, &places, &guards);
+        let mut kept = encode_refs(&mut record, batch, &offsets, &places, &mut guards, &verdicts);
         let acked = self.take_acked(batch, &cells, &mut guards, now);
         if self.options.plants(Canary::AcksBeforeBatch) {
             self.log_acks_alone(&acked);
@@ -112,7 +115,7 @@ impl Core {
         for (queue, first) in guards.iter_mut().zip(first_seqs) {
             queue.next_seq = first;
         }
-        let rejected = self.enqueue(batch, &offsets, lsn, &mut guards, &verdicts, now);
+        let rejected = self.enqueue(batch, &offsets, &places, lsn, &mut guards, &verdicts, now);
         for queue in &mut guards {
             self.trim(queue, published.max(TRIM_BATCH), now);
             self.charge(queue);
@@ -140,19 +143,34 @@ impl Core {
         }
     }
 
-    /// The queues of a batch that exist, by id.
-    fn cells_of(&self, batch: &Batch) -> Vec<QueueCell> {
+    /// The queues of a batch that exist, by id, and where among them each target of each message is.
+    fn cells_of(&self, batch: &Batch) -> (Vec<QueueCell>, Vec<usize>) {
         let mut ids: Vec<QueueId> = Vec::new();
-        let targets = batch.entries().flat_map(|(_, targets)| targets.iter().copied());
-        for id in targets.chain(batch.acks().iter().map(|&(id, _)| id)) {
+        let targets = || batch.entries().flat_map(|(_, targets)| targets.iter().copied());
+        for id in targets().chain(batch.acks().iter().map(|&(id, _)| id)) {
             if ids.last() != Some(&id) {
                 ids.push(id);
             }
         }
         ids.sort_unstable();
         ids.dedup();
-        let queues = self.queues.read();
-        ids.iter().filter_map(|id| queues.get(id).cloned()).collect()
+        let cells: Vec<QueueCell> = {
+            let queues = self.queues.read();
+            ids.iter().filter_map(|id| queues.get(id).cloned()).collect()
+        };
+        if cells.len() < ids.len() {
+            ids = cells.iter().map(|cell| cell.id).collect();
+        }
+        // Searched for once, and not among the queues, which are seldom in the cache.
+        let mut last = (QueueId(0), NOWHERE);
+        let place = |id: QueueId| {
+            if id != last.0 {
+                last = (id, ids.binary_search(&id).unwrap_or(NOWHERE));
+            }
+            last.1
+        };
+        let places = targets().map(place).collect();
+        (cells, places)
     }
 
     /// Takes the acknowledged entries out of their queues.
@@ -163,7 +181,7 @@ impl Core {
                 continue;
             };
             let queue = &mut guards[at];
-            if let Some((entry, by)) = queue.unsettled.remove(&seq.0) {
+            if let Some((entry, by)) = queue.contents.unsettled.remove(&seq.0) {
                 queue.totals.acked += u64::from(by != HolderId::BROKER);
                 self.drop_message(queue, &entry);
                 self.count_ack(queue, &entry, now);
@@ -179,6 +197,7 @@ impl Core {
         &self,
         batch: &mut Batch,
         offsets: &[usize],
+        places: &[usize],
         lsn: u64,
         guards: &mut Guards<'_>,
         verdicts: &[Verdict],
@@ -186,19 +205,20 @@ impl Core {
     ) -> Vec<usize> {
         let mut index = 0;
         let mut verdicts = verdicts.iter();
+        let mut places = places.iter();
         let mut rejected = Vec::new();
         batch.drain(|message, targets, schedule| {
             let offset = offsets[index];
             let mut message = Some(message);
-            for (n, &id) in targets.iter().enumerate() {
+            for (n, &place) in (1..=targets.len()).zip(&mut places) {
                 let verdict = verdicts.next().copied().unwrap_or(Verdict::Take);
                 if verdict != Verdict::Take {
                     rejected.push(index);
                 }
-                let Some(at) = live_guard(guards, id).filter(|_| verdict != Verdict::Refuse) else {
+                let Some(at) = live_guard(guards, place).filter(|_| verdict != Verdict::Refuse) else {
                     continue;
                 };
-                let message = if n + 1 == targets.len() { message.take() } else { message.clone() };
+                let message = if n == targets.len() { message.take() } else { message.clone() };
                 let Some(message) = message else { continue };
                 let queue = &mut guards[at];
                 let lsn = if offset > 0 && queue.spec.keeps() { lsn + offset as u64 } else { 0 };
@@ -260,21 +280,22 @@ impl Core {
 }
 
 /// What the queues of a batch say to each target in turn; empty if all take everything.
-fn judge(batch: &Batch, guards: &Guards<'_>) -> Vec<Verdict> {
+fn judge(batch: &Batch, places: &[usize], guards: &Guards<'_>) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
-    if !guards.iter().any(|queue| queue.limits.refuse_publishes()) {
+    if !guards.iter().any(|queue| queue.limits().refuse_publishes()) {
         return verdicts;
     }
     let mut lengths: Vec<(u64, u64)> = guards.iter().map(|queue| queue.length()).collect();
+    let mut places = places.iter();
     for (message, targets) in batch.entries() {
-        for &id in targets {
-            let Some(at) = live_guard(guards, id) else {
+        for &place in places.by_ref().take(targets.len()) {
+            let Some(at) = live_guard(guards, place) else {
                 verdicts.push(Verdict::Take);
                 continue;
             };
             let (messages, bytes) = &mut lengths[at];
             let after = (*messages + 1, *bytes + message.body_len() as u64);
-            let limits = &guards[at].limits;
+            let limits = guards[at].limits();
             let verdict = match limits.overflow {
                 _ if !limits.are_exceeded_by(after.0, after.1) => Verdict::Take,
                 Overflow::DropHead => Verdict::Take,
@@ -292,13 +313,15 @@ fn judge(batch: &Batch, guards: &Guards<'_>) -> Vec<Verdict> {
 
 /// Encodes the messages that a durable queue must keep; returns how far behind the start of the record each message
 /// lies, 0 if it is not in it.
-fn encode_messages(record: &mut Record, batch: &Batch, cells: &[QueueCell], now: Now) -> Vec<usize> {
-    let is_durable =
-        |id: &QueueId| cells.binary_search_by_key(id, |cell| cell.id).is_ok_and(|at| cells[at].spec.keeps());
-    let mut offsets: Vec<usize> = batch
-        .entries()
-        .map(|(message, targets)| usize::from(message.envelope.persistent && targets.iter().any(is_durable)))
-        .collect();
+fn encode_messages(record: &mut Record, batch: &Batch, cells: &[QueueCell], places: &[usize], now: Now) -> Vec<usize> {
+    let is_durable = |&at: &usize| cells.get(at).is_some_and(|cell| cell.spec.keeps());
+    let mut rest = places;
+    let is_kept = |(message, targets): (&Message, &[QueueId])| {
+        let (own, others) = rest.split_at(targets.len());
+        rest = others;
+        usize::from(message.envelope.persistent && own.iter().any(is_durable))
+    };
+    let mut offsets: Vec<usize> = batch.entries().map(is_kept).collect();
     record.varint(now.wall.0);
     record.varint(offsets.iter().sum::<usize>() as u64);
     let mut schedules = batch.schedules().iter().peekable();
@@ -311,10 +334,9 @@ fn encode_messages(record: &mut Record, batch: &Batch, cells: &[QueueCell], now:
     offsets
 }
 
-/// The queue with this id among the locked ones, unless it has been deleted.
-fn live_guard(guards: &Guards<'_>, id: QueueId) -> Option<usize> {
-    let at = guards.binary_search_by_key(&id, |queue| queue.id).ok()?;
-    (!guards[at].deleted).then_some(at)
+/// A place among the locked queues, unless the queue has been deleted.
+fn live_guard(guards: &Guards<'_>, place: usize) -> Option<usize> {
+    guards.get(place).is_some_and(|queue| !queue.deleted).then_some(place)
 }
 
 /// Applies changes of the metadata that lie in the record at `lsn`.
@@ -339,27 +361,30 @@ fn encode_refs(
     record: &mut Record,
     batch: &Batch,
     offsets: &[usize],
+    places: &[usize],
     guards: &mut Guards<'_>,
     verdicts: &[Verdict],
 ) -> Kept {
     let mut kept = Kept::default();
     let mut ordinal = 0;
     for (&offset, (message, targets)) in offsets.iter().zip(batch.entries()) {
-        let said = verdicts.get(ordinal..ordinal + targets.len()).unwrap_or_default();
-        ordinal += targets.len();
+        let own = ordinal..ordinal + targets.len();
+        let said = verdicts.get(own.clone()).unwrap_or_default();
+        ordinal = own.end;
+        let places = &places[own];
         let taken = |n: usize| said.get(n) != Some(&Verdict::Refuse);
         let size = message.bytes().len();
         if offset > 0 {
-            let keeps = |&(n, id): &(usize, &QueueId)| {
-                taken(n) && live_guard(guards, *id).is_some_and(|at| guards[at].spec.keeps())
+            let keeps = |&(n, place): &(usize, &usize)| {
+                taken(n) && live_guard(guards, *place).is_some_and(|at| guards[at].spec.keeps())
             };
-            record.varint(targets.iter().enumerate().filter(keeps).count() as u64);
+            record.varint(places.iter().enumerate().filter(keeps).count() as u64);
             if let Some(&first) = targets.first() {
                 kept.arrivals.message(size, first);
             }
         }
-        for (n, &id) in targets.iter().enumerate() {
-            let Some(at) = live_guard(guards, id).filter(|_| taken(n)) else {
+        for (n, (&id, &place)) in targets.iter().zip(places).enumerate() {
+            let Some(at) = live_guard(guards, place).filter(|_| taken(n)) else {
                 continue;
             };
             let seq = guards[at].next_seq;

@@ -42,6 +42,10 @@ impl Retries {
         self.counts.retain(|seq, _| seqs.binary_search(seq).is_ok());
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.counts.is_empty() && self.dirty.is_empty()
+    }
+
     pub(crate) fn is_told(&self) -> bool {
         self.dirty.is_empty()
     }
@@ -55,15 +59,16 @@ fn goes_by_seq(queue: &Queue) -> bool {
 /// Notes that a durable entry is handed out; `attempts` includes this time. The caller sees to it that the log is told.
 pub(crate) fn note(queue: &mut Queue, entry: &Entry) {
     let first_by_seq = entry.attempts <= 1 && goes_by_seq(queue);
-    if queue.limits.counts_attempts && entry.is_durable() && !first_by_seq {
-        queue.retries.counts.insert(entry.seq, entry.attempts);
-        queue.retries.dirty.push(entry.seq);
+    if queue.limits().counts_attempts && entry.is_durable() && !first_by_seq {
+        queue.contents.retries.counts.insert(entry.seq, entry.attempts);
+        queue.contents.retries.dirty.push(entry.seq);
     }
 }
 
 /// How often an entry that was not handed out since had been handed out before the start.
 pub(crate) fn attempts_at_start(queue: &Queue, seq: u64) -> u16 {
-    let told = if queue.retries.counts.is_empty() { None } else { queue.retries.counts.get(&seq).copied() };
+    let told =
+        if queue.contents.retries.counts.is_empty() { None } else { queue.contents.retries.counts.get(&seq).copied() };
     let by_seq = seq <= queue.redelivered_to && goes_by_seq(queue);
     told.unwrap_or(0).max(u16::from(by_seq))
 }
@@ -71,7 +76,7 @@ pub(crate) fn attempts_at_start(queue: &Queue, seq: u64) -> u16 {
 impl Core {
     /// Tells the log of the counts that have changed. The caller holds the queue's lock.
     pub(crate) fn log_attempts(&self, queue: &mut Queue) {
-        let mut dirty = std::mem::take(&mut queue.retries.dirty);
+        let mut dirty = std::mem::take(&mut queue.contents.retries.dirty);
         dirty.sort_unstable();
         dirty.dedup();
         self.say_attempts(&mut self.log.lock(), queue, dirty.into_iter());
@@ -79,7 +84,7 @@ impl Core {
 
     /// Says the counts of these entries, which come in order, as far as they have one; returns when that is durable.
     pub(crate) fn say_attempts(&self, log: &mut LogState, queue: &Queue, seqs: impl Iterator<Item = u64>) -> u64 {
-        let known = seqs.filter_map(|seq| queue.retries.counts.get(&seq).map(|n| (seq, *n)));
+        let known = seqs.filter_map(|seq| queue.contents.retries.counts.get(&seq).map(|n| (seq, *n)));
         let known: Vec<(u64, u16)> = known.collect();
         if known.is_empty() {
             return 0;

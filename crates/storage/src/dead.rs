@@ -23,7 +23,7 @@ pub(crate) type Graveyard = VecDeque<(u64, Death)>;
 impl Core {
     /// Ends entries that lie nowhere any more: kept to be dead-lettered, or gone. The caller holds the queue's lock.
     pub(crate) fn die(&self, queue: &mut Queue, entries: &mut [Entry], death: Death, now: Now) {
-        if queue.limits.dead_letters {
+        if queue.limits().dead_letters {
             for entry in entries {
                 bury(queue, *entry, death);
             }
@@ -41,7 +41,8 @@ impl Core {
         if queue.waited || !queue.is_too_long() {
             return 0;
         }
-        let room = if queue.limits.dead_letters { GRAVES_MAX.saturating_sub(queue.graves.len()) } else { max };
+        let room =
+            if queue.limits().dead_letters { GRAVES_MAX.saturating_sub(queue.contents.graves.len()) } else { max };
         let mut gone = Vec::new();
         while gone.len() < room.min(max) && queue.is_too_long() {
             let Some(entry) = queue.pop() else {
@@ -62,15 +63,15 @@ impl Core {
         let mut queue = cell.lock();
         let mut gone = Vec::new();
         while reaped.ended < max {
-            if !queue.graves.is_empty() {
+            if !queue.contents.graves.is_empty() {
                 if !self.take_buried(&mut queue, dead) {
-                    reaped.pending = !queue.graves.is_empty();
+                    reaped.pending = !queue.contents.graves.is_empty();
                     break;
                 }
                 reaped.ended += 1;
                 continue;
             }
-            let buries = queue.limits.dead_letters;
+            let buries = queue.limits().dead_letters;
             let trimmed = self.trim(&mut queue, TRIM_BATCH.min(max - reaped.ended), now);
             if trimmed > 0 {
                 reaped.ended += if buries { 0 } else { trimmed };
@@ -97,12 +98,12 @@ impl Core {
 
     /// Takes the first buried entry, if it is durable and its message in memory.
     fn take_buried(&self, queue: &mut Queue, dead: &mut Vec<Dead>) -> bool {
-        let Some(&(seq, death)) = queue.graves.front() else {
+        let Some(&(seq, death)) = queue.contents.graves.front() else {
             return false;
         };
-        let Some(&(entry, _)) = queue.unsettled.get(&seq) else {
+        let Some(&(entry, _)) = queue.contents.unsettled.get(&seq) else {
             // The queue was deleted.
-            queue.graves.clear();
+            queue.contents.graves.clear();
             return false;
         };
         // As with a head: what need not be synced before it is handed out may die before, too.
@@ -116,8 +117,8 @@ impl Core {
         }
         if entry.slot == DAMAGED {
             // It keeps its place in the log, as a head that is damaged does.
-            queue.graves.pop_front();
-            queue.unsettled.insert(seq, (entry, HolderId::QUARANTINE));
+            queue.contents.graves.pop_front();
+            queue.contents.unsettled.insert(seq, (entry, HolderId::QUARANTINE));
             return self.take_buried(queue, dead);
         }
         let Some(message) = queue.message(entry.slot).cloned() else {
@@ -126,17 +127,17 @@ impl Core {
         };
         if entry.lsn != 0 && self.resident.load(Relaxed) > self.options.resident_bytes_max {
             self.resident.fetch_sub(queue.forget(entry.slot), Relaxed);
-            if let Some((entry, _)) = queue.unsettled.get_mut(&seq) {
+            if let Some((entry, _)) = queue.contents.unsettled.get_mut(&seq) {
                 entry.slot = NO_SLOT;
             }
         }
-        queue.graves.pop_front();
+        queue.contents.graves.pop_front();
         dead.push(Dead { seq: Seq(seq), message, death });
         true
     }
 
     pub(crate) fn set_limits(&self, id: QueueId, limits: Limits, now: Now) {
-        self.change(id, now, |queue| queue.limits = limits);
+        self.change(id, now, |queue| queue.set_limits(limits));
     }
 
     pub(crate) fn set_waited(&self, id: QueueId, waited: bool, now: Now) {
@@ -160,14 +161,14 @@ impl Core {
 
 /// Keeps a dead entry until it is taken.
 pub(crate) fn bury(queue: &mut Queue, entry: Entry, death: Death) {
-    queue.graves.push_back((entry.seq, death));
-    queue.unsettled.insert(entry.seq, (entry, HolderId::BROKER));
+    queue.contents.graves.push_back((entry.seq, death));
+    queue.contents.unsettled.insert(entry.seq, (entry, HolderId::BROKER));
 }
 
 /// Keeps dead entries that were taken and not settled, in their order, before all others.
 pub(crate) fn bury_again(queue: &mut Queue, entries: &[Entry], death: Death) {
     for entry in entries.iter().rev() {
-        queue.graves.push_front((entry.seq, death));
-        queue.unsettled.insert(entry.seq, (*entry, HolderId::BROKER));
+        queue.contents.graves.push_front((entry.seq, death));
+        queue.contents.unsettled.insert(entry.seq, (*entry, HolderId::BROKER));
     }
 }

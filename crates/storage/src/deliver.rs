@@ -53,7 +53,7 @@ impl Core {
             }
             // It keeps its place in the log and stands in nobody's way; only the end of its queue settles it.
             queue.pop();
-            queue.unsettled.insert(entry.seq, (entry, HolderId::QUARANTINE));
+            queue.contents.unsettled.insert(entry.seq, (entry, HolderId::QUARANTINE));
         };
         if queue.wants_messages(now.wall, self.durable_lsn()) {
             self.read_ahead(queue);
@@ -78,12 +78,12 @@ impl Core {
             }
             return Head::Pending;
         }
-        let dead = match entry.expires_at(queue.limits.ttl_ms) {
+        let dead = match entry.expires_at(queue.limits().ttl_ms) {
             Some(at) if at <= now.wall && !self.options.plants(Canary::IgnoreExpiry) => Some(Death::Expired),
-            _ if queue.limits.are_exhausted_by(u32::from(entry.attempts)) => Some(Death::DeliveryLimit),
+            _ if queue.limits().are_exhausted_by(u32::from(entry.attempts)) => Some(Death::DeliveryLimit),
             _ => None,
         };
-        if entry.slot == NO_SLOT && (dead.is_none() || queue.limits.dead_letters) {
+        if entry.slot == NO_SLOT && (dead.is_none() || queue.limits().dead_letters) {
             self.read_ahead(queue);
             return Head::Pending;
         }
@@ -158,16 +158,16 @@ impl Core {
     /// Notes who holds an entry that is handed out.
     fn hold(&self, queue: &mut Queue, mut entry: Entry, holder: HolderId) {
         entry.attempts = entry.attempts.saturating_add(1);
-        let told = queue.delivered == queue.delivered_logged && queue.retries.is_told();
+        let told = queue.delivered == queue.delivered_logged && queue.contents.retries.is_told();
         if entry.is_durable() && entry.seq > queue.delivered {
             queue.delivered = entry.seq;
         }
         attempts::note(queue, &entry);
-        if told && !(queue.delivered == queue.delivered_logged && queue.retries.is_told()) {
+        if told && !(queue.delivered == queue.delivered_logged && queue.contents.retries.is_told()) {
             self.delivered.lock().push(queue.id);
             self.signals.write.lazy();
         }
-        queue.unsettled.insert(entry.seq, (entry, holder));
+        queue.contents.unsettled.insert(entry.seq, (entry, holder));
     }
 
     /// Tells the log which entries were handed out and how often, at most every so often.
@@ -197,7 +197,7 @@ impl Core {
         let mut taken: Vec<Entry> = Vec::with_capacity(seqs.len());
         let mut by_clients = 0;
         for seq in seqs {
-            if let Some((entry, by)) = queue.unsettled.remove(&seq.0) {
+            if let Some((entry, by)) = queue.contents.unsettled.remove(&seq.0) {
                 by_clients += u64::from(by != HolderId::BROKER);
                 taken.push(entry);
             }
@@ -219,7 +219,7 @@ impl Core {
                 }
             }
             Outcome::Requeue => self.put_back(&mut queue, &mut taken, now),
-            Outcome::Dead(death) if by_clients == 0 && queue.limits.dead_letters => {
+            Outcome::Dead(death) if by_clients == 0 && queue.limits().dead_letters => {
                 bury_again(&mut queue, &taken, death);
             }
             Outcome::Dead(death) => {
@@ -237,7 +237,7 @@ impl Core {
         let Some(cell) = self.queue(id) else { return 0 };
         let mut queue = cell.lock();
         let mut taken = Vec::new();
-        queue.unsettled.retain(|_, (entry, by)| {
+        queue.contents.unsettled.retain(|_, (entry, by)| {
             if *by == holder {
                 taken.push(*entry);
             }
@@ -255,7 +255,7 @@ impl Core {
         let mut dead = Vec::new();
         for entry in entries.iter_mut() {
             entry.redelivered = true;
-            if queue.limits.are_exhausted_by(u32::from(entry.attempts)) {
+            if queue.limits().are_exhausted_by(u32::from(entry.attempts)) {
                 dead.push(*entry);
             } else {
                 queue.put_back(*entry);
@@ -279,7 +279,7 @@ impl Core {
             // Says what is left rather than what goes, which may be millions.
             let mut ranges = Vec::new();
             let held = queue.held_seqs();
-            queue.retries.keep(&held);
+            queue.contents.retries.keep(&held);
             held.into_iter().for_each(|seq| add_to_ranges(&mut ranges, seq));
             let mut record = self.record();
             record.varint(id.0);
@@ -349,7 +349,7 @@ impl Core {
 
     /// The same, but the caller counts the bytes out of what is resident.
     pub(crate) fn take_message(&self, queue: &mut Queue, entry: &Entry) -> usize {
-        queue.retries.forget(entry.seq);
+        queue.contents.retries.forget(entry.seq);
         let freed = if entry.slot == NO_SLOT { 0 } else { queue.forget(entry.slot) };
         let spilled = entry.lsn & crate::queue::SPILLED != 0;
         if spilled && self.spill.lock().free(entry.lsn, entry.size as usize) {

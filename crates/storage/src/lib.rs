@@ -20,6 +20,7 @@ mod canary;
 mod cancel;
 mod checkpoint;
 mod choice;
+mod contents;
 mod core;
 mod dead;
 mod deliver;

@@ -6,8 +6,8 @@
 //!
 //! Not here: the order within a lane (see `lane`), pages (see `paging`), locks, the log, reading messages back.
 
-use crate::attempts::{Retries, attempts_at_start};
-use crate::dead::Graveyard;
+use crate::attempts::attempts_at_start;
+use crate::contents::{Contents, Lazy};
 use crate::due::{Due, due_at};
 pub(crate) use crate::entry::{Entry, NO_SLOT, NO_TTL, SPILLED};
 use crate::lane::{Found, Lane, Next};
@@ -15,9 +15,9 @@ use crate::page::{ENTRY_BYTES, Page, Spot};
 use crate::paging::Paged;
 use crate::spill::Leaving;
 use engine::{EntryKey, Limits, Order, QueueSpec, QueueStats, Schedule};
-use foldhash::fast::FixedState;
-use model::{HolderId, Message, Mono, QueueId, Wall};
+use model::{Message, Mono, QueueId, Wall};
 use std::collections::{HashMap, VecDeque};
+use std::sync::LazyLock;
 
 /// The message was damaged on the disk when it was read; it is nowhere else.
 pub(crate) const DAMAGED: u32 = u32::MAX - 1;
@@ -35,7 +35,7 @@ const SPILL_MESSAGES: usize = 1024;
 const SPARE_SLOTS: usize = 256;
 
 /// A message in memory, whose it is, and how many bytes it is charged with.
-struct Slot {
+pub(crate) struct Slot {
     message: Message,
     seq: u64,
     charge: u32,
@@ -53,7 +53,8 @@ pub(crate) struct Totals {
 pub(crate) struct Queue {
     pub(crate) id: QueueId,
     pub(crate) spec: QueueSpec,
-    pub(crate) limits: Limits,
+    /// None are those of most queues.
+    limits: Option<Box<Limits>>,
     /// A consumer waits for entries.
     pub(crate) waited: bool,
     pub(crate) deleted: bool,
@@ -69,24 +70,15 @@ pub(crate) struct Queue {
     pub(crate) waiting: bool,
     /// The reader was told to read ahead.
     pub(crate) reading: bool,
-    /// The reader should go on once an entry of this lane with this seq, or one behind it, is next.
-    pub(crate) read_from: Option<(u8, u64)>,
     /// Entries since the start that came, were handed out to somebody, and were settled for good by somebody.
     pub(crate) totals: Totals,
     /// Memory of everything but messages when it was last told to the core.
     pub(crate) charged: usize,
-    lanes: Vec<Lane>,
     /// Where ready entries are instead if the queue is in order of due time.
     due: Option<Box<Due>>,
     ready: u64,
     ready_bytes: u64,
-    pub(crate) unsettled: HashMap<u64, (Entry, HolderId), FixedState>,
-    pub(crate) graves: Graveyard,
-    pub(crate) retries: Retries,
-    slots: Vec<Option<Slot>>,
-    free: Vec<u32>,
-    /// Where the search for messages of unsettled entries goes on.
-    hand: usize,
+    pub(crate) contents: Lazy,
 }
 
 impl Queue {
@@ -94,7 +86,7 @@ impl Queue {
         Self {
             id,
             spec,
-            limits: Limits::default(),
+            limits: None,
             waited: false,
             deleted: false,
             next_seq,
@@ -104,20 +96,22 @@ impl Queue {
             redelivered_to: 0,
             waiting: false,
             reading: false,
-            read_from: None,
             totals: Totals::default(),
             charged: 0,
-            lanes: Vec::new(),
             due: (spec.order == Order::Due).then(Box::default),
             ready: 0,
             ready_bytes: 0,
-            unsettled: HashMap::default(),
-            graves: Graveyard::new(),
-            retries: Retries::default(),
-            slots: Vec::new(),
-            free: Vec::new(),
-            hand: 0,
+            contents: Lazy::default(),
         }
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        static NONE: LazyLock<Limits> = LazyLock::new(Limits::default);
+        self.limits.as_deref().unwrap_or_else(|| &NONE)
+    }
+
+    pub(crate) fn set_limits(&mut self, limits: Limits) {
+        self.limits = (limits != Limits::default()).then(|| Box::new(limits));
     }
 
     /// The lane of a message of this priority.
@@ -184,10 +178,11 @@ impl Queue {
 
     /// The lane of this number, made if it is not there.
     pub(crate) fn lane_mut(&mut self, lane: u8) -> &mut Lane {
-        while self.lanes.len() <= usize::from(lane) {
-            self.lanes.push(Lane::new(self.lanes.len() as u8));
+        let lanes = &mut self.contents.lanes;
+        while lanes.len() <= usize::from(lane) {
+            lanes.push(Lane::new(lanes.len() as u8));
         }
-        &mut self.lanes[usize::from(lane)]
+        &mut lanes[usize::from(lane)]
     }
 
     /// Ready entries and the bytes of their bodies.
@@ -197,12 +192,12 @@ impl Queue {
 
     /// Whether it holds more than it may.
     pub(crate) fn is_too_long(&self) -> bool {
-        self.limits.push_out(self.ready, self.ready_bytes)
+        self.limits().push_out(self.ready, self.ready_bytes)
     }
 
     /// All lanes there are, the highest priority last.
     pub(crate) fn lanes_mut(&mut self) -> &mut [Lane] {
-        &mut self.lanes
+        self.contents.get_mut().map_or(&mut [], |contents| &mut contents.lanes)
     }
 
     /// Counts an entry that is ready.
@@ -240,7 +235,7 @@ impl Queue {
         if let Some(due) = &self.due {
             return due.head().map_or(Next::Nothing, |entry| Next::Entry(*entry));
         }
-        for lane in self.lanes.iter_mut().rev() {
+        for lane in self.lanes_mut().iter_mut().rev() {
             match lane.next() {
                 Next::Nothing => {}
                 other => return other,
@@ -251,9 +246,10 @@ impl Queue {
 
     /// Takes it, if it is in memory.
     pub(crate) fn pop(&mut self) -> Option<Entry> {
+        let unsettled = &self.contents.unsettled;
         let mut entry = match &mut self.due {
-            Some(due) => due.pop(self.unsettled.len(), |seq| self.unsettled.contains_key(&seq))?,
-            None => self.lanes.iter_mut().rev().find(|lane| !lane.is_empty())?.pop()?,
+            Some(due) => due.pop(unsettled.len(), |seq| unsettled.contains_key(&seq))?,
+            None => self.next_lane()?.pop()?,
         };
         if entry.attempts == 0 {
             entry.attempts = attempts_at_start(self, entry.seq);
@@ -267,7 +263,7 @@ impl Queue {
     pub(crate) fn drain_ready(&mut self) -> (Vec<Entry>, VecDeque<Page>, u64) {
         let mut entries = Vec::new();
         let mut pages = VecDeque::new();
-        for lane in &mut self.lanes {
+        for lane in self.lanes_mut() {
             let (mut loose, mut paged) = lane.take_all();
             entries.append(&mut loose);
             pages.append(&mut paged);
@@ -275,7 +271,9 @@ impl Queue {
         if let Some(due) = &mut self.due {
             entries.extend(due.drain());
         }
-        self.lanes = Vec::new();
+        if let Some(contents) = self.contents.get_mut() {
+            contents.lanes = Vec::new();
+        }
         self.ready_bytes = 0;
         (entries, pages, std::mem::take(&mut self.ready))
     }
@@ -284,7 +282,7 @@ impl Queue {
     /// ones due soon.
     pub(crate) fn ahead(&self) -> impl Iterator<Item = &Entry> {
         let mut behind_pages = false;
-        let lanes = self.lanes.iter().rev().take_while(move |lane| {
+        let lanes = self.contents.lanes.iter().rev().take_while(move |lane| {
             let this = !behind_pages;
             behind_pages |= lane.cold.is_some();
             this
@@ -294,7 +292,7 @@ impl Queue {
 
     /// The lane that is read next: the highest that is not empty.
     pub(crate) fn next_lane(&mut self) -> Option<&mut Lane> {
-        self.lanes.iter_mut().rev().find(|lane| !lane.is_empty())
+        self.lanes_mut().iter_mut().rev().find(|lane| !lane.is_empty())
     }
 
     /// Packs a page of entries behind the first `keep` bytes of a lane; returns what was freed.
@@ -308,7 +306,7 @@ impl Queue {
             let leaving = self.leaving(&seqs);
             return if leaving.is_empty() { PageOut::Nothing } else { PageOut::Spill(leaving) };
         }
-        for lane in &mut self.lanes {
+        for lane in self.lanes_mut() {
             match lane.page_out(keep, durable) {
                 Paged::Nothing => {}
                 Paged::Packed(slots) => {
@@ -344,28 +342,35 @@ impl Queue {
     /// Forgets messages of entries that are handed out or came back and lie on the disk, looking at up to `slots`
     /// slots; returns the bytes freed and whether all slots were looked at.
     pub(crate) fn forget_held(&mut self, slots: usize, durable: u64) -> (usize, bool) {
+        let Some(contents) = self.contents.get_mut() else {
+            return (0, true);
+        };
+        let Contents { lanes, unsettled, slots: all, hand, .. } = contents;
         let mut freed = 0;
-        for _ in 0..slots.min(self.slots.len()) {
-            if self.hand >= self.slots.len() {
-                self.hand = 0;
-                return (freed, true);
-            }
-            let at = self.hand;
-            self.hand += 1;
-            let Some(Slot { seq, .. }) = self.slots[at] else {
+        let mut free = Vec::new();
+        let mut whole = all.len() <= slots;
+        for _ in 0..slots.min(all.len()) {
+            let Some(slot) = all.get(*hand) else {
+                *hand = 0;
+                whole = true;
+                break;
+            };
+            *hand += 1;
+            let Some(Slot { seq, .. }) = slot else {
                 continue;
             };
-            let held = self.unsettled.get_mut(&seq).map(|(entry, _)| entry);
-            let Some(entry) = held.or_else(|| self.lanes.iter_mut().find_map(|lane| lane.returned.get_mut(&seq)))
-            else {
+            let held = unsettled.get_mut(seq).map(|(entry, _)| entry);
+            let Some(entry) = held.or_else(|| lanes.iter_mut().find_map(|lane| lane.returned.get_mut(seq))) else {
                 continue;
             };
             if entry.slot < DAMAGED && entry.is_elsewhere(durable) {
-                let slot = std::mem::replace(&mut entry.slot, NO_SLOT);
-                freed += self.forget(slot);
+                free.push(std::mem::replace(&mut entry.slot, NO_SLOT));
             }
         }
-        (freed, self.slots.len() <= slots)
+        for slot in free {
+            freed += self.forget(slot);
+        }
+        (freed, whole)
     }
 
     /// The entry with this seq, unless it is in a page.
@@ -373,21 +378,25 @@ impl Queue {
         if let Some(entry) = self.due.as_mut().and_then(|due| due.find_mut(seq)) {
             return Some(entry);
         }
-        if let Some(entry) = self.lanes.iter_mut().find_map(|lane| lane.find_loose(seq)) {
+        let Contents { lanes, unsettled, .. } = self.contents.get_mut()?;
+        if let Some(entry) = lanes.iter_mut().find_map(|lane| lane.find_loose(seq)) {
             return Some(entry);
         }
-        self.unsettled.get_mut(&seq).map(|(entry, _)| entry)
+        unsettled.get_mut(&seq).map(|(entry, _)| entry)
     }
 
     /// The entry with this seq, wherever it is; pages stay open until [`Queue::close_pages`].
     pub(crate) fn find(&mut self, seq: u64) -> Found<'_> {
-        if let Some((entry, _)) = self.unsettled.get_mut(&seq) {
-            return Found::Entry(entry);
-        }
         if let Some(entry) = self.due.as_mut().and_then(|due| due.find_mut(seq)) {
             return Found::Entry(entry);
         }
-        for lane in &mut self.lanes {
+        let Some(Contents { lanes, unsettled, .. }) = self.contents.get_mut() else {
+            return Found::Nowhere;
+        };
+        if let Some((entry, _)) = unsettled.get_mut(&seq) {
+            return Found::Entry(entry);
+        }
+        for lane in lanes {
             match lane.find(seq) {
                 Found::Nowhere => {}
                 found => return found,
@@ -398,78 +407,86 @@ impl Queue {
 
     /// Packs the pages that were opened.
     pub(crate) fn close_pages(&mut self) {
-        self.lanes.iter_mut().for_each(Lane::close);
+        self.lanes_mut().iter_mut().for_each(Lane::close);
     }
 
     /// Puts back what was read of a page; false if it no longer lies there.
     pub(crate) fn install(&mut self, first: u64, spot: Spot, content: &[u8]) -> bool {
-        self.lanes.iter_mut().any(|lane| lane.install(first, spot, content))
+        self.lanes_mut().iter_mut().any(|lane| lane.install(first, spot, content))
     }
 
     /// Keeps a message in memory; returns its slot.
     pub(crate) fn keep(&mut self, seq: u64, message: Message, charge: u32) -> u32 {
         let slot = Some(Slot { message, seq, charge });
-        if let Some(at) = self.free.pop() {
-            self.slots[at as usize] = slot;
+        let contents = &mut *self.contents;
+        if let Some(at) = contents.free.pop() {
+            contents.slots[at as usize] = slot;
             return at;
         }
-        let at = u32::try_from(self.slots.len()).expect("memory ends first");
-        self.slots.push(slot);
+        let at = u32::try_from(contents.slots.len()).expect("memory ends first");
+        contents.slots.push(slot);
         at
     }
 
     /// The message in a slot.
     pub(crate) fn message(&self, slot: u32) -> Option<&Message> {
-        let slot = self.slots.get(slot as usize)?;
+        let slot = self.contents.slots.get(slot as usize)?;
         slot.as_ref().map(|s| &s.message)
     }
 
     /// Drops the message in a slot; returns what it was charged with.
     pub(crate) fn forget(&mut self, slot: u32) -> usize {
-        let Some(taken) = self.slots.get_mut(slot as usize).and_then(Option::take) else {
+        let Some(Contents { slots, free, .. }) = self.contents.get_mut() else {
             return 0;
         };
-        self.free.push(slot);
-        if self.free.len() == self.slots.len() && self.slots.len() > SPARE_SLOTS {
-            self.slots = Vec::new();
-            self.free = Vec::new();
+        let Some(taken) = slots.get_mut(slot as usize).and_then(Option::take) else {
+            return 0;
+        };
+        free.push(slot);
+        if free.len() == slots.len() && slots.len() > SPARE_SLOTS {
+            *slots = Vec::new();
+            *free = Vec::new();
         }
         taken.charge as usize
     }
 
     /// Memory of everything but messages.
     pub(crate) fn index_bytes(&self) -> usize {
-        let lanes: usize = self.lanes.iter().map(Lane::memory).sum();
-        let slots = self.slots.capacity() * size_of::<Option<Slot>>() + self.free.capacity() * size_of::<u32>();
+        let Contents { lanes, unsettled, slots, free, .. } = &*self.contents;
+        let lanes: usize = lanes.iter().map(Lane::memory).sum();
+        let slots = slots.capacity() * size_of::<Option<Slot>>() + free.capacity() * size_of::<u32>();
         let waiting = if self.is_by_due() { self.ready as usize * WAITING_BYTES } else { 0 };
-        let all = lanes + slots + waiting + self.unsettled.capacity() * UNSETTLED_BYTES;
+        let all = lanes + slots + waiting + unsettled.capacity() * UNSETTLED_BYTES;
         all.saturating_sub(FREE_BYTES)
     }
 
     /// Gives back memory that an empty queue keeps for the next burst.
     pub(crate) fn shrink(&mut self) {
-        if self.ready == 0 {
-            self.lanes = Vec::new();
-        }
-        if self.unsettled.is_empty() {
-            self.unsettled = HashMap::default();
-        }
-        if self.free.len() == self.slots.len() {
-            self.slots = Vec::new();
-            self.free = Vec::new();
+        self.contents.give_back();
+        if let Some(contents) = self.contents.get_mut() {
+            if self.ready == 0 {
+                contents.lanes = Vec::new();
+            }
+            if contents.unsettled.is_empty() {
+                contents.unsettled = HashMap::default();
+            }
+            if contents.free.len() == contents.slots.len() {
+                contents.slots = Vec::new();
+                contents.free = Vec::new();
+            }
         }
     }
 
     pub(crate) fn stats(&mut self) -> QueueStats {
         let head_due_at = self.due.as_ref().and_then(|due| due.head()).map(due_at);
         let first = self.due.iter().filter_map(|due| due.iter().next()).map(|entry| Wall(entry.wall));
-        let oldest = self.lanes.iter().filter_map(Lane::oldest).chain(first).min();
+        let oldest = self.contents.lanes.iter().filter_map(Lane::oldest).chain(first).min();
         QueueStats {
             head_expires_at: self.next_expires_at(),
             oldest,
             head_due_at,
             ready: self.ready,
-            unsettled: self.unsettled.len() as u64,
+            unsettled: self.contents.unsettled.len() as u64,
             ready_bytes: self.ready_bytes,
             enqueued: self.totals.enqueued,
             delivered: self.totals.delivered,
@@ -478,13 +495,13 @@ impl Queue {
     }
 
     fn next_expires_at(&mut self) -> Option<Wall> {
-        let ttl_ms = self.limits.ttl_ms;
+        let ttl_ms = self.limits().ttl_ms;
         self.next_lane()?.next_expires_at(ttl_ms)
     }
 
     /// The durable seqs that are handed out, in order.
     pub(crate) fn held_seqs(&self) -> Vec<u64> {
-        let held = self.unsettled.values().map(|(entry, _)| entry);
+        let held = self.contents.unsettled.values().map(|(entry, _)| entry);
         let mut seqs: Vec<u64> = held.filter(|e| e.is_durable()).map(|e| e.seq).collect();
         seqs.sort_unstable();
         seqs

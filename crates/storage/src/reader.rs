@@ -71,11 +71,11 @@ impl Core {
 
     /// Has the reader go on once half of what it read was handed out. The caller holds the queue's lock.
     pub(crate) fn read_on(&self, queue: &mut Queue) {
-        if let Some((lane, seq)) = queue.read_from
+        if let Some((lane, seq)) = queue.contents.read_from
             && let Next::Entry(next) = queue.next()
             && (next.lane < lane || (next.lane == lane && next.seq >= seq))
         {
-            queue.read_from = None;
+            queue.contents.read_from = None;
             self.read_ahead(queue);
         }
     }
@@ -177,7 +177,8 @@ fn wanted(queue: &mut Queue, durable: u64, bytes_max: usize) -> Vec<Entry> {
     let (mut bytes, mut count) = (0, 0);
     let mut wanted = Vec::new();
     let mut half = None;
-    let dead = queue.graves.iter().filter_map(|(seq, _)| queue.unsettled.get(seq).map(|(entry, _)| entry));
+    let dead =
+        queue.contents.graves.iter().filter_map(|(seq, _)| queue.contents.unsettled.get(seq).map(|(entry, _)| entry));
     for entry in dead.chain(queue.ahead()).take(AHEAD_ENTRIES) {
         if entry.slot == NO_SLOT && (entry.lsn & SPILLED != 0 || entry.lsn < durable) {
             wanted.push(*entry);
@@ -191,7 +192,7 @@ fn wanted(queue: &mut Queue, durable: u64, bytes_max: usize) -> Vec<Entry> {
             break;
         }
     }
-    queue.read_from = if wanted.is_empty() { None } else { half };
+    queue.contents.read_from = if wanted.is_empty() { None } else { half };
     wanted
 }
 

@@ -1,0 +1,130 @@
+//! What a queue has while there is something in it, or was a moment ago: a queue that was never used has none of it.
+//!
+//! Invariants: looking never makes it, changing does. It is given back only by [`Lazy::give_back`], when nothing is in it,
+//! so a queue that is empty between two messages keeps its memory for the next one.
+
+use crate::attempts::Retries;
+use crate::dead::Graveyard;
+use crate::lane::Lane;
+use crate::queue::{Entry, Slot};
+use foldhash::fast::FixedState;
+use model::HolderId;
+use std::collections::HashMap;
+use std::ops::{Deref, DerefMut};
+use std::sync::LazyLock;
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Contents {
+    /// By priority.
+    pub(crate) lanes: Vec<Lane>,
+    /// What is handed out, and to whom.
+    pub(crate) unsettled: HashMap<u64, (Entry, HolderId), FixedState>,
+    pub(crate) graves: Graveyard,
+    pub(crate) retries: Retries,
+    /// Messages in memory, and the slots without one.
+    pub(crate) slots: Vec<Option<Slot>>,
+    pub(crate) free: Vec<u32>,
+    /// Where the search for messages of unsettled entries goes on.
+    pub(crate) hand: usize,
+    /// The reader should go on once an entry of this lane with this seq, or one behind it, is next.
+    pub(crate) read_from: Option<(u8, u64)>,
+}
+
+static NOTHING: LazyLock<Contents> = LazyLock::new(Contents::default);
+
+/// Contents that are there once something was put in.
+#[derive(Default)]
+pub(crate) struct Lazy(Option<Box<Contents>>);
+
+impl Lazy {
+    /// To change what is there, if it is.
+    pub(crate) fn get_mut(&mut self) -> Option<&mut Contents> {
+        self.0.as_deref_mut()
+    }
+
+    /// Gives the memory back if nothing is in it.
+    pub(crate) fn give_back(&mut self) {
+        let idle = |c: &Contents| {
+            let empty = c.unsettled.is_empty() && c.graves.is_empty() && c.free.len() == c.slots.len();
+            empty && c.retries.is_empty() && c.lanes.iter().all(Lane::is_empty)
+        };
+        if self.0.as_deref().is_some_and(idle) {
+            self.0 = None;
+        }
+    }
+}
+
+impl Deref for Lazy {
+    type Target = Contents;
+
+    fn deref(&self) -> &Contents {
+        self.0.as_deref().unwrap_or_else(|| &NOTHING)
+    }
+}
+
+impl DerefMut for Lazy {
+    fn deref_mut(&mut self) -> &mut Contents {
+        self.0.get_or_insert_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::Cell;
+    use crate::entry::NO_TTL;
+    use crate::lane::Next;
+    use crate::queue::{NO_SLOT, Queue};
+    use engine::{Durability, Order, QueueSpec};
+    use model::{QueueId, Wall};
+
+    fn queue() -> Queue {
+        let spec = QueueSpec {
+            durable: true,
+            durability: Durability::Sync,
+            priority_max: 0,
+            ttl_ms: None,
+            order: Order::Arrival,
+        };
+        Queue::new(QueueId(1), spec, 1, 8)
+    }
+
+    #[test]
+    fn looking_at_a_queue_makes_nothing_and_using_it_does_until_it_is_given_back() {
+        let mut queue = queue();
+        assert!(matches!(queue.next(), Next::Nothing));
+        assert!(queue.pop().is_none() && queue.next_lane().is_none() && queue.find_loose(1).is_none());
+        queue.stats();
+        queue.page_out(0, 8);
+        queue.forget_held(10, 8);
+        queue.close_pages();
+        queue.shrink();
+        assert!(queue.contents.0.is_none());
+        let (seq, lsn, mono, ttl_ms, slot) = (1, 0, 0, NO_TTL, NO_SLOT);
+        let entry = Entry {
+            seq,
+            lsn,
+            wall: Wall(1).0,
+            mono,
+            size: 1,
+            body: 1,
+            ttl_ms,
+            slot,
+            attempts: 0,
+            lane: 0,
+            redelivered: false,
+        };
+        queue.push(entry, None);
+        queue.contents.give_back();
+        assert_eq!(queue.pop().map(|e| e.seq), Some(1));
+        assert!(queue.contents.0.is_some(), "it is kept for the next one");
+        queue.shrink();
+        assert!(queue.contents.0.is_none());
+    }
+
+    #[test]
+    fn a_queue_that_was_never_used_is_small() {
+        assert!(size_of::<Cell>() <= 208, "{}", size_of::<Cell>());
+    }
+}
