@@ -12,10 +12,13 @@ use model::limits::{DEDUP_WINDOW_MAX, NAME_BYTES_MAX, TTL_MS_MAX};
 use model::{Table, Value};
 use protocol::Refusal;
 use std::fmt;
+use std::sync::{Arc, LazyLock};
 
 /// What the arguments of a queue mean.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct QueueArguments {
+    /// As they were declared.
+    pub(crate) table: Table,
     /// `x-max-priority`
     pub(crate) priority_max: u8,
     /// `x-queue-type`
@@ -90,7 +93,14 @@ impl QueueArguments {
         for (name, value) in arguments.iter() {
             read.read_one(name, value, arguments, queue)?;
         }
+        read.table = arguments.clone();
         Ok(read)
+    }
+
+    /// Itself to be shared; nearly every queue shares those that say nothing.
+    pub(crate) fn shared(self) -> Arc<Self> {
+        static NOTHING: LazyLock<Arc<QueueArguments>> = LazyLock::new(Arc::default);
+        if self == **NOTHING { NOTHING.clone() } else { Arc::new(self) }
     }
 
     fn read_one(&mut self, name: &str, value: &Value, all: &Table, queue: Resource<'_>) -> Result<(), Refusal> {

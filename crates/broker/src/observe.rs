@@ -198,7 +198,7 @@ impl Broker {
                 auto_delete: queue.auto_delete,
                 owner: queue.owner,
                 kind: queue.arguments.kind.name(),
-                arguments: queue.table.clone(),
+                arguments: queue.arguments.table.clone(),
                 consumers: queue.consumer_count.load(SeqCst),
                 single_active_consumer: queue.state.lock().active.as_ref().map(|active| active.tag.clone()),
                 stats: self.engine.stats(queue.id),

@@ -14,7 +14,7 @@ use crate::ring::Ring;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use engine::{Durability, Limits};
 use model::limits::UNSETTLED_PER_CHANNEL_MAX;
-use model::{ChannelId, ConnectionId, ConsumerId, HolderId, Mono, QueueId, Table, Wall};
+use model::{ChannelId, ConnectionId, ConsumerId, HolderId, Mono, QueueId, Wall};
 use parking_lot::Mutex;
 use std::fmt;
 use std::sync::Arc;
@@ -29,10 +29,8 @@ pub(crate) struct Queue {
     pub(crate) auto_delete: bool,
     /// The connection it belongs to, if it is exclusive.
     pub(crate) owner: Option<ConnectionId>,
-    /// The arguments as they were declared.
-    pub(crate) table: Table,
-    /// What they mean; what of it can change is in the behaviour.
-    pub(crate) arguments: QueueArguments,
+    /// The arguments; what of them can change is in the behaviour.
+    pub(crate) arguments: Arc<QueueArguments>,
     behaviour: ArcSwap<Behaviour>,
     /// Of the behaviour, for those who look with every batch: it has a dead-letter exchange, and what is too much pushes
     /// its head out.
@@ -78,7 +76,6 @@ pub(crate) struct QueueParts<'a> {
     pub(crate) durable: bool,
     pub(crate) auto_delete: bool,
     pub(crate) owner: Option<ConnectionId>,
-    pub(crate) table: Table,
     pub(crate) arguments: QueueArguments,
     /// It may hold entries already, with a time to live of their own.
     pub(crate) recovered: bool,
@@ -95,9 +92,8 @@ impl Queue {
             durable: parts.durable,
             auto_delete: parts.auto_delete,
             owner: parts.owner,
-            table: parts.table,
             dedup: arguments.dedup.clone().map(|spec| Box::new(Mutex::new(Dedup::new(parts.id, spec)))),
-            arguments,
+            arguments: arguments.shared(),
             dead_letters: behaviour.dead_letter_exchange.is_some().into(),
             drops_head: behaviour.drops_head().into(),
             may_expire: (parts.recovered || behaviour.ttl_ms.is_some()).into(),
@@ -122,7 +118,6 @@ impl Queue {
             durable: false,
             auto_delete: false,
             owner: None,
-            table: Table::new(),
             arguments: QueueArguments::default(),
             recovered: false,
         };

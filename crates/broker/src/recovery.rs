@@ -188,7 +188,6 @@ fn add_queue(registry: &mut Registry, vhost: &str, name: &str, record: QueueReco
         durable: true,
         auto_delete: record.auto_delete,
         owner: None,
-        table: record.arguments,
         arguments,
         recovered: true,
     };

@@ -352,7 +352,6 @@ impl Broker {
             durable,
             auto_delete: request.auto_delete,
             owner: asker.connection.filter(|_| request.exclusive),
-            table: request.arguments.clone(),
             arguments,
             recovered: false,
         };
@@ -558,5 +557,5 @@ fn same_queue(asker: Asker<'_>, durable: bool, request: &QueueDeclaration, known
     }
     arguments::same_field("durable", durable, known.durable, what)?;
     arguments::same_field("auto_delete", request.auto_delete, known.auto_delete, what)?;
-    arguments::same_queue(&request.arguments, &known.table, what)
+    arguments::same_queue(&request.arguments, &known.arguments.table, what)
 }

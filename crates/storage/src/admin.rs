@@ -98,7 +98,7 @@ impl Core {
                 log.drop_live(lsn, size);
             }
         });
-        metas.insert(key.to_vec(), (value.to_vec(), lsn));
+        metas.insert(key.into(), (value.into(), lsn));
         Ok(ticket)
     }
 

@@ -32,6 +32,16 @@ enum Verdict {
     Bury,
 }
 
+/// Where the messages of a batch go.
+struct Plan {
+    /// How far behind the start of the record each message lies, 0 if it is not in it.
+    offsets: Vec<usize>,
+    /// For each target of each message its place among the queues of the batch.
+    places: Vec<usize>,
+    /// What each target says; empty if all take everything.
+    verdicts: Vec<Verdict>,
+}
+
 /// An entry that a batch acknowledges.
 pub(crate) struct Acked {
     pub(crate) queue: QueueId,
@@ -78,7 +88,8 @@ impl Core {
         let first_seqs: Vec<u64> = guards.iter().map(|queue| queue.next_seq).collect();
         let published = batch.len();
         let verdicts = judge(batch, &places, &guards);
-        let mut kept = encode_refs(&mut record, batch, &offsets, &places, &mut guards, &verdicts);
+        let plan = Plan { offsets, places, verdicts };
+        let mut kept = encode_refs(&mut record, batch, &plan, &mut guards);
         let acked = self.take_acked(batch, &cells, &mut guards, now);
         if self.options.plants(Canary::AcksBeforeBatch) {
             self.log_acks_alone(&acked);
@@ -115,7 +126,7 @@ impl Core {
         for (queue, first) in guards.iter_mut().zip(first_seqs) {
             queue.next_seq = first;
         }
-        let rejected = self.enqueue(batch, &offsets, &places, lsn, &mut guards, &verdicts, now);
+        let rejected = self.enqueue(batch, &plan, lsn, &mut guards, now);
         for queue in &mut guards {
             self.trim(queue, published.max(TRIM_BATCH), now);
             self.charge(queue);
@@ -193,22 +204,13 @@ impl Core {
     }
 
     /// Puts the messages of a batch into their queues and empties it; returns which were refused somewhere.
-    fn enqueue(
-        &self,
-        batch: &mut Batch,
-        offsets: &[usize],
-        places: &[usize],
-        lsn: u64,
-        guards: &mut Guards<'_>,
-        verdicts: &[Verdict],
-        now: Now,
-    ) -> Vec<usize> {
+    fn enqueue(&self, batch: &mut Batch, plan: &Plan, lsn: u64, guards: &mut Guards<'_>, now: Now) -> Vec<usize> {
         let mut index = 0;
-        let mut verdicts = verdicts.iter();
-        let mut places = places.iter();
+        let mut verdicts = plan.verdicts.iter();
+        let mut places = plan.places.iter();
         let mut rejected = Vec::new();
         batch.drain(|message, targets, schedule| {
-            let offset = offsets[index];
+            let offset = plan.offsets[index];
             let mut message = Some(message);
             for (n, &place) in (1..=targets.len()).zip(&mut places) {
                 let verdict = verdicts.next().copied().unwrap_or(Verdict::Take);
@@ -346,9 +348,9 @@ fn change_metas(log: &mut LogState, metas: &mut Metas, changes: Vec<MetaChange>,
         let before = match value {
             Some(value) => {
                 log.add_live(lsn, &Arrivals::one(key_bytes + value.len()));
-                metas.insert(key, (value, lsn))
+                metas.insert(key.into(), (value.into(), lsn))
             }
-            None => metas.remove(&key),
+            None => metas.remove(&*key),
         };
         if let Some((value, lsn)) = before {
             log.drop_live(lsn, key_bytes + value.len());
@@ -357,21 +359,14 @@ fn change_metas(log: &mut LogState, metas: &mut Metas, changes: Vec<MetaChange>,
 }
 
 /// Numbers the entries and encodes the references of those that are kept.
-fn encode_refs(
-    record: &mut Record,
-    batch: &Batch,
-    offsets: &[usize],
-    places: &[usize],
-    guards: &mut Guards<'_>,
-    verdicts: &[Verdict],
-) -> Kept {
+fn encode_refs(record: &mut Record, batch: &Batch, plan: &Plan, guards: &mut Guards<'_>) -> Kept {
     let mut kept = Kept::default();
     let mut ordinal = 0;
-    for (&offset, (message, targets)) in offsets.iter().zip(batch.entries()) {
+    for (&offset, (message, targets)) in plan.offsets.iter().zip(batch.entries()) {
         let own = ordinal..ordinal + targets.len();
-        let said = verdicts.get(own.clone()).unwrap_or_default();
+        let said = plan.verdicts.get(own.clone()).unwrap_or_default();
         ordinal = own.end;
-        let places = &places[own];
+        let places = &plan.places[own];
         let taken = |n: usize| said.get(n) != Some(&Verdict::Refuse);
         let size = message.bytes().len();
         if offset > 0 {

@@ -52,7 +52,7 @@ impl Cell {
 pub(crate) type QueueCell = Arc<Cell>;
 
 /// Values by key, each with its place in the log.
-pub(crate) type Metas = BTreeMap<Vec<u8>, (Vec<u8>, u64)>;
+pub(crate) type Metas = BTreeMap<Box<[u8]>, (Box<[u8]>, u64)>;
 
 /// See the module.
 pub(crate) struct Core {

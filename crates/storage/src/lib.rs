@@ -268,12 +268,12 @@ impl Engine for Storage {
 
     fn get_meta(&self, key: &[u8]) -> Option<Vec<u8>> {
         let metas = self.core.metas.lock();
-        metas.get(key).map(|(value, _)| value.clone())
+        metas.get(key).map(|(value, _)| value.to_vec())
     }
 
     fn metas(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
         let metas = self.core.metas.lock();
-        let pairs = metas.iter().map(|(key, (value, _))| (key.clone(), value.clone()));
+        let pairs = metas.iter().map(|(key, (value, _))| (key.to_vec(), value.to_vec()));
         pairs.collect()
     }
 

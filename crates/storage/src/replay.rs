@@ -131,7 +131,7 @@ impl<'a> Replay<'a> {
     }
 
     fn put_meta(&mut self, lsn: u64, key: &[u8], value: &[u8]) {
-        self.metas.insert(key.to_vec(), (value.to_vec(), lsn));
+        self.metas.insert(key.into(), (value.into(), lsn));
         self.count(&Arrivals::one(key.len() + value.len()));
     }
 
