@@ -119,7 +119,7 @@ impl Broker {
     }
 
     /// Adds one dead message to a batch. False if it reaches no queue.
-    fn letter(
+    pub(crate) fn letter(
         &self,
         queue: &Queue,
         message: &Message,

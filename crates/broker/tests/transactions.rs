@@ -1,12 +1,15 @@
 //! Transactions: everything at the commit, as one batch of the engine, or nothing.
 
+// A test that cannot go on has failed.
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use engine::Pressure;
 use model::Value;
-use model::limits::{TX_BYTES_MAX, TX_MESSAGES_MAX};
+use model::limits::{TX_BYTES_MAX, TX_KEPT_BYTES_MAX, TX_MESSAGES_MAX};
 use protocol::{Request, Settle, Settlement, Tx};
-use support::{CH, Client, Draft, World};
+use support::{CH, Client, Draft, World, properties};
 
 fn tx(client: &mut Client, step: Tx) -> String {
     client.ask(Request::Tx(CH, step))
@@ -96,23 +99,92 @@ fn the_credit_of_what_is_settled_comes_with_the_commit() {
     assert_eq!(client.events(), "7:2");
 }
 
+fn to_dead() -> [(&'static str, Value); 2] {
+    [("x-dead-letter-exchange", Value::text("")), ("x-dead-letter-routing-key", Value::text("dead"))]
+}
+
 #[test]
-fn a_reject_is_dead_lettered_with_the_commit() {
-    let world = World::slow();
+fn a_reject_is_dead_lettered_in_the_batch_of_the_commit() {
+    for consumes in [false, true] {
+        let world = World::slow();
+        let mut client = transactional(&world);
+        client.declare("dead");
+        client.declare_with("q", true, &[to_dead().as_slice(), &[("x-delivery-limit", Value::I32(9))]].concat());
+        let mut other = world.client();
+        for body in ["1", "2"] {
+            other.publish_safely("", "q", body);
+        }
+        other.events();
+        world.sync();
+        if consumes {
+            client.consume("q", 7);
+            assert_eq!(client.events(), "7:1,7:2");
+        } else {
+            assert_eq!((client.get("q"), client.get("q")), ("got 1 1".into(), "got 2 0".into()));
+        }
+        persistent(&mut client, "a", "x");
+        assert_eq!(other.take_all("dead"), "", "not before");
+        let (before, _) = world.engine.calls();
+        assert_eq!(commit(&mut client, &[(1, Settlement::Reject), (1, Settlement::Requeue)]), "later: TxDone");
+        assert_eq!(world.engine.calls().0, before + 1, "one batch");
+        world.sync();
+        assert_eq!(other.take_all("a"), "x");
+        assert_eq!(other.get("dead"), "got 1 0");
+        let headers = properties(other.bodies.last().unwrap()).headers.unwrap();
+        assert_eq!(headers.get("x-first-death-reason"), Some(&Value::text("rejected")));
+        assert!(headers.get("x-delivery-count").is_none());
+        assert_eq!(world.broker.totals().dead_lettered_rejected, 1);
+        drop(client);
+        assert_eq!(other.take_all("q"), "2");
+        drop(other);
+        let mut again = world.restart();
+        again.now = support::at(1);
+        assert_eq!(again.client().take_all("q"), "");
+    }
+}
+
+#[test]
+fn a_reject_that_leads_nowhere_ends_with_the_commit_and_a_full_dead_letter_queue_fails_none() {
+    let world = World::new();
+    let mut client = transactional(&world);
+    client.declare_with("q", true, &to_dead());
+    for full in [false, true] {
+        if full {
+            let arguments = [("x-max-length", Value::I32(0)), ("x-overflow", Value::text("reject-publish"))];
+            client.declare_with("dead", true, &arguments);
+        }
+        world.client().publish("", "q", "1");
+        assert_eq!(client.get("q"), "got 1 0");
+        assert_eq!(commit(&mut client, &[(1, Settlement::Reject)]), "TxDone", "full: {full}");
+        assert_eq!(client.get("q"), "empty");
+    }
+}
+
+#[test]
+fn what_is_too_much_to_keep_is_dead_lettered_after_the_commit() {
+    let world = World::new();
+    let mut client = transactional(&world);
+    client.declare("dead");
+    client.declare_with("q", true, &to_dead());
+    let large = "x".repeat(TX_KEPT_BYTES_MAX);
+    world.client().publish("", "q", &large);
+    assert!(client.get("q").starts_with("got x"));
+    let (before, _) = world.engine.calls();
+    assert_eq!(commit(&mut client, &[(1, Settlement::Reject)]), "TxDone");
+    assert_eq!(world.engine.calls().0, before + 2);
+    assert_eq!(client.take_all("dead").len(), large.len());
+}
+
+#[test]
+fn what_was_handed_out_before_the_channel_was_transactional_is_dead_lettered_too() {
+    let world = World::new();
     let mut client = world.client();
     client.declare("dead");
-    let arguments = [("x-dead-letter-exchange", Value::text("")), ("x-dead-letter-routing-key", Value::text("dead"))];
-    client.declare_with("q", true, &arguments);
-    world.sync();
-    client.publish_safely("", "q", "1");
-    client.events();
-    world.sync();
-    tx(&mut client, Tx::Select);
+    client.declare_with("q", true, &to_dead());
+    client.publish("", "q", "1");
     assert_eq!(client.get("q"), "got 1 0");
-    client.events();
-    assert_eq!(client.take_all("dead"), "", "not before");
-    commit(&mut client, &[(1, Settlement::Reject)]);
-    world.sync();
+    tx(&mut client, Tx::Select);
+    assert_eq!(commit(&mut client, &[(1, Settlement::Reject)]), "TxDone");
     assert_eq!(client.take_all("dead"), "1");
 }
 
@@ -197,8 +269,20 @@ fn what_only_settles_never_waits() {
     client.publish_safely("", "a", "1");
     commit(&mut client, &[]);
     client.get("a");
+    client.declare("dead");
+    client.declare_with("q", true, &to_dead());
+    world.client().publish("", "q", "2");
+    assert_eq!(client.get("q"), "got 2 0");
     world.engine.set_pressure(Pressure::Memory);
-    assert_eq!(commit(&mut client, &[(1, Settlement::Ack)]), "TxDone");
+    assert_eq!(commit(&mut client, &[(1, Settlement::Ack), (1, Settlement::Reject)]), "TxDone");
+    assert_eq!(client.take_all("dead"), "", "not before there is room");
+    world.engine.set_pressure(Pressure::None);
+    let mut world = world;
+    world.advance(2_000);
+    assert_eq!(
+        (client.take_all("dead"), client.take_all("q"), client.take_all("a")),
+        ("2".into(), "".into(), "".into())
+    );
 }
 
 #[test]

@@ -32,6 +32,9 @@ pub const TX_SETTLES_MAX: usize = 65_536;
 pub const TX_MESSAGES_MAX: usize = 65_536;
 /// Bytes of messages in the transactions of a connection that are not committed yet, on all channels together.
 pub const TX_BYTES_MAX: usize = 2 * MESSAGE_BYTES_MAX;
+/// Bytes of copies that the transactional channels of a connection keep of unsettled deliveries, to dead-letter what is
+/// rejected in the commit's own record; the rest is dead-lettered after it.
+pub const TX_KEPT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Consumers of a channel.
 pub const CONSUMERS_PER_CHANNEL_MAX: usize = 65_535;
 

@@ -1,8 +1,8 @@
 """Kill -9 in the middle of transactions: each is there wholly or not at all.
 
-A transaction takes an order from one queue, publishes it to three others and acknowledges it. After any number of kills an
-order is in the first queue and in none of the three, or in all three and not in the first; and those whose commit-ok came
-are in the three.
+A transaction takes an order from one queue, publishes it to three others and acknowledges it, or rejects it: then it is
+dead-lettered. After any number of kills an order is in the first queue and in none of the others, or in all three, among the
+dead letters if it was rejected, and not in the first; and those whose commit-ok came are in the three.
 """
 
 import random
@@ -41,14 +41,23 @@ class Worker(threading.Thread):
                 return
             for queue in TARGETS:
                 channel.basic_publish("", queue, order + b" " * random.choice((0, 10, 6000)), PERSISTENT)
-            channel.basic_ack(method.delivery_tag)
+            if is_rejected(order):
+                channel.basic_reject(method.delivery_tag, requeue=False)
+            else:
+                channel.basic_ack(method.delivery_tag)
             channel.tx_commit()
             self.committed.append(order)
 
 
+def is_rejected(order):
+    return int(order) % 3 == 0
+
+
 def fill(channel):
-    for queue in ("tx-orders", *TARGETS):
+    for queue in ("tx-dead", *TARGETS):
         channel.queue_declare(queue, durable=True)
+    channel.queue_declare("tx-orders", durable=True, arguments={
+        "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "tx-dead"})
     channel.tx_select()
     for number in range(ORDERS):
         channel.basic_publish("", "tx-orders", b"%d" % number, PERSISTENT)
@@ -85,12 +94,14 @@ def check(server, committed):
     channel = pika.BlockingConnection(Broker("127.0.0.1", server.ports["amqp"]).parameters()).channel()
     left = [int(body) for body in bodies(channel, "tx-orders")]
     there = [[int(body) for body in bodies(channel, queue)] for queue in TARGETS]
+    dead = [int(body) for body in bodies(channel, "tx-dead")]
     channel.connection.close()
-    print(f"{len(committed)} commits told, {len(there[0])} done, {len(left)} left")
+    print(f"{len(committed)} commits told, {len(there[0])} done, {len(dead)} of them rejected, {len(left)} left")
     for done in there:
         assert len(done) == len(set(done)), "an order was done twice"
         assert sorted(done) == sorted(there[0]), "a transaction is there in part"
     assert sorted(left + there[0]) == list(range(ORDERS)), "publishes and acks came apart"
+    assert sorted(dead) == sorted(filter(is_rejected, there[0])), "publishes and dead letters came apart"
     lost = set(map(int, committed)) - set(there[0])
     assert not lost, f"commit-ok was told and the transaction is gone: {sorted(lost)[:10]}"
     assert committed, "nothing was committed: the load did not run"

@@ -4,6 +4,7 @@
 //! request flushes first, so order holds. `publisher` is the way in, `receiver` the way out, `tx` what of both
 //! belongs to a transaction, `requests` the rest.
 
+mod kept;
 mod publisher;
 mod quota;
 mod receiver;

@@ -129,6 +129,9 @@ impl Link {
             self.counted.acknowledged += 1;
             self.receiver.acks.push((queue.id, seq));
         }
+        if !consumer.no_ack && queue.has_dead_letter() {
+            self.transactions.keep(channel, queue.id, seq, &message);
+        }
         let message = if attempts > 0 && queue.counts_attempts() {
             self.broker.with_delivery_count(message, attempts)
         } else {
@@ -165,6 +168,7 @@ impl Link {
     /// Requeues or rejects.
     pub(super) fn give_back(&mut self, settle: &Settle, now: Now) {
         self.flush_acknowledged(now);
+        self.transactions.settled(settle);
         let mut receipts = settle.receipts.as_slice();
         while let Some(first) = receipts.first() {
             let same = receipts.iter().take_while(|r| r.queue == first.queue);

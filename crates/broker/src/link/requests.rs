@@ -389,6 +389,9 @@ impl Link {
         }
         let remaining = engine.stats(queue.id).ready;
         self.broker.watch(queue, now);
+        if !no_ack && queue.has_dead_letter() {
+            self.transactions.keep(channel, queue.id, delivery.seq, &delivery.message);
+        }
         let message = if delivery.attempts > 0 && queue.counts_attempts() {
             self.broker.with_delivery_count(delivery.message, delivery.attempts)
         } else {

@@ -2,18 +2,20 @@
 //!
 //! Invariants: a message is routed when it is published, so a missing exchange is refused at once, and its queues see it
 //! only after the commit. Publishes, acknowledgements and rejects are one record; a requeue needs none, since an entry that
-//! nobody settled is back after any crash, and neither does a reject that leads to a dead-letter exchange: until the entry
-//! is there, it is in its queue. A batch that the engine cannot take for now is kept and the commit waits: never half of it.
+//! nobody settled is back after any crash. A reject that leads to a dead-letter exchange is a publish there and the end of the
+//! entry, in the same record, if its message was [kept](super::kept); else it is dead-lettered right after the commit. A
+//! batch that the engine cannot take for now is kept and the commit waits: never half of it.
 
 use super::Link;
-use crate::publish::{Touched, touch};
+use super::kept::Kept;
+use crate::publish::{Reached, Touched, touch};
 use crate::refuse;
 use bytes::Bytes;
-use engine::{Batch, EngineError, Ticket};
+use engine::{Batch, Death, EngineError, Ticket};
 use foldhash::fast::RandomState;
 use model::limits::{TX_BYTES_MAX, TX_MESSAGES_MAX};
-use model::{ChannelId, Message, Now};
-use protocol::{Receipt, Refusal, RefusalKind, Returned, Settle, Settlement, Tx};
+use model::{ChannelId, Message, Now, QueueId, Seq};
+use protocol::{Refusal, RefusalKind, Returned, Settle, Settlement, Tx};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -26,6 +28,7 @@ pub(super) struct Transactions {
     channels: HashMap<ChannelId, Transaction, RandomState>,
     /// What all of them hold, as [`TX_BYTES_MAX`] counts.
     bytes: usize,
+    kept: Kept,
 }
 
 /// What a channel has done since its last commit.
@@ -40,6 +43,11 @@ struct Transaction {
     settles: Vec<Settle>,
     /// The settles are in the batch.
     prepared: bool,
+    /// Messages in the batch that the client has published; behind them are those that it rejects.
+    published: usize,
+    /// How many of those there are, and where they go.
+    letters: u64,
+    reached: Reached,
 }
 
 impl Transactions {
@@ -52,7 +60,20 @@ impl Transactions {
     pub(super) fn end(&mut self, channel: ChannelId) {
         if let Some(tx) = self.channels.remove(&channel) {
             self.bytes -= tx.bytes;
+            self.kept.forget_channel(channel);
         }
+    }
+
+    /// Keeps what a transactional channel may reject.
+    pub(super) fn keep(&mut self, channel: ChannelId, queue: QueueId, seq: Seq, message: &Message) {
+        if self.has(channel) {
+            self.kept.keep(channel, queue, seq, message);
+        }
+    }
+
+    /// What is settled cannot be rejected any more.
+    pub(super) fn settled(&mut self, settle: &Settle) {
+        self.kept.forget(settle.channel, &settle.receipts);
     }
 
     /// Counts what a transaction is about to hold.
@@ -65,6 +86,13 @@ impl Transactions {
         tx.bytes += bytes;
         Ok(())
     }
+}
+
+/// When what is rejected is dead-lettered, if it was kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Letters {
+    InTheBatch,
+    Later,
 }
 
 /// How far a step got.
@@ -159,13 +187,20 @@ impl Link {
             return Ok(Progress::Waits);
         }
         if !tx.prepared {
-            self.prepare(&mut tx);
+            tx.published = tx.batch.len();
+            self.prepare(&mut tx, Letters::InTheBatch, now);
         }
-        let count = tx.batch.len();
-        match self.broker.take_in(&mut tx.batch, count, &tx.touched, now) {
+        let mut taken = self.broker.take_in(&mut tx.batch, tx.published, &tx.touched, now);
+        if matches!(taken, Err(EngineError::Pressed(_))) && tx.published == 0 {
+            // What only settles never waits.
+            tx.batch.clear();
+            self.prepare(&mut tx, Letters::Later, now);
+            taken = self.broker.take_in(&mut tx.batch, 0, &tx.touched, now);
+        }
+        match taken {
             Ok(ticket) => {
                 self.transactions.bytes -= tx.bytes;
-                let refused = !tx.batch.take_rejected().is_empty();
+                let refused = tx.batch.take_rejected().iter().any(|index| (*index as usize) < tx.published);
                 self.committed(channel, tx, ticket, now);
                 Ok(if refused { Progress::Partial(ticket) } else { Progress::Done(ticket) })
             }
@@ -180,28 +215,33 @@ impl Link {
         }
     }
 
-    /// Adds what is acknowledged to the batch of what was published, and what is rejected if that is the end of it.
-    fn prepare(&self, tx: &mut Transaction) {
-        for settle in &tx.settles {
-            for receipt in settle.receipts.iter().filter(|receipt| self.ends(settle.settlement, receipt)) {
-                tx.batch.ack(receipt.queue, receipt.seq);
+    /// Adds what is settled to the batch of what was published, as far as it is the end of an entry.
+    fn prepare(&self, tx: &mut Transaction, how: Letters, now: Now) {
+        tx.reached = Reached::default();
+        tx.letters = 0;
+        let Transaction { batch, settles, letters, reached, .. } = tx;
+        for settle in settles.iter().filter(|settle| settle.settlement != Settlement::Requeue) {
+            for receipt in &settle.receipts {
+                let queue = match settle.settlement {
+                    Settlement::Reject => self.broker.queue(receipt.queue).filter(|queue| queue.has_dead_letter()),
+                    Settlement::Ack | Settlement::Requeue => None,
+                };
+                if let Some(queue) = queue {
+                    let kept = self.transactions.kept.get(settle.channel, receipt);
+                    let Some(message) = kept.filter(|_| how == Letters::InTheBatch) else { continue };
+                    let death = Death::Rejected;
+                    *letters += u64::from(self.broker.letter(&queue, message, death, now, batch, reached));
+                }
+                batch.ack(receipt.queue, receipt.seq);
             }
         }
         tx.prepared = true;
     }
 
-    /// Whether a settle is the end of an entry, rather than a way back or to a dead-letter exchange.
-    fn ends(&self, settlement: Settlement, receipt: &Receipt) -> bool {
-        match settlement {
-            Settlement::Ack => true,
-            Settlement::Requeue => false,
-            Settlement::Reject => !self.broker.queue(receipt.queue).is_some_and(|queue| queue.has_dead_letter()),
-        }
-    }
-
     /// The engine has it all: credit goes back, what was requeued too, and what came in goes out.
     fn committed(&mut self, channel: ChannelId, mut tx: Transaction, ticket: Ticket, now: Now) {
         self.counted.tx_committed += 1;
+        self.broker.counters.dead_lettered_rejected.add(tx.letters);
         for settle in &tx.settles {
             if settle.settlement != Settlement::Ack {
                 // What the batch has ended is passed over by the engine.
@@ -211,9 +251,14 @@ impl Link {
             for of_one in settle.receipts.chunk_by(|a, b| a.consumer == b.consumer) {
                 self.receiver.release(channel, of_one);
             }
+            self.transactions.settled(settle);
             self.counted.acknowledged += settle.receipts.len() as u64;
         }
+        tx.touched.append(&mut tx.reached.queues);
         self.broker.appended(ticket, &mut tx.touched, now);
+        for store in &tx.reached.stores {
+            self.broker.watch_store(store, now);
+        }
         self.broker.feed(&self.mailbox, now);
     }
 }
