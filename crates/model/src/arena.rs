@@ -7,8 +7,9 @@
 use crate::message::{Envelope, Message};
 use bytes::{BufMut, BytesMut};
 
-/// Bytes of a chunk. Small enough that a writer's messages stay in the second-level cache.
-const CHUNK_BYTES: usize = 256 * 1024;
+/// Bytes of a chunk. Small enough that a writer's messages stay in the second-level cache, and that the allocator, which
+/// keeps several of a size for each thread, keeps little.
+const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Carves messages out of large chunks. One per connection.
 #[derive(Debug, Default)]
