@@ -6,12 +6,13 @@
 //!
 //! Invariants: each turn reads once, hands the broker everything that was whole in it as one batch, and writes once.
 //! Back-pressure is not reading: while the link wants no input or too much is outgoing, the socket is left alone, and
-//! while too much is outgoing no delivery is taken. A reply that must be durable holds back the requests behind it.
+//! while much is outgoing no delivery is taken. Buffers of an idle connection are given back. A reply that must be durable holds back the requests behind it.
 //! A panic in the connection ends the connection; a panic in the broker ends the process, and recovery runs.
 
 use crate::abort::AbortOnPanic;
 use crate::bell::Bell;
 use crate::clock::Clock;
+use crate::idle::Idle;
 use crate::read_buffer::ReadBuffer;
 use crate::shutdown::Drain;
 use broker::{Broker, ConnectionMeta, Link, Reply};
@@ -28,8 +29,13 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 
-/// Bytes outgoing above which nothing more is read or taken from the broker.
+/// Bytes outgoing above which nothing more is read.
 const OUTGOING_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes outgoing above which nothing more is taken from the broker before some are written. What waits there is only
+/// referred to; here it is a copy.
+const TAKEN_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of the buffer of what is outgoing that an idle connection may keep.
+const OUTGOING_BYTES_KEPT: usize = 4 * 1024;
 /// Slices of one vectored write.
 const SLICES: usize = 64;
 
@@ -113,6 +119,7 @@ struct Driver<Io> {
     clock: Clock,
     incoming: ReadBuffer,
     outgoing: Outgoing,
+    outgoing_idle: Idle,
     /// What the requests behind it wait for.
     held: Option<Held>,
     timer: Pin<Box<Sleep>>,
@@ -138,6 +145,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
             clock,
             incoming: ReadBuffer::new(READ_BUFFER_BYTES),
             outgoing: Outgoing::new(),
+            outgoing_idle: Idle::default(),
             held: None,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             armed: None,
@@ -152,13 +160,16 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
             let rung = self.bell.poll_rung(cx).is_ready();
             let now = self.clock.now();
             let more = self.turn(now);
+            if !self.outgoing.is_empty() {
+                self.outgoing_idle.note_use(now.mono, self.outgoing.capacity() > OUTGOING_BYTES_KEPT);
+            }
             if let Poll::Ready(Err(error)) = self.poll_write(cx) {
                 return Poll::Ready(Ended::Io(error));
             }
             let guard = AbortOnPanic;
             self.link.written(self.outgoing.len(), now);
             drop(guard);
-            if more && self.outgoing.len() < OUTGOING_BYTES_MAX {
+            if more && self.outgoing.len() < TAKEN_BYTES_MAX {
                 continue;
             }
             if self.connection.status() == Status::Closed {
@@ -180,7 +191,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
     }
 
     /// Everything that needs no socket: requests to the broker, events from it. Returns whether events were left behind
-    /// because too much is outgoing.
+    /// because much is outgoing.
     fn turn(&mut self, now: Now) -> bool {
         if self.leaving {
             return false;
@@ -189,7 +200,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
         let guard = AbortOnPanic;
         self.link.flush(now);
         drop(guard);
-        while self.outgoing.len() < OUTGOING_BYTES_MAX {
+        while self.outgoing.len() < TAKEN_BYTES_MAX {
             let guard = AbortOnPanic;
             let event = self.link.poll_event(now);
             drop(guard);
@@ -307,10 +318,11 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
         }
     }
 
-    /// Keeps the timer no later than the connection's deadline and the look at the buffer, and sees to what is due.
+    /// Keeps the timer no later than the connection's deadline and the looks at the buffers, and sees to what is due.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
         let timeout = self.connection.poll_timeout();
-        let Some(deadline) = timeout.into_iter().chain(self.incoming.poll_timeout()).min() else { return Ok(false) };
+        let idle = [self.incoming.poll_timeout(), self.outgoing_idle.poll_timeout()];
+        let Some(deadline) = timeout.into_iter().chain(idle.into_iter().flatten()).min() else { return Ok(false) };
         if self.armed.is_none_or(|armed| deadline < armed) {
             self.timer.as_mut().reset(Instant::from_std(self.clock.instant(deadline)));
             self.armed = Some(deadline);
@@ -321,6 +333,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
         self.armed = None;
         let now = self.clock.now().mono;
         self.incoming.handle_timeout(now);
+        if self.outgoing_idle.is_over(now) {
+            self.outgoing.release();
+        }
         if timeout.is_some_and(|timeout| timeout <= now) {
             // A peer that is slow to take what we send is not read and may have spoken all the while: it is heard
             // before its silence is judged, one buffer each time.

@@ -10,6 +10,7 @@ mod bell;
 mod clock;
 mod driver;
 pub mod http;
+mod idle;
 mod listener;
 mod read_buffer;
 mod shards;

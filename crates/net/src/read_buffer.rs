@@ -1,20 +1,17 @@
 //! A connection's read buffer: bytes that were read and not used yet.
 //!
 //! Invariants: it never holds more than its cap; it starts small and grows while reads fill it. A connection that has
-//! been idle for a second keeps only the small buffer; not before, because one that shrank between two bursts would
-//! begin each with small reads, and what is read at once is what the broker handles at once.
+//! been idle for a second keeps only the small buffer; what is read at once is what the broker handles at once, so
+//! bursts are to begin with large reads.
 
+use crate::idle::Idle;
 use model::Mono;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 use tokio::io::{AsyncRead, ReadBuf};
 
 /// Bytes of a fresh buffer, so that an idle connection costs little.
 const SMALL: usize = 4 * 1024;
-
-/// How long nothing is read before a buffer that has grown is given back.
-const IDLE: Duration = Duration::from_secs(1);
 
 /// Bytes read and not used yet.
 #[derive(Debug)]
@@ -23,14 +20,12 @@ pub(crate) struct ReadBuffer {
     start: usize,
     end: usize,
     cap: usize,
-    read_at: Mono,
-    /// When to look whether a buffer that has grown is still needed.
-    look_at: Option<Mono>,
+    idle: Idle,
 }
 
 impl ReadBuffer {
     pub(crate) fn new(cap: usize) -> Self {
-        Self { bytes: vec![0; SMALL.min(cap)], start: 0, end: 0, cap, read_at: Mono(0), look_at: None }
+        Self { bytes: vec![0; SMALL.min(cap)], start: 0, end: 0, cap, idle: Idle::default() }
     }
 
     /// What was read and not used.
@@ -55,25 +50,17 @@ impl ReadBuffer {
 
     /// Notes when something was read.
     pub(crate) fn note_read(&mut self, now: Mono) {
-        self.read_at = now;
-        if self.look_at.is_none() && self.bytes.len() > SMALL {
-            self.look_at = Some(now.after(IDLE));
-        }
+        self.idle.note_use(now, self.bytes.len() > SMALL);
     }
 
     /// When it wants [`ReadBuffer::handle_timeout`].
     pub(crate) fn poll_timeout(&self) -> Option<Mono> {
-        self.look_at
+        self.idle.poll_timeout()
     }
 
     /// Gives memory back if nothing was read lately and nothing is kept in it.
     pub(crate) fn handle_timeout(&mut self, now: Mono) {
-        if self.look_at.is_none_or(|at| at > now) {
-            return;
-        }
-        let idle_at = self.read_at.after(IDLE);
-        self.look_at = (idle_at > now).then_some(idle_at);
-        if self.look_at.is_none() && self.start == self.end {
+        if self.idle.is_over(now) && self.start == self.end {
             self.bytes = vec![0; SMALL.min(self.cap)];
         }
     }

@@ -17,7 +17,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::io::{AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 /// More than a driver lets be outgoing before it stops reading.
 const MUCH: usize = 3 * 1024 * 1024;
@@ -30,12 +30,24 @@ struct Loud {
     /// Bytes heard, and how many had been when the deadline came.
     heard: Arc<AtomicUsize>,
     heard_in_time: Arc<AtomicUsize>,
+    /// When it gives up, so long after the first input.
+    patience: Duration,
     deadline: Option<Mono>,
+    /// What was kept for the outgoing when the deadline came.
+    kept: Arc<AtomicUsize>,
 }
 
 impl Loud {
     fn new(closes: bool) -> Self {
-        Self { closes, status: Status::Open, heard: Arc::default(), heard_in_time: Arc::default(), deadline: None }
+        Self {
+            closes,
+            status: Status::Open,
+            heard: Arc::default(),
+            heard_in_time: Arc::default(),
+            patience: Duration::from_millis(200),
+            deadline: None,
+            kept: Arc::new(AtomicUsize::new(usize::MAX)),
+        }
     }
 }
 
@@ -43,7 +55,7 @@ impl Connection for Loud {
     fn handle_input(&mut self, input: &[u8], now: Now, out: &mut Outgoing) -> usize {
         if self.heard.fetch_add(input.len(), Ordering::SeqCst) == 0 {
             out.buffer().resize(MUCH, b'.');
-            self.deadline = Some(now.mono.after(Duration::from_millis(200)));
+            self.deadline = Some(now.mono.after(self.patience));
             if self.closes {
                 self.status = Status::Closed;
                 self.deadline = None;
@@ -58,7 +70,8 @@ impl Connection for Loud {
 
     fn handle_event(&mut self, _: Event, _: Now, _: &mut Outgoing) {}
 
-    fn handle_timeout(&mut self, _: Now, _: &mut Outgoing) {
+    fn handle_timeout(&mut self, _: Now, out: &mut Outgoing) {
+        self.kept.store(out.capacity(), Ordering::SeqCst);
         self.heard_in_time.store(self.heard.load(Ordering::SeqCst), Ordering::SeqCst);
         self.deadline = None;
         self.status = Status::Closed;
@@ -134,4 +147,19 @@ async fn a_peer_that_is_slow_to_read_is_heard_before_its_silence_is_judged() {
     theirs.write_all(b"still here").await.unwrap();
     tokio::time::timeout(Duration::from_secs(30), driver).await.unwrap().unwrap();
     assert_eq!(in_time.load(Ordering::SeqCst), b"hellostill here".len());
+}
+
+#[tokio::test]
+async fn a_connection_that_is_idle_keeps_no_large_buffer() {
+    let clock = Clock::start();
+    let broker = broker(clock);
+    let (_shutdown, drain) = Shutdown::new();
+    let connection = Loud { patience: Duration::from_millis(1_500), ..Loud::new(false) };
+    let kept = Arc::clone(&connection.kept);
+    let (mut theirs, driver) = start(connection, &broker, clock, drain);
+    theirs.write_all(b"hello").await.unwrap();
+    let driver = tokio::spawn(driver);
+    theirs.read_exact(&mut vec![0; MUCH]).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(30), driver).await.unwrap().unwrap();
+    assert!(kept.load(Ordering::SeqCst) < 64 * 1024);
 }

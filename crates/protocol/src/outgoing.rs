@@ -1,7 +1,8 @@
 //! What is to be written to a socket: small things copied into one buffer, large payloads beside it by reference.
 //!
 //! Invariants: the order of bytes is the order of calls. The buffer holds at most about twice what is still to be
-//! written, which the driver bounds by not taking deliveries while much is outgoing; its memory is kept for reuse.
+//! written, which the driver bounds by not taking deliveries while much is outgoing; its memory is kept for reuse until
+//! the driver gives it back.
 
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -49,6 +50,19 @@ impl Outgoing {
     #[must_use]
     pub fn len(&self) -> usize {
         self.buffer.len() - self.written + self.shared_len
+    }
+
+    /// Bytes of memory it keeps, payloads aside.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.buffer.capacity()
+    }
+
+    /// Gives its memory back, if nothing is outgoing.
+    pub fn release(&mut self) {
+        if self.is_empty() {
+            *self = Self::default();
+        }
     }
 
     /// Whether all is written.
@@ -153,6 +167,19 @@ mod tests {
             }
             assert!(peak <= 3 * 64 * 1024, "{peak} bytes are kept for at most 65 KiB");
         }
+    }
+
+    #[test]
+    fn memory_is_given_back_when_nothing_is_outgoing() {
+        let mut out = Outgoing::new();
+        out.buffer().extend_from_slice(&[1; 10_000]);
+        out.advance(9_999);
+        out.release();
+        assert_eq!(out.len(), 1);
+        out.advance(1);
+        assert!(out.capacity() >= 10_000, "it is kept for the next");
+        out.release();
+        assert_eq!(out.capacity(), 0);
     }
 
     #[test]
