@@ -139,8 +139,7 @@ impl Core {
     fn take(&self, queue: &mut Queue) -> Option<(Delivery, Entry)> {
         let mut entry = queue.pop()?;
         let message = queue.message(entry.slot)?.clone();
-        if entry.lsn != 0 && self.resident.load(Relaxed) > self.options.resident_bytes_max {
-            // Memory is short, and the message can be read again should it come back.
+        if entry.lsn != 0 && self.resident.load(Relaxed) > self.options.handed_out_bytes_max() {
             self.resident.fetch_sub(queue.forget(entry.slot), Relaxed);
             entry.slot = NO_SLOT;
         }

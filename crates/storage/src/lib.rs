@@ -75,6 +75,9 @@ use std::sync::atomic::Ordering;
 /// Of [`Options::resident_bytes_max`], one part in so many may be held in addition while files are emptied.
 const GATHERED_SHARE: usize = 8;
 
+/// Of [`Options::resident_bytes_max`], one part in so many may be in use for messages that are handed out to stay.
+const HANDED_OUT_SHARE: usize = 4;
+
 /// What can be chosen.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -113,6 +116,12 @@ impl Options {
     /// Bytes of messages held in memory while they are moved.
     fn gathered_bytes_max(&self) -> usize {
         self.resident_bytes_max / GATHERED_SHARE
+    }
+
+    /// Bytes in memory above which a message is not kept when it is handed out: it is seldom wanted again, and can be
+    /// read again then.
+    fn handed_out_bytes_max(&self) -> usize {
+        self.resident_bytes_max / HANDED_OUT_SHARE
     }
 }
 

@@ -136,6 +136,38 @@ fn a_backlog_stays_within_memory_and_comes_back_in_order() {
 }
 
 #[test]
+fn what_is_handed_out_leaves_memory_to_what_is_not_and_is_read_should_it_come_back() {
+    let disk = SimDisk::new();
+    let options = Options { resident_bytes_max: 4 * 1024 * 1024, ..Options::default() };
+    let storage = Storage::open_by_hand(Arc::new(disk), options, Arc::new(Recorder::default())).expect("opens");
+    let (queue, _) = storage.create_queue(DURABLE).expect("a queue");
+    publish(&storage, queue, true, 2000, 1000);
+    steps(&storage);
+    let take = || {
+        let mut bodies = Vec::new();
+        storage.deliver(queue, Credit { messages: 2000, bytes: usize::MAX }, at(0), &mut |delivery| {
+            bodies.push((delivery.seq, delivery.message.bytes().clone()));
+            HolderId(1)
+        });
+        bodies
+    };
+    assert!(storage.metrics().resident_bytes > 2_000_000, "there is room for all");
+    let first = take();
+    assert_eq!(first.len(), 2000);
+    let resident = storage.metrics().resident_bytes;
+    assert!((900_000..1_300_000).contains(&resident), "{resident} bytes of 2,000 unsettled messages");
+    storage.release(queue, HolderId(1), at(0));
+    let mut second = Vec::new();
+    while second.len() < 2000 {
+        let before = second.len();
+        second.extend(take());
+        steps(&storage);
+        assert!(second.len() > before || storage.metrics().cold_reads > 0);
+    }
+    assert!(first == second);
+}
+
+#[test]
 fn publishers_are_told_to_go_on_once_what_waited_is_written() {
     let events = Arc::new(Recorder::default());
     let options = Options { resident_bytes_max: 1 << 30, ..Options::default() };
