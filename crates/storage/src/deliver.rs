@@ -9,15 +9,18 @@ use crate::core::Core;
 use crate::dead::bury_again;
 use crate::lane::Next;
 use crate::log::LogState;
-use crate::payload::add_to_ranges;
+use crate::payload::{Record, add_to_ranges};
 use crate::queue::{DAMAGED, Entry, NO_SLOT, Queue};
-use crate::record::Kind;
+use crate::record::{Kind, Reader};
 use engine::{Credit, Death, Delivery, Outcome, Remainder};
 use model::{HolderId, Mono, Now, QueueId, Seq};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Unwritten bytes after which settles no longer wait for company.
 pub(crate) const LAZY_BYTES_MAX: usize = 1024 * 1024;
+
+/// Queues of which one record says what they have handed out.
+const MARKS_A_RECORD: usize = 1024;
 
 /// What the head of a queue is waiting for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -172,20 +175,22 @@ impl Core {
     /// Tells the log which entries were handed out and how often, at most every so often.
     pub(crate) fn log_delivered(&self) {
         let queues = std::mem::take(&mut *self.delivered.lock());
-        for id in queues {
-            let Some(cell) = self.queue(id) else { continue };
-            let mut queue = cell.lock();
-            self.say_delivered(&mut self.log.lock(), &mut queue);
-            self.log_attempts(&mut queue);
+        for some in queues.chunks(MARKS_A_RECORD) {
+            let mut record = self.record();
+            for &id in some {
+                let Some(cell) = self.queue(id) else { continue };
+                let mut queue = cell.lock();
+                put_delivered(&mut record, &mut queue);
+                self.log_attempts(&mut queue);
+            }
+            self.log.lock().push(Kind::Delivered, record, self.durable_lsn());
         }
     }
 
     /// Says the highest seq that was handed out; returns when that is durable.
     pub(crate) fn say_delivered(&self, log: &mut LogState, queue: &mut Queue) -> u64 {
-        queue.delivered_logged = queue.delivered;
         let mut record = self.record();
-        record.varint(queue.id.0);
-        record.varint(queue.delivered);
+        put_delivered(&mut record, queue);
         let (_, end) = log.push(Kind::Delivered, record, self.durable_lsn());
         end
     }
@@ -362,6 +367,22 @@ impl Core {
             self.counters.acks.add(us);
         }
     }
+}
+
+/// The highest seq that a queue has handed out.
+fn put_delivered(record: &mut Record, queue: &mut Queue) {
+    queue.delivered_logged = queue.delivered;
+    record.varint(queue.id.0);
+    record.varint(queue.delivered);
+}
+
+/// Reads such marks: calls `each` with a queue and its highest seq.
+pub(crate) fn read_delivered(payload: &[u8], mut each: impl FnMut(QueueId, u64)) -> Option<()> {
+    let mut reader = Reader::new(payload);
+    while !reader.is_at_end() {
+        each(QueueId(reader.varint()?), reader.varint()?);
+    }
+    Some(())
 }
 
 /// Microseconds from the enqueueing of an entry to its acknowledgement, as far as this process knows; none where

@@ -7,6 +7,7 @@
 //!
 //! Not here: IO. See `checkpoint` and `recover`.
 
+use crate::deliver::read_delivered;
 use crate::payload::{merge_ranges, put_ranges, read_batch, read_ranges, shorten_batch};
 use crate::record::{FORMAT_VERSION, FileHeaderError, Kind, Reader, put_varint, u32_at, u64_at};
 use model::QueueId;
@@ -132,9 +133,10 @@ impl Digest {
                 read_ranges(&mut reader, |first, last| ranges.push((first, last)))?;
             }
             Kind::Delivered if alone => {
-                let mut reader = Reader::new(payload);
-                let highest = self.delivered.entry(QueueId(reader.varint()?)).or_default();
-                *highest = reader.varint()?.max(*highest);
+                read_delivered(payload, |queue, seq| {
+                    let highest = self.delivered.entry(queue).or_default();
+                    *highest = seq.max(*highest);
+                })?;
             }
             // What made these pointless is in the log behind them.
             Kind::CreateQueue | Kind::PutMeta if alone => {}
@@ -166,10 +168,12 @@ impl Digest {
             put_ranges(&mut payload, &ranges);
             self.put(Kind::Settle, self.last, &payload);
         }
+        payload.clear();
         for (id, seq) in std::mem::take(&mut self.delivered) {
-            payload.clear();
             put_varint(&mut payload, id.0);
             put_varint(&mut payload, seq);
+        }
+        if !payload.is_empty() {
             self.put(Kind::Delivered, self.last, &payload);
         }
         (self.header.encode(&self.content).to_vec(), self.content)

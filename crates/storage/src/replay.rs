@@ -7,6 +7,7 @@
 
 use crate::attempts::read_attempts;
 use crate::core::{Cell, Metas, QueueCell};
+use crate::deliver::read_delivered;
 use crate::disk::{Disk, DiskError};
 use crate::log::LogState;
 use crate::page::{Content, ENTRY_BYTES, PAGE_ENTRIES, Page, Spot};
@@ -366,14 +367,13 @@ impl<'a> Replay<'a> {
     }
 
     fn delivered(&mut self, payload: &[u8]) -> Option<()> {
-        let mut reader = Reader::new(payload);
-        let id = QueueId(reader.varint()?);
-        let seq = reader.varint()?;
-        if let Some(found) = self.queues.get_mut(&id) {
-            found.queue.delivered = found.queue.delivered.max(seq);
-            found.seq_end = found.seq_end.max(seq.saturating_add(1));
-        }
-        Some(())
+        let queues = &mut self.queues;
+        read_delivered(payload, |id, seq| {
+            if let Some(found) = queues.get_mut(&id) {
+                found.queue.delivered = found.queue.delivered.max(seq);
+                found.seq_end = found.seq_end.max(seq.saturating_add(1));
+            }
+        })
     }
 
     fn attempts(&mut self, payload: &[u8]) -> Option<()> {
