@@ -59,6 +59,7 @@ impl Peer {
             ttl_ms: None,
             received_at: Wall(0),
             has_headers: false,
+            producer: 0,
         };
         let mut draft = MessageArena::new().draft(b"e", b"k", &[0, 0], body.len());
         draft.push(&body);

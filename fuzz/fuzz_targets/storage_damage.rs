@@ -36,6 +36,7 @@ fn message(number: u32, size: usize) -> Message {
         ttl_ms: None,
         received_at: Wall(0),
         has_headers: false,
+        producer: 0,
     };
     Message::from_parts(envelope, 0, 0, 0, Bytes::from(body)).expect("only a body")
 }

@@ -124,6 +124,7 @@ fn main() {
             ttl_ms: None,
             received_at: now.wall,
             has_headers: false,
+            producer: 0,
         });
         best(&format!("delivery of {body_len} bytes, no ack"), || {
             for seq in 0..BATCH {
@@ -142,6 +143,7 @@ fn main() {
         ttl_ms: None,
         received_at: now.wall,
         has_headers: false,
+        producer: 0,
     });
     // Tags go on counting over rounds and over the deliveries without ack before.
     let mut last_tag = 3 * (ROUNDS * BATCH) as u64;

@@ -93,6 +93,9 @@ impl QueueArguments {
         for (name, value) in arguments.iter() {
             read.read_one(name, value, arguments, queue)?;
         }
+        if read.priority_max > 0 && read.behaviour.dispatch.and_then(Dispatch::grouping).is_some() {
+            return Err(refuse::invalid_arg("x-dispatch", queue, "fair_dispatch_with_priorities"));
+        }
         read.table = arguments.clone();
         Ok(read)
     }

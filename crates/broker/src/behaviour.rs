@@ -4,7 +4,7 @@
 //! As in RabbitMQ an argument beats a policy; of numbers that limit, the smallest counts, whoever gave it.
 
 use crate::kind::QueueKind;
-use engine::{Limits, Overflow};
+use engine::{Grouping, Limits, Overflow};
 use std::sync::{Arc, LazyLock};
 
 /// See the module. Each field is named after the argument it can be declared with; without the `x-` it is the
@@ -31,7 +31,7 @@ pub(crate) struct Behaviour {
     pub(crate) dispatch: Option<Dispatch>,
 }
 
-/// Which consumer of those with credit gets the next entry.
+/// Which entry is the next, and which consumer of those with credit gets it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Dispatch {
     /// `priority`: those of the highest `x-priority`, in turn. What RabbitMQ does.
@@ -39,10 +39,29 @@ pub(crate) enum Dispatch {
     Priority,
     /// `round-robin`: all in turn, whatever their priority.
     RoundRobin,
+    /// `fair-by-key`: as `priority`, and the messages of each routing key take turns with those of the others.
+    FairByKey,
+    /// `fair-by-producer`: as `priority`, and the messages of each connection take turns with those of the others; what
+    /// comes from within, by an HTTP route say, takes turns by user.
+    FairByProducer,
 }
 
 impl Dispatch {
-    pub(crate) const WORDS: [(&str, Self); 2] = [("priority", Self::Priority), ("round-robin", Self::RoundRobin)];
+    pub(crate) const WORDS: [(&str, Self); 4] = [
+        ("priority", Self::Priority),
+        ("round-robin", Self::RoundRobin),
+        ("fair-by-key", Self::FairByKey),
+        ("fair-by-producer", Self::FairByProducer),
+    ];
+
+    /// What takes turns.
+    pub(crate) fn grouping(self) -> Option<Grouping> {
+        match self {
+            Self::Priority | Self::RoundRobin => None,
+            Self::FairByKey => Some(Grouping::RoutingKey),
+            Self::FairByProducer => Some(Grouping::Producer),
+        }
+    }
 
     pub(crate) fn from_word(word: &str) -> Option<Self> {
         Self::WORDS.iter().find(|(known, _)| *known == word).map(|(_, dispatch)| *dispatch)
@@ -104,6 +123,7 @@ impl Behaviour {
             counts_attempts: kind == QueueKind::Quorum || self.delivery_limit.is_some(),
             ttl_ms: self.ttl_ms,
             dead_letters: self.dead_letter_exchange.is_some(),
+            fair: self.dispatch.and_then(Dispatch::grouping),
         }
     }
 

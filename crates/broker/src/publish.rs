@@ -13,6 +13,7 @@ use engine::{Batch, Durability, EntryKey, Ticket};
 use model::{Message, Now, Principal, QueueId, Table};
 use protocol::Refusal;
 use std::borrow::Cow;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -137,6 +138,7 @@ impl Broker {
             .access(&principal.user, &principal.vhost)
             .ok_or_else(|| refuse::vhost_access(&principal.vhost, &principal.user))?;
         let mut found = Found::default();
+        message.envelope.producer = producer_of(&principal.user);
         let way = self.route_publish(&access, &message, &[], now, &mut found)?;
         if !self.pay_for(&access, &found.queues, now.mono) {
             return Err(refuse::over_quota(&principal.user));
@@ -170,6 +172,13 @@ impl Broker {
         }
         Ok(Published { routed: true, ticket })
     }
+}
+
+/// A producer within the process.
+fn producer_of(user: &str) -> u32 {
+    let mut hasher = DefaultHasher::new();
+    user.hash(&mut hasher);
+    hasher.finish() as u32
 }
 
 /// Notes the queues a message goes to.

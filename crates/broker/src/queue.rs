@@ -237,8 +237,8 @@ impl QueueState {
     /// Puts a consumer that may have credit again behind the others of its priority.
     pub(crate) fn rejoin(&mut self, consumer: Arc<Consumer>) {
         let level = match self.dispatch {
-            Dispatch::Priority => consumer.priority,
             Dispatch::RoundRobin => 0,
+            Dispatch::Priority | Dispatch::FairByKey | Dispatch::FairByProducer => consumer.priority,
         };
         self.ring.push(consumer, level);
     }

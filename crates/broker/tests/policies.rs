@@ -234,6 +234,11 @@ fn how_entries_are_dispatched_can_be_declared() {
         low.declare_with("r", true, &[("x-dispatch", Value::text("random"))]),
         "PreconditionFailed: invalid arg 'x-dispatch' for queue 'r' in vhost '/': invalid_dispatch"
     );
+    let fair = [("x-dispatch", Value::text("fair-by-key")), ("x-max-priority", Value::I32(5))];
+    assert_eq!(
+        low.declare_with("r", true, &fair),
+        "PreconditionFailed: invalid arg 'x-dispatch' for queue 'r' in vhost '/': fair_dispatch_with_priorities"
+    );
 }
 
 fn limits(definition: &[(&str, Value)]) -> Definitions {

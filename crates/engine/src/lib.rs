@@ -30,7 +30,7 @@ pub mod suite;
 
 pub use batch::{Batch, Entry, MetaChange};
 pub use durability::Durability;
-pub use lifecycle::{Dead, Death, Limits, Overflow, Reaped};
+pub use lifecycle::{Dead, Death, Grouping, Limits, Overflow, Reaped};
 pub use metrics::{DiskBytes, EngineMetrics};
 pub use schedule::{EntryKey, Order, Schedule};
 pub use space::MetaSpace;

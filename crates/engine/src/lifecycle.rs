@@ -66,6 +66,22 @@ pub struct Limits {
     pub ttl_ms: Option<u64>,
     /// Dead entries are kept for [`crate::Engine::take_dead`]; else they are gone at once.
     pub dead_letters: bool,
+    /// Entries come in groups that take turns.
+    pub fair: Option<Grouping>,
+}
+
+/// What makes entries of a queue a group. Groups take turns, one entry each, and each keeps its order. Entries of
+/// unlike keys may share a group, of which there are at most [`model::limits::FAIR_GROUPS_MAX`].
+///
+/// Which group an entry is in is known from the moment the queue was told to be fair to the next start. What was there
+/// before is in none, and is handed out before whatever came after it: so entries of a group never overtake each other.
+/// A queue with priorities has no groups.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Grouping {
+    /// The routing key of their message.
+    RoutingKey,
+    /// Who published their message.
+    Producer,
 }
 
 impl Limits {

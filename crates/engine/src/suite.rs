@@ -5,6 +5,7 @@
 
 mod classes;
 mod durability;
+mod fair;
 mod lifecycle;
 mod queues;
 mod schedule;
@@ -33,7 +34,8 @@ type Check = (&'static str, fn(&mut dyn Rig));
 /// Runs every check on a rig of its own; returns how many there are.
 pub fn run(mut make: impl FnMut(&str) -> Box<dyn Rig>) -> usize {
     let checks: Vec<Check> =
-        [queues::CHECKS, lifecycle::CHECKS, durability::CHECKS, classes::CHECKS, schedule::CHECKS].concat();
+        [queues::CHECKS, lifecycle::CHECKS, durability::CHECKS, classes::CHECKS, schedule::CHECKS, fair::CHECKS]
+            .concat();
     for (name, check) in &checks {
         check(&mut *make(name));
     }
@@ -73,6 +75,7 @@ fn message(made: Made, body: &str) -> Message {
         ttl_ms: made.ttl_ms,
         received_at: at(0).wall,
         has_headers: false,
+        producer: 0,
     };
     let bytes = Bytes::from(format!("exkeyhh{body}"));
     Message::from_parts(envelope, 2, 3, 2, bytes).expect("seven bytes before the body")
@@ -149,6 +152,7 @@ fn take(rig: &mut dyn Rig, queue: QueueId, messages: usize, holder: u64) -> Vec<
 
 /// Dead entries are kept to be dead-lettered.
 const LETTERS: Limits = Limits {
+    fair: None,
     messages: None,
     bytes: None,
     overflow: crate::Overflow::DropHead,

@@ -47,6 +47,8 @@ pub const MESSAGE_BYTES_MAX: usize = 134_217_728;
 pub const DISK_FREE_LIMIT_BYTES: usize = 50_000_000;
 /// Bytes of a queue, exchange, routing key or consumer name: AMQP short strings.
 pub const NAME_BYTES_MAX: usize = 255;
+/// Groups of a queue that take turns (`x-dispatch: fair-by-key`); more keys share them.
+pub const FAIR_GROUPS_MAX: u8 = 64;
 /// Priorities of a queue (`x-max-priority`).
 pub const QUEUE_PRIORITY_MAX: u8 = 255;
 /// The longest time to live or expiry, in milliseconds (RabbitMQ: 2^32 - 1).

@@ -45,6 +45,8 @@ pub struct Envelope {
     pub received_at: Wall,
     /// The header has a headers table, so header-driven features must look at it.
     pub has_headers: bool,
+    /// Who published it, as far as this process tells producers apart; 0 is nobody in particular. Not kept on the disk.
+    pub producer: u32,
 }
 
 /// A published message. Cloning it copies no payload.

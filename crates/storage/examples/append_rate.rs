@@ -53,6 +53,7 @@ fn fill(batch: &mut Batch, arena: &mut MessageArena, body: &[u8], queue: QueueId
         ttl_ms: None,
         received_at: Wall(1_700_000_000_000),
         has_headers: false,
+        producer: 0,
     };
     for _ in 0..count {
         let mut draft = arena.draft(b"", b"q", &[0x10, 0, 2], body.len());

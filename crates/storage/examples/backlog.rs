@@ -69,6 +69,7 @@ fn message(bytes: &Bytes) -> Message {
         ttl_ms: None,
         received_at: now().wall,
         has_headers: false,
+        producer: 0,
     };
     Message::from_parts(envelope, 0, 0, 0, bytes.clone()).expect("nothing but a body")
 }

@@ -249,7 +249,7 @@ impl Core {
         now: Now,
     ) -> Entry {
         let size = message.bytes().len();
-        let lane = queue.lane_of(message.envelope.priority);
+        let lane = queue.lane_for(&message);
         let body = u32::try_from(message.body_len()).unwrap_or(u32::MAX);
         let ttl_ms = queue.ttl_of(message.envelope.ttl_ms);
         let charge = size / shares + SLOT_BYTES;

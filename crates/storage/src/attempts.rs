@@ -53,7 +53,7 @@ impl Retries {
 
 /// Whether entries are handed out in order of seq, the first time.
 fn goes_by_seq(queue: &Queue) -> bool {
-    queue.spec.priority_max == 0 && !queue.is_by_due()
+    queue.spec.priority_max == 0 && !queue.is_by_due() && queue.limits().fair.is_none()
 }
 
 /// Notes that a durable entry is handed out; `attempts` includes this time. The caller sees to it that the log is told.

@@ -16,8 +16,10 @@ use std::sync::LazyLock;
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Contents {
-    /// By priority.
+    /// By priority, or by group (see `groups`).
     pub(crate) lanes: Vec<Lane>,
+    /// The lane that was handed out from last.
+    pub(crate) turn: u8,
     /// What is handed out, and to whom.
     pub(crate) unsettled: HashMap<u64, (Entry, HolderId), FixedState>,
     pub(crate) graves: Graveyard,

@@ -126,6 +126,12 @@ impl Lane {
         entry
     }
 
+    /// The seq of the next entry, or a lower bound of it if it is not in memory.
+    pub(crate) fn first_seq(&self) -> Option<u64> {
+        let front = self.front.front().map(|entry| entry.seq).or_else(|| self.first_behind());
+        self.returned.keys().next().copied().into_iter().chain(front).min()
+    }
+
     /// The first seq behind the front, or a bound of it.
     pub(crate) fn first_behind(&self) -> Option<u64> {
         let cold = self.cold.as_ref()?;

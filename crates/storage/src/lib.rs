@@ -29,6 +29,7 @@ mod disk;
 mod due;
 mod entry;
 mod gather;
+mod groups;
 mod keeper;
 mod lane;
 mod log;

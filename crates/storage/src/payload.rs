@@ -149,6 +149,7 @@ impl<'a> MessageView<'a> {
                 ttl_ms,
                 received_at: Wall(wall.0.wrapping_add(received as u64)),
                 has_headers: flags & HAS_HEADERS != 0,
+                producer: 0,
             },
             schedule,
             lengths: (exchange, key, header),

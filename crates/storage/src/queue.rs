@@ -10,6 +10,7 @@ use crate::attempts::attempts_at_start;
 use crate::contents::{Contents, Lazy};
 use crate::due::{Due, due_at};
 pub(crate) use crate::entry::{Entry, NO_SLOT, NO_TTL, SPILLED};
+use crate::groups;
 use crate::lane::{Found, Lane, Next};
 use crate::page::{ENTRY_BYTES, Page, Spot};
 use crate::paging::Paged;
@@ -29,6 +30,8 @@ const UNSETTLED_BYTES: usize = ENTRY_BYTES + 3 * size_of::<u64>();
 const WAITING_BYTES: usize = 96;
 /// Every queue may have so much that does not count.
 const FREE_BYTES: usize = 512;
+/// Entries of each group whose messages are read ahead.
+const AHEAD_OF_GROUP: usize = 16;
 /// Messages of a queue in order of due time that are spilled at once.
 const SPILL_MESSAGES: usize = 1024;
 /// Slots that an empty queue keeps.
@@ -117,6 +120,14 @@ impl Queue {
     /// The lane of a message of this priority.
     pub(crate) fn lane_of(&self, priority: u8) -> u8 {
         priority.min(self.spec.priority_max)
+    }
+
+    /// The lane that a message goes to: that of its group, if the queue is fair.
+    pub(crate) fn lane_for(&self, message: &Message) -> u8 {
+        match self.limits().fair.filter(|_| self.spec.priority_max == 0) {
+            None => self.lane_of(message.envelope.priority),
+            Some(grouping) => groups::lane(grouping, message),
+        }
     }
 
     /// The shorter of the queue's and the message's time to live.
@@ -235,13 +246,7 @@ impl Queue {
         if let Some(due) = &self.due {
             return due.head().map_or(Next::Nothing, |entry| Next::Entry(*entry));
         }
-        for lane in self.lanes_mut().iter_mut().rev() {
-            match lane.next() {
-                Next::Nothing => {}
-                other => return other,
-            }
-        }
-        Next::Nothing
+        self.next_lane().map_or(Next::Nothing, Lane::next)
     }
 
     /// Takes it, if it is in memory.
@@ -249,7 +254,11 @@ impl Queue {
         let unsettled = &self.contents.unsettled;
         let mut entry = match &mut self.due {
             Some(due) => due.pop(unsettled.len(), |seq| unsettled.contains_key(&seq))?,
-            None => self.next_lane()?.pop()?,
+            None => {
+                let entry = self.next_lane()?.pop()?;
+                self.contents.turn = entry.lane;
+                entry
+            }
         };
         if entry.attempts == 0 {
             entry.attempts = attempts_at_start(self, entry.seq);
@@ -281,18 +290,39 @@ impl Queue {
     /// The entries that are handed out next, in order, as far as they are unpacked; of those that wait for a time, the
     /// ones due soon.
     pub(crate) fn ahead(&self) -> impl Iterator<Item = &Entry> {
-        let mut behind_pages = false;
+        let lanes = &self.contents.lanes;
+        let grouped = self.is_grouped();
+        let first = self.turn().filter(|_| grouped);
+        // A little of every group, from the one whose turn it is on.
+        let turns = first.into_iter().flat_map(|first| lanes[first..].iter().chain(&lanes[..first]));
+        let of_groups = turns.flat_map(|lane| lane.ahead().take(AHEAD_OF_GROUP));
+        let mut behind_pages = grouped;
         let lanes = self.contents.lanes.iter().rev().take_while(move |lane| {
             let this = !behind_pages;
             behind_pages |= lane.cold.is_some();
             this
         });
-        lanes.flat_map(Lane::ahead).chain(self.due.iter().flat_map(|due| due.soon()))
+        lanes.flat_map(Lane::ahead).chain(of_groups).chain(self.due.iter().flat_map(|due| due.soon()))
     }
 
-    /// The lane that is read next: the highest that is not empty.
+    /// Whether entries lie in lanes by their group.
+    pub(crate) fn is_grouped(&self) -> bool {
+        self.spec.priority_max == 0 && self.contents.lanes.len() > 1
+    }
+
+    /// Which lane is next.
+    fn turn(&self) -> Option<usize> {
+        let lanes = &self.contents.lanes;
+        if self.is_grouped() {
+            return groups::turn(lanes, self.limits().fair.is_some(), self.contents.turn);
+        }
+        lanes.iter().rposition(|lane| !lane.is_empty())
+    }
+
+    /// The lane whose turn it is.
     pub(crate) fn next_lane(&mut self) -> Option<&mut Lane> {
-        self.lanes_mut().iter_mut().rev().find(|lane| !lane.is_empty())
+        let at = self.turn()?;
+        self.contents.get_mut()?.lanes.get_mut(at)
     }
 
     /// Packs a page of entries behind the first `keep` bytes of a lane; returns what was freed.

@@ -177,6 +177,7 @@ fn wanted(queue: &mut Queue, durable: u64, bytes_max: usize) -> Vec<Entry> {
     let (mut bytes, mut count) = (0, 0);
     let mut wanted = Vec::new();
     let mut half = None;
+    let grouped = queue.is_grouped();
     let dead =
         queue.contents.graves.iter().filter_map(|(seq, _)| queue.contents.unsettled.get(seq).map(|(entry, _)| entry));
     for entry in dead.chain(queue.ahead()).take(AHEAD_ENTRIES) {
@@ -185,7 +186,7 @@ fn wanted(queue: &mut Queue, durable: u64, bytes_max: usize) -> Vec<Entry> {
         }
         bytes += entry.size as usize;
         count += 1;
-        if half.is_none() && (count > AHEAD_ENTRIES / 2 || bytes > bytes_max / 2) {
+        if half.is_none() && !grouped && (count > AHEAD_ENTRIES / 2 || bytes > bytes_max / 2) {
             half = Some((entry.lane, entry.seq));
         }
         if bytes > bytes_max {

@@ -505,6 +505,7 @@ impl Run {
 
 /// What every queue is told.
 pub(crate) const LIMITS: Limits = Limits {
+    fair: None,
     messages: None,
     bytes: None,
     overflow: Overflow::DropHead,

@@ -15,6 +15,7 @@ pub(crate) fn message_of(tag: Tag, size: usize, persistent: bool, priority: u8, 
         ttl_ms,
         received_at: Wall(1_700_000_000_000 + tag % 50),
         has_headers: tag.is_multiple_of(2),
+        producer: 0,
     };
     Message::from_parts(envelope, 2, 3, 3, Bytes::from(bytes)).expect("eight bytes at least")
 }

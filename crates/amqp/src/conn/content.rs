@@ -142,6 +142,7 @@ impl Content {
             ttl_ms: scan.expiration.map(ttl_ms).transpose()?,
             received_at: lent.now,
             has_headers: scan.headers.is_some(),
+            producer: 0,
         };
         let (exchange, routing_key) = self.names.split_at(self.exchange_len);
         *lent.announced += body_len;

@@ -83,6 +83,7 @@ mod tests {
             ttl_ms: None,
             received_at: Wall(0),
             has_headers: false,
+            producer: 0,
         })
     }
 

@@ -142,7 +142,8 @@ impl Link {
         if self.publisher.quota.applies() && !self.pay(&publish, now) {
             return Ok(Some(publish));
         }
-        let Publish { channel, message, extra_keys, mandatory, confirm, user_id } = publish;
+        let Publish { channel, mut message, extra_keys, mandatory, confirm, user_id } = publish;
+        message.envelope.producer = self.mailbox.id.0 as u32;
         if let Some(claimed) = user_id {
             self.check_user_id(&claimed)?;
         }

@@ -161,6 +161,7 @@ pub(crate) fn message(exchange: &str, key: &str, body: &str, draft: &Draft, now:
         ttl_ms: draft.ttl_ms,
         received_at: now.wall,
         has_headers: properties.headers.is_some(),
+        producer: 0,
     })
 }
 

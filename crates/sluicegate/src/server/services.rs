@@ -65,6 +65,7 @@ fn envelope(properties: &Properties, received_at: model::Wall) -> Envelope {
         ttl_ms: properties.expiration.as_deref().and_then(|text| text.parse().ok()),
         received_at,
         has_headers: properties.headers.is_some(),
+        producer: 0,
     }
 }
 

@@ -140,6 +140,7 @@ pub fn message(persistent: bool, body: Vec<u8>) -> Message {
         ttl_ms: None,
         received_at: at(0).wall,
         has_headers: false,
+        producer: 0,
     };
     Message::from_parts(envelope, 0, 0, 0, Bytes::from(body)).expect("no parts but the body")
 }

@@ -141,6 +141,7 @@ fn message(words: &mut Words<'_>) -> Message {
         ttl_ms: None,
         received_at: Wall(0),
         has_headers: false,
+        producer: 0,
     };
     let header = [0x10, 0, 2];
     let mut draft = MessageArena::new().draft(&exchange, &key, &header, body.len());
