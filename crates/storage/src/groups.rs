@@ -36,3 +36,105 @@ pub(crate) fn turn(lanes: &[Lane], fair: bool, last: u8) -> Option<usize> {
     let ready = |at: &usize| groups[*at].first_seq().is_some_and(|seq| seq < before);
     turns.into_iter().find(ready).map(|at| at + 1).or((before < u64::MAX).then_some(0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::{Entry, NO_SLOT, NO_TTL};
+    use crate::queue::{PageOut, Queue};
+    use engine::{Durability, Limits, Order, QueueSpec};
+    use model::QueueId;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Push(u8),
+        Pop(usize),
+        PutBack(usize),
+        Fair(bool),
+        PageOut(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            8 => (0u8..5).prop_map(Step::Push),
+            4 => (1usize..6).prop_map(Step::Pop),
+            2 => any::<usize>().prop_map(Step::PutBack),
+            1 => any::<bool>().prop_map(Step::Fair),
+            1 => prop_oneof![Just(0), Just(500)].prop_map(Step::PageOut),
+        ]
+    }
+
+    /// A queue, and whose each entry that is ready or handed out is.
+    struct Pair {
+        queue: Queue,
+        ready: BTreeMap<u64, u8>,
+        held: BTreeMap<u64, (Entry, u8)>,
+    }
+
+    impl Pair {
+        fn push(&mut self, producer: u8) {
+            let seq = self.queue.next_seq;
+            self.queue.next_seq += 1;
+            let lane = if self.queue.limits().fair.is_some() { 1 + producer } else { 0 };
+            let (lsn, wall, mono) = (seq * 100, seq, 0);
+            let (size, body, ttl_ms, slot, attempts, redelivered) = (10, 8, NO_TTL, NO_SLOT, 0, false);
+            let entry = Entry { seq, lsn, wall, mono, size, body, ttl_ms, slot, attempts, lane, redelivered };
+            self.queue.push(entry, None);
+            self.ready.insert(seq, producer);
+        }
+
+        /// Nothing of its producer that came before may still be there.
+        fn pop(&mut self) {
+            let Some(entry) = self.queue.pop() else {
+                return assert!(self.ready.is_empty(), "{:?} are left", self.ready);
+            };
+            let producer = self.ready.remove(&entry.seq).expect("it was ready");
+            let earlier = self.ready.range(..entry.seq).find(|(_, whose)| **whose == producer);
+            assert_eq!(earlier, None, "{} of {producer} was handed out", entry.seq);
+            self.held.insert(entry.seq, (entry, producer));
+        }
+
+        fn apply(&mut self, step: &Step) {
+            match *step {
+                Step::Push(producer) => self.push(producer),
+                Step::Pop(count) => (0..count).for_each(|_| self.pop()),
+                Step::PutBack(n) => {
+                    if let Some(&seq) = self.held.keys().nth(n % self.held.len().max(1)) {
+                        let (entry, producer) = self.held.remove(&seq).expect("it is held");
+                        self.queue.put_back(entry);
+                        self.ready.insert(seq, producer);
+                    }
+                }
+                Step::Fair(on) => {
+                    let fair = on.then_some(Grouping::Producer);
+                    self.queue.set_limits(Limits { fair, ..Limits::default() });
+                }
+                Step::PageOut(keep) => while matches!(self.queue.page_out(keep, u64::MAX), PageOut::Freed(_)) {},
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_producer_is_never_overtaken_by_itself(steps in proptest::collection::vec(step(), 1..200)) {
+            let spec = QueueSpec {
+                durable: true,
+                durability: Durability::Sync,
+                priority_max: 0,
+                ttl_ms: None,
+                order: Order::Arrival,
+            };
+            let queue = Queue::new(QueueId(1), spec, 1, 8);
+            let mut pair = Pair { queue, ready: BTreeMap::new(), held: BTreeMap::new() };
+            for step in &steps {
+                pair.apply(step);
+                prop_assert_eq!(pair.queue.length().0, pair.ready.len() as u64);
+            }
+            while !pair.ready.is_empty() {
+                pair.pop();
+            }
+        }
+    }
+}
