@@ -49,7 +49,8 @@ impl Core {
     pub(crate) fn write_digest(&self, base: u64, alone: bool) -> Result<Option<u64>, DiskError> {
         let Some((header, handle)) = self.log.lock().files.get(&base).and_then(|file| {
             let (number, end) = (file.number, file.end);
-            let header = DigestHeader { number, base, end, generation: self.generation, alone };
+            let (before, chain) = (file.before, file.chain);
+            let header = DigestHeader { number, base, end, generation: self.generation, before, chain, alone };
             Some((header, file.handle.clone()?))
         }) else {
             return Ok(None);

@@ -9,7 +9,9 @@
 
 use crate::deliver::read_delivered;
 use crate::payload::{merge_ranges, put_ranges, read_batch, read_ranges, shorten_batch};
-use crate::record::{FORMAT_VERSION, FileHeaderError, Kind, Reader, put_varint, u32_at, u64_at};
+use crate::record::{
+    FORMAT_VERSION, FileHeaderError, Kind, Reader, put_before, put_varint, read_before, u32_at, u64_at,
+};
 use model::QueueId;
 use std::collections::BTreeMap;
 
@@ -38,6 +40,9 @@ pub(crate) struct DigestHeader {
     pub(crate) base: u64,
     pub(crate) end: u64,
     pub(crate) generation: u64,
+    /// Number of the file in front of it, and what its own records fold to (see `chain`); 0 if that is not known.
+    pub(crate) before: u64,
+    pub(crate) chain: u64,
     /// The file it was made of is gone.
     pub(crate) alone: bool,
 }
@@ -55,6 +60,8 @@ impl DigestHeader {
         out[48..56].copy_from_slice(&self.end.to_le_bytes());
         out[56..64].copy_from_slice(&(content.len() as u64).to_le_bytes());
         out[64..68].copy_from_slice(&crc32c::crc32c(content).to_le_bytes());
+        out[68..72].copy_from_slice(&put_before(self.number, self.before));
+        out[72..80].copy_from_slice(&self.chain.to_le_bytes());
         let crc = crc32c::crc32c(&out[..92]);
         out[92..].copy_from_slice(&crc.to_le_bytes());
         out
@@ -86,6 +93,8 @@ impl DigestHeader {
             base: u64_at(head, 24),
             end: u64_at(head, 48),
             generation: u64_at(head, 32),
+            before: read_before(u64_at(head, 16), u32_at(head, 68)),
+            chain: u64_at(head, 72),
             alone: u32_at(head, 12) & ALONE != 0,
         };
         Ok((header, content))
@@ -112,7 +121,7 @@ impl Digest {
     pub(crate) fn add(&mut self, kind: Kind, lsn: u64, payload: &[u8]) -> Option<()> {
         let alone = self.header.alone;
         match kind {
-            Kind::Seal => {}
+            Kind::Seal | Kind::GoesOn => {}
             Kind::Batch if alone => {
                 let settled = &mut self.settled;
                 let each = |id, first, last| settled.entry(id).or_default().push((first, last));

@@ -37,6 +37,8 @@ pub(crate) struct Keeper {
     pub(crate) moving: Option<Move>,
     pub(crate) allowance: Allowance,
     thinning: Option<Thinning>,
+    /// The file that the log calls the oldest, and where it does.
+    oldest: (u64, u64),
     /// When the last digest was made.
     pub(crate) digested_us: u64,
 }
@@ -73,7 +75,7 @@ impl Core {
         let mut left = if prepared.is_ok() { Left::Nothing } else { Left::Later };
         let published = self.log.lock().written.first + self.counters.spilled_bytes.load(Relaxed);
         keeper.allowance.refill(self.disk.micros(), published, &self.options);
-        match self.give_up_files() {
+        match self.give_up_files(&mut keeper) {
             Ok(now) => left = left.max(now),
             Err(error) => self.note_disk(Who::Keeper, &Err(error)),
         }
@@ -113,10 +115,14 @@ impl Core {
     }
 
     /// Gives up every file that nothing needs; what only settles are needed of is replaced by its digest.
-    fn give_up_files(&self) -> Result<Left, DiskError> {
+    fn give_up_files(&self, keeper: &mut Keeper) -> Result<Left, DiskError> {
         let durable = self.durable_lsn();
         while let Some(dead) = self.next_dead(durable) {
-            if !self.prove(dead.after) {
+            let mut after = dead.after;
+            if dead.is_oldest {
+                after = after.max(self.tell_oldest(keeper, durable));
+            }
+            if !self.prove(after) {
                 return Ok(Left::Later);
             }
             let mut bytes = 0;
@@ -143,6 +149,18 @@ impl Core {
             }
         }
         Ok(Left::Nothing)
+    }
+
+    /// Has the log say which file will be the oldest once the dead ones in front of it are given up; returns where it does.
+    fn tell_oldest(&self, keeper: &mut Keeper, durable: u64) -> u64 {
+        let mut log = self.log.lock();
+        let newest = log.files.values().rfind(|f| f.handle.is_some()).map(|f| f.base);
+        let stays = |f: &&LogFile| Some(f.base) >= newest || f.live > 0 || f.dead_at > durable || f.end > durable;
+        let number = log.files.values().find(stays).map_or(0, |f| f.number);
+        if number > keeper.oldest.0 {
+            keeper.oldest = (number, log.tell_oldest(self.record(), number, durable));
+        }
+        keeper.oldest.1
     }
 
     /// Whether the log is proven up to `after`; if it is durable and nothing else will prove it, a record that does is

@@ -1,7 +1,7 @@
 //! The embedded engine: one write-ahead log for everything, over a small door to the disk.
 //!
 //! What is where: `record` and `payload` are the format (`docs/storage-format.md`), `log` gives records their place,
-//! `writer` writes and syncs them, `prepare` makes files ahead, `keeper` gives them back, `mover` (with `choice`, `gather`
+//! `writer` writes and syncs them, `chain` tells whether its files belong together, `prepare` makes files ahead, `keeper` gives them back, `mover` (with `choice`, `gather`
 //! and `allowance`) empties them, `usage` counts what they hold, `recover` and `replay` read them at the start, from
 //! digests that `digest` and `checkpoint` make; `queue` is a queue in memory, `lane` its entries of one priority, `page`
 //! and `paging` pack the far part of it, `due` has its entries when they wait for a time; `append`, `deliver`,
@@ -18,6 +18,7 @@ mod append;
 mod attempts;
 mod canary;
 mod cancel;
+mod chain;
 mod checkpoint;
 mod choice;
 mod contents;

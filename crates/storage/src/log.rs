@@ -1,14 +1,15 @@
 //! The log in memory: where the next record goes, what waits to be written, and what still lives in each file.
 //!
 //! Invariants: records get their place (LSN) in the order they are pushed, under one lock, and a record lies in one
-//! file. A file that is not the last ends with a seal. How much lives in each file is known here: references, queues
+//! file. A file that is not the last ends with a seal, and begins with a link to the one in front of it. How much lives in each file is known here: references, queues
 //! and metadata.
 //!
 //! Not here: IO. See `writer` and `keeper`.
 
+use crate::chain::{CHAIN_START, fold, put_link, put_oldest};
 use crate::disk::DiskFile;
 use crate::payload::Record;
-use crate::record::{FILE_HEADER_BYTES, Kind, encode_header, record_bytes};
+use crate::record::{FILE_HEADER_BYTES, HEADER_BYTES, Kind, encode_header, record_bytes, u32_at};
 use crate::usage::{Arrivals, Written, charge};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,6 +28,10 @@ pub(crate) enum Form {
 /// A file of the log.
 pub(crate) struct LogFile {
     pub(crate) number: u64,
+    /// Number of the file in front of it; 0 if that is not known.
+    pub(crate) before: u64,
+    /// What its records fold to (see `chain`); 0 if that is not known.
+    pub(crate) chain: u64,
     /// LSN of its first record.
     pub(crate) base: u64,
     /// LSN behind its last record.
@@ -51,9 +56,11 @@ pub(crate) struct LogFile {
 }
 
 impl LogFile {
-    pub(crate) fn new(number: u64, base: u64, capacity: u64) -> Self {
+    pub(crate) fn new(number: u64, before: u64, base: u64, capacity: u64) -> Self {
         Self {
             number,
+            before,
+            chain: CHAIN_START,
             base,
             end: base,
             capacity,
@@ -81,6 +88,12 @@ impl LogFile {
         self.living += charged;
     }
 
+    /// A record with this header was put into it, which ends at `end`.
+    pub(crate) fn take(&mut self, header: &[u8; HEADER_BYTES], end: u64) {
+        self.chain = fold(self.chain, u32_at(header, 8));
+        self.end = end;
+    }
+
     /// Where in the file an LSN lies.
     pub(crate) fn offset(&self, lsn: u64) -> u64 {
         lsn - self.base + FILE_HEADER_BYTES
@@ -91,8 +104,8 @@ impl LogFile {
 pub(crate) enum Chunk {
     /// Write a record.
     Record { lsn: u64, end: u64, record: Record },
-    /// Go on in a new file.
-    Open { number: u64, base: u64, capacity: u64 },
+    /// End the file with this record and go on in a new one.
+    Open { seal: [u8; HEADER_BYTES], number: u64, base: u64, capacity: u64 },
 }
 
 /// The place of a record that was dropped: never durable, in no file.
@@ -172,11 +185,7 @@ impl LogState {
             self.rotate(bytes + seal + FILE_HEADER_BYTES, synced);
         }
         let lsn = self.next;
-        record.buf[..crate::record::HEADER_BYTES].copy_from_slice(&encode_header(kind, len, crc, lsn, synced));
-        let padding = record_bytes(len) - crate::record::HEADER_BYTES - len;
-        record.buf.resize(record.buf.len() + padding, 0);
-        self.written.bookkeeping += bytes;
-        self.enqueue(record, bytes);
+        self.enqueue(kind, record, (len, crc), synced);
         self.proof.get_or_insert((self.next, synced));
         (lsn, self.next)
     }
@@ -197,31 +206,48 @@ impl LogState {
         self.push(Kind::Settle, record, durable).1
     }
 
-    fn enqueue(&mut self, record: Record, bytes: u64) {
+    /// Pushes a record that says that files before this one are not needed; returns the LSN behind it.
+    pub(crate) fn tell_oldest(&mut self, mut record: Record, number: u64, durable: u64) -> u64 {
+        put_oldest(&mut record.buf, number);
+        self.push(Kind::Oldest, record, durable).1
+    }
+
+    /// Gives a record that fits into the current file its place; `len` and `crc` are those of its payload.
+    fn enqueue(&mut self, kind: Kind, mut record: Record, (len, crc): (usize, u32), synced: u64) {
         let lsn = self.next;
+        let header = encode_header(kind, len, crc, lsn, synced);
+        record.buf[..HEADER_BYTES].copy_from_slice(&header);
+        let bytes = record_bytes(len) as u64;
+        let padding = bytes as usize - HEADER_BYTES - len;
+        record.buf.resize(record.buf.len() + padding, 0);
         self.next += bytes;
         let end = self.next;
-        self.current().end = end;
+        self.written.bookkeeping += bytes;
+        self.current().take(&header, end);
         self.pending_bytes += bytes as usize;
         self.pending.push(Chunk::Record { lsn, end, record });
     }
 
     /// Seals the current file and goes on in the next, which has room for `needed` bytes.
     fn rotate(&mut self, needed: u64, synced: u64) {
-        let mut seal = Record::default();
-        seal.start();
-        let (len, crc) = seal.finish();
-        seal.buf = encode_header(Kind::Seal, len, crc, self.next, synced).to_vec();
-        self.written.bookkeeping += record_bytes(0) as u64;
-        self.enqueue(seal, record_bytes(0) as u64);
+        let seal = encode_header(Kind::GoesOn, 0, 0, self.next, synced);
+        let end = self.next + HEADER_BYTES as u64;
+        self.written.bookkeeping += HEADER_BYTES as u64;
         let file_bytes = self.file_bytes;
         let old = self.current();
-        let (number, base) = (old.number + 1, old.base + old.capacity);
-        let capacity = file_bytes.max(needed.next_multiple_of(4096));
-        let file = LogFile::new(number, base, capacity);
+        old.take(&seal, end);
+        let (before, chain) = (old.number, old.chain);
+        let (number, base) = (before + 1, old.base + old.capacity);
+        let mut link = Record::default();
+        link.start();
+        put_link(&mut link.buf, chain);
+        let (len, crc) = link.finish();
+        let capacity = file_bytes.max((needed + record_bytes(len) as u64).next_multiple_of(4096));
+        let file = LogFile::new(number, before, base, capacity);
         self.files.insert(base, file);
         self.next = base;
-        self.pending.push(Chunk::Open { number, base, capacity });
+        self.pending.push(Chunk::Open { seal, number, base, capacity });
+        self.enqueue(Kind::Link, link, (len, crc), synced);
     }
 
     /// Like [`LogState::push`], for a copy of what lies elsewhere in the log.

@@ -203,6 +203,9 @@ impl Core {
             | Kind::Delivered
             | Kind::Attempts
             | Kind::Seal
+            | Kind::GoesOn
+            | Kind::Link
+            | Kind::Oldest
             | Kind::Gap
             | Kind::Refs => {}
         }

@@ -7,7 +7,7 @@
 use crate::canary::Canary;
 use crate::core::Core;
 use crate::disk::{DiskError, DiskFile};
-use crate::log::file_name;
+use crate::log::{Form, file_name};
 use crate::record::FileHeader;
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -53,17 +53,20 @@ impl Core {
         Ok(next.file)
     }
 
+    /// Sees to it that the file with this number and base is there.
+    pub(crate) fn ready_next(&self, number: u64, base: u64) -> Result<(), DiskError> {
+        self.make_next(&mut self.prepared.lock(), number, base)
+    }
+
     /// Makes the file that will follow the current one.
     pub(crate) fn prepare_next(&self) -> Result<(), DiskError> {
         let (number, base) = {
             let mut log = self.log.lock();
+            // The writer has yet to open these, and may be waiting for the disk; each says that there is one in front of it.
+            let unopened = log.files.values().find(|file| file.handle.is_none() && file.form != Form::Alone);
+            let unopened = unopened.map(|file| (file.number, file.base));
             let current = log.current();
-            if current.handle.is_none() {
-                // The writer has yet to open the current one, and may be waiting for the disk.
-                (current.number, current.base)
-            } else {
-                (current.number + 1, current.base + current.capacity)
-            }
+            unopened.unwrap_or((current.number + 1, current.base + current.capacity))
         };
         let mut prepared = self.prepared.lock();
         if number <= prepared.opened {
@@ -101,8 +104,9 @@ impl Core {
     }
 
     fn make_file(&self, file: &dyn DiskFile, name: &str, number: u64, base: u64) -> Result<(), DiskError> {
-        file.preallocate(self.options.file_bytes)?;
-        let header = FileHeader { number, base, generation: self.generation };
+        let bytes = self.options.file_bytes;
+        file.preallocate(bytes)?;
+        let header = FileHeader { number, base, generation: self.generation, before: number - 1, bytes };
         file.pwritev(&[IoSlice::new(&header.encode())], 0)?;
         file.sync()?;
         self.disk.rename(name, &file_name(number))?;

@@ -31,6 +31,12 @@ pub(crate) enum Kind {
     Delivered = 8,
     Seal = 9,
     Attempts = 10,
+    /// The first record of a file: what the file in front of it held.
+    Link = 12,
+    /// Which files were given up.
+    Oldest = 13,
+    /// A seal that says that there is a file behind this one.
+    GoesOn = 14,
     /// What was here is damaged and in quarantine.
     Gap = 15,
     /// A batch without its messages; in digests only.
@@ -51,9 +57,17 @@ impl Kind {
             Self::Delivered => "delivery marks",
             Self::Seal => "end of a file",
             Self::Attempts => "counts of attempts",
+            Self::Link => "link to the file before",
+            Self::Oldest => "number of the oldest file",
+            Self::GoesOn => "end of a file that others follow",
             Self::Gap => "gap",
             Self::Refs => "batch without messages",
         }
+    }
+
+    /// Whether it ends a file.
+    pub(crate) fn is_seal(self) -> bool {
+        matches!(self, Self::Seal | Self::GoesOn)
     }
 
     pub(crate) fn from_code(code: u8) -> Option<Self> {
@@ -68,8 +82,11 @@ impl Kind {
             8 => Self::Delivered,
             9 => Self::Seal,
             10 => Self::Attempts,
-            15 => Self::Gap,
             11 => Self::Refs,
+            12 => Self::Link,
+            13 => Self::Oldest,
+            14 => Self::GoesOn,
+            15 => Self::Gap,
             _ => return None,
         })
     }
@@ -81,6 +98,8 @@ pub(crate) struct Header {
     pub(crate) kind: Kind,
     pub(crate) len: usize,
     pub(crate) payload_crc: u32,
+    /// Its own checksum.
+    pub(crate) crc: u32,
     /// The log was synced up to here when the record was made; exact unless more than 128 MiB back.
     pub(crate) synced: u64,
 }
@@ -116,6 +135,7 @@ pub(crate) fn decode_header(bytes: &[u8], lsn: u64) -> Option<Header> {
         kind,
         len: u32_at(head, 0) as usize,
         payload_crc: u32_at(head, 4),
+        crc: u32_at(head, 8),
         synced: if behind == UNSYNCED_MAX { 0 } else { lsn.saturating_sub(behind * ALIGN as u64) },
     })
 }
@@ -144,6 +164,10 @@ pub(crate) struct FileHeader {
     pub(crate) base: u64,
     /// Counts the times the directory was opened.
     pub(crate) generation: u64,
+    /// Number of the file in front of it; 0 if there is none, or it is not known.
+    pub(crate) before: u64,
+    /// Bytes the file had at least when it got its name; 0 if that is not known.
+    pub(crate) bytes: u64,
 }
 
 /// Why the first bytes of a file are not a header.
@@ -162,7 +186,9 @@ impl FileHeader {
         out[16..24].copy_from_slice(&self.number.to_le_bytes());
         out[24..32].copy_from_slice(&self.base.to_le_bytes());
         out[32..40].copy_from_slice(&self.generation.to_le_bytes());
+        out[12..16].copy_from_slice(&put_before(self.number, self.before));
         // 40..48 is the id of the encryption key: 0 is none.
+        out[48..56].copy_from_slice(&self.bytes.to_le_bytes());
         let crc = crc32c::crc32c(&out[..60]);
         out[60..].copy_from_slice(&crc.to_le_bytes());
         out
@@ -180,10 +206,27 @@ impl FileHeader {
             return Err(FileHeaderError::Damaged);
         }
         match u64_at(bytes, 40) {
-            0 => Ok(Self { number: u64_at(bytes, 16), base: u64_at(bytes, 24), generation: u64_at(bytes, 32) }),
+            0 => Ok(Self {
+                number: u64_at(bytes, 16),
+                base: u64_at(bytes, 24),
+                generation: u64_at(bytes, 32),
+                before: read_before(u64_at(bytes, 16), u32_at(bytes, 12)),
+                bytes: u64_at(bytes, 48),
+            }),
             key => Err(FileHeaderError::Encrypted(key)),
         }
     }
+}
+
+/// How much lower the number of the file in front is; 0 if there is none, or it is not known.
+pub(crate) fn put_before(number: u64, before: u64) -> [u8; 4] {
+    let distance = if before == 0 { 0 } else { number - before };
+    u32::try_from(distance).unwrap_or(0).to_le_bytes()
+}
+
+/// The number of the file in front.
+pub(crate) fn read_before(number: u64, distance: u32) -> u64 {
+    if distance == 0 { 0 } else { number.saturating_sub(u64::from(distance)) }
 }
 
 /// Appends an unsigned integer, seven bits a byte, low ones first.

@@ -7,6 +7,7 @@
 
 use crate::Options;
 use crate::canary::Canary;
+use crate::chain::{Place, breaks, fold, put_link, put_oldest};
 use crate::core::Parts;
 use crate::digest::{DIGEST_HEADER_BYTES, DigestHeader, digest_number, read_digest};
 use crate::disk::{Disk, DiskError, DiskFile};
@@ -15,7 +16,7 @@ use crate::payload::Record;
 use crate::prepare::SPARE_SUFFIX;
 use crate::record::{
     ALIGN, FILE_HEADER_BYTES, FileHeader, FileHeaderError, HEADER_BYTES, Header, Kind, decode_header, encode_header,
-    record_bytes,
+    record_bytes, u32_at,
 };
 use crate::replay::{Recovered, Replay, SEQ_BITS};
 use crate::spill::{PAGES_PREFIX, Spill};
@@ -118,9 +119,25 @@ struct Found {
     synced: u64,
     /// A whole record lies behind a bad one.
     more: bool,
+    /// What it says of itself and the file in front of it.
+    place: Place,
 }
 
 impl Found {
+    /// One of which nothing has been read.
+    fn new(name: String, form: Form, header: FileHeader, handle: Option<Arc<dyn DiskFile>>, size: u64) -> Self {
+        let (end, synced) = (header.base, header.base);
+        let place = Place::new(header.number, header.before);
+        Self { name, form, header, handle, size, end, sealed: false, synced, more: false, place }
+    }
+
+    /// One of which a digest was read in its place.
+    fn digested(mut self, of: DigestHeader) -> Self {
+        (self.end, self.synced, self.sealed) = (of.end, of.end, true);
+        self.place = Place { before: of.before, chain: of.chain, used: true, ..self.place };
+        self
+    }
+
     /// Whether records were ever written to it, as far as can be told.
     fn is_used(&self) -> bool {
         self.end > self.header.base || self.more
@@ -168,22 +185,23 @@ fn read_files(
 ) -> Result<Vec<Found>, OpenError> {
     let mut found: Vec<Found> = Vec::new();
     let mut buffer = Vec::new();
+    let mut oldest = 0;
     for (number, names) in numbers {
         let file = match (names.log, names.digest) {
             (None, None) => continue,
-            (Some(log), None) => read_file(disk, number, log, &mut buffer, replay, options)?,
-            (None, Some(digest)) => match read_alone(disk, number, &digest, replay)? {
+            (Some(log), None) => read_file(disk, number, log, &mut buffer, &mut oldest, replay, options)?,
+            (None, Some(digest)) => match read_alone(disk, number, &digest, &mut oldest, replay)? {
                 Some(file) => file,
                 None => {
                     spares.push(digest);
                     continue;
                 }
             },
-            (Some(log), Some(digest)) => match read_digested(disk, number, &log, &digest, replay)? {
+            (Some(log), Some(digest)) => match read_digested(disk, number, &log, &digest, &mut oldest, replay)? {
                 Some(file) => file,
                 None => {
                     spares.push(digest);
-                    read_file(disk, number, log, &mut buffer, replay, options)?
+                    read_file(disk, number, log, &mut buffer, &mut oldest, replay, options)?
                 }
             },
         };
@@ -193,7 +211,11 @@ fn read_files(
             return Err(error.into());
         }
     }
-    Ok(found)
+    let places: Vec<Place> = found.iter().map(|file| file.place).collect();
+    match breaks(&places, oldest).first() {
+        None => Ok(found),
+        Some(broken) => Err(damaged(&broken.file(), 0, broken.what())),
+    }
 }
 
 fn read_whole(file: &dyn DiskFile) -> Result<Vec<u8>, OpenError> {
@@ -205,7 +227,13 @@ fn read_whole(file: &dyn DiskFile) -> Result<Vec<u8>, OpenError> {
 }
 
 /// Replays a digest whose file was given up; `None` if it is one that was to be removed with its file.
-fn read_alone(disk: &dyn Disk, number: u64, name: &str, replay: &mut Replay<'_>) -> Result<Option<Found>, OpenError> {
+fn read_alone(
+    disk: &dyn Disk,
+    number: u64,
+    name: &str,
+    oldest: &mut u64,
+    replay: &mut Replay<'_>,
+) -> Result<Option<Found>, OpenError> {
     let bytes = read_whole(&*disk.open(name)?)?;
     let (header, content) = DigestHeader::decode(&bytes).map_err(|error| header_error(name, error))?;
     if header.number != number {
@@ -214,24 +242,28 @@ fn read_alone(disk: &dyn Disk, number: u64, name: &str, replay: &mut Replay<'_>)
     if !header.alone {
         return Ok(None);
     }
-    replay.start_file(header.base);
-    let read = read_digest(header.base, content, |kind, lsn, payload| replay.record(kind, lsn, payload));
+    let DigestHeader { base, generation, before, .. } = header;
+    let of = FileHeader { number, base, generation, before, bytes: 0 };
+    let mut found = Found::new(name.to_owned(), Form::Alone, of, None, bytes.len() as u64).digested(header);
+    replay_digest(&mut found, name, content, oldest, replay)?;
+    Ok(Some(found))
+}
+
+/// Replays the content of a digest.
+fn replay_digest(
+    file: &mut Found,
+    digest: &str,
+    content: &[u8],
+    oldest: &mut u64,
+    replay: &mut Replay<'_>,
+) -> Result<(), OpenError> {
+    let base = file.header.base;
+    replay.start_file(base);
+    let read = read_digest(base, content, |kind, lsn, payload| {
+        file.place.note(oldest, kind, payload) && replay.record(kind, lsn, payload)
+    });
     let what = "a digest's checksum is right but its content is not";
-    read.ok_or_else(|| damaged(name, DIGEST_HEADER_BYTES as u64, what))?;
-    let file = FileHeader { number, base: header.base, generation: header.generation };
-    let (form, size) = (Form::Alone, bytes.len() as u64);
-    let (name, handle) = (name.to_owned(), None);
-    Ok(Some(Found {
-        name,
-        form,
-        header: file,
-        handle,
-        size,
-        end: header.end,
-        sealed: true,
-        synced: header.end,
-        more: false,
-    }))
+    read.ok_or_else(|| damaged(digest, DIGEST_HEADER_BYTES as u64, what))
 }
 
 /// Replays the digest of a file in its place; `None` if it cannot be trusted, or the file is not as it says.
@@ -240,6 +272,7 @@ fn read_digested(
     number: u64,
     log: &str,
     digest: &str,
+    oldest: &mut u64,
     replay: &mut Replay<'_>,
 ) -> Result<Option<Found>, OpenError> {
     let bytes = read_whole(&*disk.open(digest)?)?;
@@ -252,36 +285,28 @@ fn read_digested(
     let mut seal = [0; HEADER_BYTES];
     let sealed_at = of.end.saturating_sub(HEADER_BYTES as u64).max(of.base);
     let n = handle.pread(&mut seal, sealed_at - of.base + FILE_HEADER_BYTES)?;
-    let sealed = decode_header(&seal[..n], sealed_at).is_some_and(|record| record.kind == Kind::Seal);
+    let seal = decode_header(&seal[..n], sealed_at).filter(|record| record.kind.is_seal());
     let same = (of.number, of.base) == (header.number, header.base) && of.number == number;
-    if !sealed || !same || of.alone || read_digest(of.base, content, |_, _, _| true).is_none() {
+    let whole = same && !of.alone && read_digest(of.base, content, |_, _, _| true).is_some();
+    let Some(seal) = seal.filter(|_| whole) else {
         return Ok(None);
-    }
-    replay.start_file(of.base);
-    let read = read_digest(of.base, content, |kind, lsn, payload| replay.record(kind, lsn, payload));
-    let what = "a digest's checksum is right but its content is not";
-    read.ok_or_else(|| damaged(digest, DIGEST_HEADER_BYTES as u64, what))?;
+    };
     let size = handle.size()?;
-    let (name, form) = (log.to_owned(), Form::Digested);
-    Ok(Some(Found {
-        name,
-        form,
-        header,
-        handle: Some(handle),
-        size,
-        end: of.end,
-        sealed: true,
-        synced: of.end,
-        more: false,
-    }))
+    let mut found = Found::new(log.to_owned(), Form::Digested, header, Some(handle), size).digested(of);
+    found.place.goes_on = seal.kind == Kind::GoesOn;
+    replay_digest(&mut found, digest, content, oldest, replay)?;
+    Ok(Some(found))
 }
 
-/// A file with records may only follow one that was sealed; so may any file of a later start, which sealed those
-/// that had records before it made one of its own.
+/// A file with records may only follow one that was sealed, and lies behind it in the log.
 fn check_order(before: &[Found], file: &Found) -> Result<(), OpenError> {
+    if let Some(last) = before.last()
+        && file.header.base < last.end
+    {
+        return Err(damaged(&file.name, 24, "its place in the log is not behind that of the file before it"));
+    }
     let has_records = |f: &Found| f.end > f.header.base;
-    let later = |f: &Found| f.is_used() && file.header.generation > f.header.generation;
-    match before.iter().find(|f| !f.sealed && (has_records(file) || later(f))) {
+    match before.iter().find(|f| !f.sealed && has_records(file)) {
         None => Ok(()),
         Some(torn) => Err(OpenError::Damaged {
             file: torn.name.clone(),
@@ -297,6 +322,7 @@ fn read_file(
     number: u64,
     name: String,
     buffer: &mut Vec<u8>,
+    oldest: &mut u64,
     replay: &mut Replay<'_>,
     options: &Options,
 ) -> Result<Found, OpenError> {
@@ -312,30 +338,43 @@ fn read_file(
     let bytes = &bytes[..read];
     let header = FileHeader::decode(bytes).map_err(|error| header_error(&name, error))?;
     if header.number != number {
-        return Err(damaged(&name, 16, "the file header has another number"));
+        return Err(damaged(&name, 16, "the file header has another number: this is another file under this name"));
     }
     replay.start_file(header.base);
-    let (form, end, handle) = (Form::Log, header.base, Some(handle));
-    let mut file = Found { name, form, header, handle, size, end, sealed: false, synced: header.base, more: false };
-    scan(&mut file, bytes, replay, options)?;
+    let mut file = Found::new(name, Form::Log, header, Some(handle), size);
+    scan(&mut file, bytes, oldest, replay, options)?;
+    // Only one that was sealed is shorter than it was made.
+    if !file.sealed && size < header.bytes {
+        return Err(damaged(&file.name, size, "the file ends here, and was made longer"));
+    }
     Ok(file)
 }
 
 /// Replays records until one is bad, and decides what that means.
-fn scan(file: &mut Found, bytes: &[u8], replay: &mut Replay<'_>, options: &Options) -> Result<(), OpenError> {
+fn scan(
+    file: &mut Found,
+    bytes: &[u8],
+    oldest: &mut u64,
+    replay: &mut Replay<'_>,
+    options: &Options,
+) -> Result<(), OpenError> {
     let mut at = FILE_HEADER_BYTES as usize;
     let base = file.header.base;
     let lsn_at = |at: usize| base + (at as u64 - FILE_HEADER_BYTES);
     while let Some((header, payload)) = record_at(bytes, at, lsn_at(at), options) {
-        if header.kind == Kind::Refs || !replay.record(header.kind, lsn_at(at), payload) {
+        let noted = header.kind != Kind::Refs && file.place.note(oldest, header.kind, payload);
+        if !noted || !replay.record(header.kind, lsn_at(at), payload) {
             let what = "a record's checksum is right but its content is not";
             return Err(damaged(&file.name, at as u64, what));
         }
         at += record_bytes(header.len);
         file.end = lsn_at(at);
         file.synced = file.synced.max(header.synced);
-        if header.kind == Kind::Seal {
+        file.place.chain = fold(file.place.chain, header.crc);
+        file.place.used = true;
+        if header.kind.is_seal() {
             file.sealed = true;
+            file.place.goes_on = header.kind == Kind::GoesOn;
             return Ok(());
         }
     }
@@ -400,39 +439,46 @@ fn start(
     if let Some(last) = found.iter().rfind(|f| f.end > f.header.base) {
         write_again(last)?;
     }
+    let bytes = options.first_file_bytes;
+    let before = found.iter().rfind(|f| f.is_used()).map_or(0, |f| f.header.number);
+    let header = FileHeader { number, base, generation, before, bytes };
+    let handle = first_file(&**disk, header)?;
+    // Only now: the seals say that there is a file behind them.
     let mut files = BTreeMap::new();
     let mut unused = Vec::new();
-    for file in found {
+    for mut file in found {
         // One of which only the first record is torn is sealed like any other: else, when a later start has proven that
         // it was, it could not be told from one that never held anything.
         if !file.is_used() {
             unused.push(file.name);
             continue;
         }
-        let end = if options.plants(Canary::KeepTornTail) { file.end } else { seal(&file)? };
+        let end = if options.plants(Canary::KeepTornTail) { file.end } else { seal(&mut file)? };
         let capacity = match file.form {
             Form::Alone => file.size,
             Form::Log | Form::Digested => file.size.max(end - file.header.base + FILE_HEADER_BYTES),
         };
-        let mut entry = LogFile::new(file.header.number, file.header.base, capacity);
+        let mut entry = LogFile::new(file.header.number, file.place.before, file.header.base, capacity);
+        entry.chain = file.place.chain;
         entry.end = end;
         entry.handle = file.handle;
         entry.form = file.form;
         files.insert(file.header.base, entry);
     }
-    let header = FileHeader { number, base, generation };
-    let handle = first_file(&**disk, options, header)?;
     // Only now: the highest generation and LSN may be in one of these, and must not be forgotten before they are in
-    // the new file; and for good, for a file without a seal may not precede one with records.
-    for name in &unused {
+    // the new file; and for good, for a file without a seal may not precede one with records. The last first: each says
+    // that there is one in front of it.
+    for name in unused.iter().rev() {
         disk.remove(name)?;
     }
     if !unused.is_empty() {
         disk.sync_dir()?;
     }
-    let written = prove(&*handle, base)?;
-    let mut current = LogFile::new(number, base, options.first_file_bytes);
-    current.end = written;
+    let mut current = LogFile::new(number, before, base, bytes);
+    let chain = files.values().next_back().map_or(0, |file| file.chain);
+    let oldest = files.values().next().map_or(number, |file| file.number);
+    begin(&*handle, &mut current, chain, oldest)?;
+    let written = current.end;
     current.handle = Some(handle.clone());
     files.insert(base, current);
     let mut log = LogState::new(files, options.file_bytes);
@@ -443,17 +489,27 @@ fn start(
     Ok(Parts { generation, queues, metas, log, writer, pages })
 }
 
-/// Begins the new file with a record that says nothing but that everything before it is durable; returns the LSN behind
-/// it. Without it a bit that flips in the newest records of the files before would pass for a torn tail.
-fn prove(file: &dyn DiskFile, base: u64) -> Result<u64, OpenError> {
-    let mut record = Record::default();
-    record.start();
-    record.nothing();
-    let (len, crc) = record.finish();
-    record.buf[..HEADER_BYTES].copy_from_slice(&encode_header(Kind::Settle, len, crc, base, base));
-    file.pwritev(&[IoSlice::new(&record.buf)], FILE_HEADER_BYTES)?;
+/// Begins the new file with records that say what is in front of it, and that everything there is durable. Without them a
+/// bit that flips in the newest records of the files before would pass for a torn tail.
+fn begin(file: &dyn DiskFile, entry: &mut LogFile, chain: u64, oldest: u64) -> Result<(), OpenError> {
+    let (mut bytes, base) = (Vec::new(), entry.base);
+    for kind in [Kind::Link, Kind::Oldest] {
+        let mut record = Record::default();
+        record.start();
+        match kind {
+            Kind::Link => put_link(&mut record.buf, chain),
+            _ => put_oldest(&mut record.buf, oldest),
+        }
+        let (len, crc) = record.finish();
+        let header = encode_header(kind, len, crc, entry.end, base);
+        entry.take(&header, entry.end + record_bytes(len) as u64);
+        bytes.extend_from_slice(&header);
+        bytes.extend_from_slice(&record.buf[HEADER_BYTES..]);
+        bytes.resize((entry.end - base) as usize, 0);
+    }
+    file.pwritev(&[IoSlice::new(&bytes)], FILE_HEADER_BYTES)?;
     file.sync()?;
-    Ok(base + record_bytes(len) as u64)
+    Ok(())
 }
 
 /// Writes again what was read of the last file and may never have been synced. A sync of it may have failed, which is
@@ -475,7 +531,7 @@ fn write_again(file: &Found) -> Result<(), OpenError> {
 }
 
 /// Makes sure that a file ends with a seal and nothing behind it; returns the LSN behind that.
-fn seal(file: &Found) -> Result<u64, OpenError> {
+fn seal(file: &mut Found) -> Result<u64, OpenError> {
     let Some(handle) = file.handle.as_ref().filter(|_| file.form == Form::Log) else {
         return Ok(file.end);
     };
@@ -485,18 +541,21 @@ fn seal(file: &Found) -> Result<u64, OpenError> {
         return Ok(file.end);
     }
     let offset = file.end - file.header.base + FILE_HEADER_BYTES;
-    let header = encode_header(Kind::Seal, 0, 0, file.end, file.end);
+    let header = encode_header(Kind::GoesOn, 0, 0, file.end, file.end);
     handle.pwritev(&[IoSlice::new(&header)], offset)?;
+    // A file that is cut and has no seal is damaged.
+    handle.sync()?;
     handle.truncate(offset + HEADER_BYTES as u64)?;
     handle.sync()?;
+    file.place.chain = fold(file.place.chain, u32_at(&header, 8));
     Ok(file.end + HEADER_BYTES as u64)
 }
 
 /// The small file that every open starts with.
-fn first_file(disk: &dyn Disk, options: &Options, header: FileHeader) -> Result<Arc<dyn DiskFile>, OpenError> {
+fn first_file(disk: &dyn Disk, header: FileHeader) -> Result<Arc<dyn DiskFile>, OpenError> {
     let name = format!("first{SPARE_SUFFIX}");
     let file = disk.create(&name)?;
-    file.preallocate(options.first_file_bytes)?;
+    file.preallocate(header.bytes)?;
     file.pwritev(&[IoSlice::new(&header.encode())], 0)?;
     file.sync()?;
     disk.rename(&name, &file_name(header.number))?;

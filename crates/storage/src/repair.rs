@@ -8,6 +8,7 @@
 //!
 //! Not here: telling how a single bit flipped; a record is whole or it is damaged.
 
+use crate::chain::{Break, Place, breaks, fold, put_link};
 use crate::digest::{DigestHeader, digest_name, digest_number, read_digest};
 use crate::disk::{Disk, DiskError, DiskFile};
 use crate::log::{file_name, file_number};
@@ -80,6 +81,7 @@ struct Plan {
     /// Where its last record ends, and whether that is a seal.
     end: usize,
     sealed: bool,
+    place: Place,
 }
 
 /// What the intact records say, as far as repairing needs to know.
@@ -90,6 +92,8 @@ struct Seen {
     deleted: BTreeSet<QueueId>,
     metas: BTreeMap<Vec<u8>, Vec<u8>>,
     records: u64,
+    /// Files before this one were given up.
+    oldest: u64,
 }
 
 /// Looks for damage in a directory that nobody has open and, if `apply`, moves it to quarantine.
@@ -106,16 +110,23 @@ pub fn repair(disk: &dyn Disk, apply: bool) -> Result<Report, OpenError> {
     let mut seen = Seen::default();
     let mut plans: Vec<Plan> = Vec::new();
     let mut lost_digests = Vec::new();
+    let mut places = Vec::new();
     for (number, is_digest, name) in found {
         if !is_digest {
             let plan = examine(disk, number, name, plans.last(), &mut seen)?;
+            // What a damaged one held cannot be compared.
+            let whole = !plan.lost && plan.ranges.is_empty();
+            places.push(Place { chain: if whole { plan.place.chain } else { 0 }, ..plan.place });
             plans.push(plan);
         } else if plans.last().is_none_or(|plan| plan.header.number != number) {
-            lost_digests.extend(examine_digest(disk, number, name, &mut seen)?);
+            lost_digests.extend(examine_digest(disk, number, name, &mut places, &mut seen)?);
         }
     }
     close_files(&mut plans);
-    let report = report(&plans, &lost_digests, &seen);
+    // What says which files were given up may lie in what is damaged.
+    let is_whole = lost_digests.is_empty() && plans.iter().all(|plan| !plan.lost && plan.ranges.is_empty());
+    let first = places.first().filter(|_| !is_whole).map_or(0, |place| place.number);
+    let report = report(&plans, &lost_digests, &breaks(&places, seen.oldest.max(first)), &seen);
     if apply && !report.damages.is_empty() {
         seal_all(&mut plans);
         carry_out(disk, &plans, &lost_digests, &seen)?;
@@ -131,6 +142,7 @@ fn examine_digest(
     disk: &dyn Disk,
     number: u64,
     name: String,
+    places: &mut Vec<Place>,
     seen: &mut Seen,
 ) -> Result<Option<LostDigest>, OpenError> {
     let handle = disk.open(&name)?;
@@ -138,10 +150,16 @@ fn examine_digest(
     let mut bytes = vec![0; size];
     let n = handle.pread(&mut bytes, 0)?;
     bytes.truncate(n);
+    // One that is damaged is not missing.
+    let there = Place { chain: 0, used: true, ..Place::new(number, 0) };
     let whole = match DigestHeader::decode(&bytes) {
         Ok((header, content)) if header.number == number => {
             // One that is not meant to stand alone was to go with its file: the next start removes it.
-            !header.alone || read_digest(header.base, content, |kind, _, payload| seen.take(kind, payload)).is_some()
+            let mut place = Place { chain: header.chain, used: true, ..Place::new(number, header.before) };
+            let mut each = |kind, _, payload: &[u8]| seen.take(kind, payload, &mut place);
+            let whole = !header.alone || read_digest(header.base, content, &mut each).is_some();
+            places.extend(header.alone.then_some(place));
+            whole
         }
         Err(FileHeaderError::Newer(found)) => {
             return Err(OpenError::Newer { file: name, found, known: crate::record::FORMAT_VERSION });
@@ -149,6 +167,9 @@ fn examine_digest(
         Err(FileHeaderError::Encrypted(key)) => return Err(OpenError::Encrypted { file: name, key }),
         _ => false,
     };
+    if !whole && places.last().is_none_or(|place| place.number != number) {
+        places.push(there);
+    }
     Ok((!whole).then_some((name, bytes)))
 }
 
@@ -170,11 +191,15 @@ fn examine(
             return Err(OpenError::Newer { file: name, found, known: crate::record::FORMAT_VERSION });
         }
         Err(FileHeaderError::Encrypted(key)) => return Err(OpenError::Encrypted { file: name, key }),
+        // Another file under this name.
+        Ok(_) => (None, false),
         _ => (guess_header(number, &bytes, before), true),
     };
     let lost = header.is_none();
-    let header = header.unwrap_or(FileHeader { number, base: 0, generation: 0 });
-    let mut plan = Plan { name, header, handle, bytes, bad_header, lost, ranges: Vec::new(), end: 0, sealed: false };
+    let header = header.unwrap_or(FileHeader { number, base: 0, generation: 0, before: 0, bytes: 0 });
+    let place = Place::new(number, header.before);
+    let mut plan =
+        Plan { name, header, handle, bytes, bad_header, lost, ranges: Vec::new(), end: 0, sealed: false, place };
     if !lost {
         scan(&mut plan, seen);
     }
@@ -189,7 +214,8 @@ fn guess_header(number: u64, bytes: &[u8], before: Option<&Plan>) -> Option<File
     // Its own, or with any one bit of it wrong, or where the file before ends.
     let own = field(24).into_iter().flat_map(|own| [own].into_iter().chain((0..64).map(move |bit| own ^ (1 << bit))));
     let base = own.chain(behind).find(|&base| decode_header(first, base).is_some())?;
-    Some(FileHeader { number, base, generation: before.map_or(1, |plan| plan.header.generation) })
+    let generation = before.map_or(1, |plan| plan.header.generation);
+    Some(FileHeader { number, base, generation, before: 0, bytes: 0 })
 }
 
 /// Finds what is whole in a file, and what lies in between.
@@ -200,13 +226,16 @@ fn scan(plan: &mut Plan, seen: &mut Seen) {
     let mut bad_from = None;
     while at < plan.bytes.len() && !plan.sealed {
         match record_at(&plan.bytes, at, base) {
-            Some((header, payload)) if seen.take(header.kind, payload) => {
+            Some((header, payload)) if seen.take(header.kind, payload, &mut plan.place) => {
+                plan.place.used = true;
+                plan.place.chain = fold(plan.place.chain, header.crc);
+                plan.place.goes_on = header.kind == Kind::GoesOn;
                 if let Some(from) = bad_from.take() {
                     plan.ranges.push((from, at));
                 }
                 at += record_bytes(header.len);
                 plan.end = at;
-                plan.sealed = header.kind == Kind::Seal;
+                plan.sealed = header.kind.is_seal();
             }
             _ => {
                 bad_from = bad_from.or(Some(at));
@@ -226,7 +255,7 @@ fn record_at(bytes: &[u8], at: usize, base: u64) -> Option<(Header, &[u8])> {
 
 impl Seen {
     /// Notes a record; false if its content is not what its kind says.
-    fn take(&mut self, kind: Kind, payload: &[u8]) -> bool {
+    fn take(&mut self, kind: Kind, payload: &[u8], place: &mut Place) -> bool {
         let read = match kind {
             Kind::Batch => {
                 let referred = &mut self.referred;
@@ -245,7 +274,7 @@ impl Seen {
                 self.metas.remove(payload);
                 Some(())
             }
-            _ => Some(()),
+            _ => place.note(&mut self.oldest, kind, payload).then_some(()),
         };
         self.records += u64::from(read.is_some());
         read.is_some()
@@ -259,11 +288,16 @@ impl Seen {
 }
 
 /// A file that others with records follow, or that a later start followed, ends with a seal: what lies behind its
-/// last record and is not zero is damage too.
+/// last record and is not zero is damage too. One without a seal is not shorter than it was made.
 fn close_files(plans: &mut [Plan]) {
     let generations: Vec<(u64, bool)> = plans.iter().map(|p| (p.header.generation, p.has_records())).collect();
     for (at, plan) in plans.iter_mut().enumerate() {
         let later = &generations[at + 1..];
+        let made = usize::try_from(plan.header.bytes).unwrap_or(usize::MAX);
+        if !plan.lost && !plan.sealed && plan.bytes.len() < made {
+            plan.ranges.push((plan.end, made.max(plan.end + HEADER_BYTES)));
+            continue;
+        }
         let followed = later.iter().any(|(generation, records)| *records || *generation > plan.header.generation);
         if plan.lost || plan.sealed || !followed || !(plan.has_records() || later.iter().any(|(_, records)| *records)) {
             continue;
@@ -339,8 +373,18 @@ fn affected(kind: Kind, payload: &[u8], queues: &mut BTreeMap<QueueId, Affected>
     }
 }
 
-fn report(plans: &[Plan], lost_digests: &[LostDigest], seen: &Seen) -> Report {
+fn report(plans: &[Plan], lost_digests: &[LostDigest], breaks: &[Break], seen: &Seen) -> Report {
     let mut report = Report { intact_records: seen.records, ..Report::default() };
+    for broken in breaks {
+        let kind = match broken {
+            Break::Missing(_) => "file that is missing",
+            Break::Behind(_) => "file behind which one is missing",
+            // It stays: whether it or the next one is the stranger cannot be told.
+            Break::Stranger(_) => "file that is not of this log, or the next is not",
+        };
+        let (offset, bytes) = (0, 0);
+        report.damages.push(Damage { file: broken.file(), offset, bytes, kind: Some(kind), queues: BTreeMap::new() });
+    }
     for (name, bytes) in lost_digests {
         report.quarantined.push(name.clone());
         report.damages.push(Damage {
@@ -401,8 +445,14 @@ fn make_up(disk: &dyn Disk, plans: &[Plan], seen: &Seen) -> Result<(), DiskError
         number: last(|p| p.header.number) + 1,
         base: last(|p| p.header.base + p.bytes.len() as u64).next_multiple_of(4096) + 4096,
         generation: last(|p| p.header.generation) + 1,
+        before: 0,
+        bytes: 0,
     };
     let mut bytes = header.encode().to_vec();
+    let mut link = Record::default();
+    link.start();
+    put_link(&mut link.buf, 0);
+    push(&mut bytes, header.base, Kind::Link, link);
     let mut marker = Record::default();
     marker.start();
     put_meta(&mut marker, &MetaSpace::Repair.key(b""), b"");
@@ -452,6 +502,8 @@ fn mend(disk: &dyn Disk, plan: &Plan) -> Result<(), DiskError> {
         let head = encode_header(kind, len, crc32c::crc32c(&payload), lsn, lsn);
         plan.handle.pwritev(&[IoSlice::new(&head), IoSlice::new(&payload)], from as u64)?;
         if last {
+            // A file that is cut and has no seal is damaged.
+            plan.handle.sync()?;
             plan.handle.truncate((from + HEADER_BYTES) as u64)?;
         }
     }

@@ -126,7 +126,7 @@ impl<'a> Replay<'a> {
                 self.delete_meta(payload);
                 Some(())
             }
-            Kind::Seal | Kind::Gap => Some(()),
+            Kind::Seal | Kind::GoesOn | Kind::Link | Kind::Oldest | Kind::Gap => Some(()),
         }
         .is_some()
     }

@@ -17,7 +17,7 @@ use crate::record::{FILE_HEADER_BYTES, FileHeader, Kind, encode_header, record_b
 /// what gets past them must still not be believed.
 #[must_use]
 pub fn log_file_of(records: &[(u8, &[u8])]) -> Vec<u8> {
-    let header = FileHeader { number: 1, base: 4096, generation: 1 };
+    let header = FileHeader { number: 1, base: 4096, generation: 1, before: 0, bytes: 0 };
     let mut file = header.encode().to_vec();
     let mut lsn = header.base;
     for &(code, payload) in records {

@@ -12,6 +12,7 @@ use crate::core::{Core, Who};
 use crate::disk::{DiskError, DiskFile};
 use crate::log::Chunk;
 use crate::payload::Record;
+use crate::record::FILE_HEADER_BYTES;
 use engine::Durability;
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -54,8 +55,13 @@ impl Core {
             match writer.queue.front() {
                 None => return Ok(()),
                 Some(Chunk::Record { .. }) => self.write_run(&mut writer)?,
-                Some(&Chunk::Open { number, base, capacity }) => {
-                    self.sync_file(&*writer.file, writer.written)?;
+                Some(&Chunk::Open { seal, number, base, capacity }) => {
+                    // The seal says that there is a file behind this one, so that is made first.
+                    self.ready_next(number, base)?;
+                    let (from, end) = (writer.written, writer.written + seal.len() as u64);
+                    writer.file.pwritev(&[IoSlice::new(&seal)], from - writer.base + FILE_HEADER_BYTES)?;
+                    self.counters.written_bytes.fetch_add(end - from, Relaxed);
+                    self.sync_file(&*writer.file, end)?;
                     let file = self.open_next(number, base, capacity)?;
                     if let Some(entry) = self.log.lock().files.get_mut(&base) {
                         entry.handle = Some(file.clone());
@@ -91,7 +97,7 @@ impl Core {
             written = *end;
             slices_of(record, &mut slices);
         }
-        let offset = start - writer.base + crate::record::FILE_HEADER_BYTES;
+        let offset = start - writer.base + FILE_HEADER_BYTES;
         let result = writer.file.pwritev(&slices, offset);
         drop(slices);
         match result {

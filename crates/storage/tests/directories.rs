@@ -508,7 +508,7 @@ fn digested() -> (SimDisk, QueueId, Vec<String>) {
             HolderId(1)
         });
         storage.settle(busy, &seqs, Outcome::Ack, at(0));
-        if round == 30 {
+        if round == 50 {
             let mut first = Vec::new();
             storage.deliver(kept, Credit { messages: 1, bytes: 1 }, at(0), &mut |delivery| {
                 first.push(delivery.seq);
