@@ -68,6 +68,8 @@ async fn overview(Shared(state): Shared<Arc<State>>) -> Response {
             "files_removed": metrics.files_removed,
             "spill_files": metrics.spill_files,
             "spill_file_bytes": metrics.spill_file_bytes,
+            "body_files": metrics.body_files,
+            "body_file_bytes": metrics.body_file_bytes,
             "message_bytes": metrics.message_bytes,
             "written_bytes": {
                 "first": metrics.disk_bytes.first,

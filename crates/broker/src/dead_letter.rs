@@ -8,7 +8,7 @@ use crate::publish::{Reached, Touched, touch};
 use crate::queue::Queue;
 use crate::route::{Found, route};
 use engine::{Batch, Dead, Death, Outcome};
-use model::{Message, MessageArena, Now, Properties, QueueId, Seq, Table, Value, Wall};
+use model::{Message, Now, Properties, QueueId, Seq, Table, Value, Wall};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -193,10 +193,7 @@ impl Broker {
         let mut envelope = message.envelope;
         self.formats.of(envelope.origin)?.encode(properties, &mut header);
         envelope.has_headers = properties.headers.is_some();
-        let body = message.body();
-        let mut draft = MessageArena::new().draft(exchange.as_bytes(), key.as_bytes(), &header, body.len());
-        draft.push(body);
-        Some(draft.finish(envelope))
+        Some(message.rewritten(envelope, exchange.as_bytes(), key.as_bytes(), &header))
     }
 }
 

@@ -15,7 +15,7 @@ use crate::publish::{Touched, touch};
 use crate::route::{Found, route};
 use bytes::Bytes;
 use engine::{Batch, Credit, EngineError, EntryKey, Order, Outcome, QueueSpec, Schedule, Ticket};
-use model::{HolderId, Message, MessageArena, Mono, Now, Properties, QueueId, Seq, Table, Value, Wall};
+use model::{HolderId, Message, Mono, Now, Properties, QueueId, Seq, Table, Value, Wall};
 use sha2::{Digest, Sha256};
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -229,10 +229,7 @@ impl Broker {
         let mut envelope = message.envelope;
         self.formats.of(envelope.origin)?.encode(properties, &mut header);
         envelope.has_headers = properties.headers.is_some();
-        let body = message.body();
-        let mut draft = MessageArena::new().draft(message.exchange(), message.routing_key(), &header, body.len());
-        draft.push(body);
-        Some(draft.finish(envelope))
+        Some(message.rewritten(envelope, message.exchange(), message.routing_key(), &header))
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use model::limits::MESSAGE_BYTES_MAX;
+use model::limits::MESSAGE_BYTES_CEILING;
 
 use crate::problem::Problem;
 use crate::reader::{Check, MapReader, Place};
@@ -231,7 +231,7 @@ pub(crate) fn limits(check: &mut Check<'_>, node: &Node) -> Limits {
     };
     size(check, &mut map, "memory_max", 1 << 20, 1 << 40, &mut limits.memory_max);
     size(check, &mut map, "disk_free_limit", 0, 1 << 50, &mut limits.disk_free_limit);
-    size(check, &mut map, "message_size_max", 1, MESSAGE_BYTES_MAX, &mut limits.message_size_max);
+    size(check, &mut map, "message_size_max", 1, MESSAGE_BYTES_CEILING, &mut limits.message_size_max);
     let hour = Duration::from_secs(3_600);
     if let Some(timeout) =
         map.get(check, "drain_timeout", |check, node, place| duration(check, node, place, Duration::ZERO, hour))

@@ -143,7 +143,8 @@ pub struct Limits {
     /// Bytes of the data directory's disk that must be free for publishers to be read; 0 is no limit. RabbitMQ's
     /// `disk_free_limit`, with its default of 50 MB.
     pub disk_free_limit: usize,
-    /// Bytes of one message body. Default and largest 128 MiB.
+    /// Bytes of one message body. Default 128 MiB, largest 512 MiB, as RabbitMQ's `max_message_size`. Large bodies are not
+    /// held in memory, whatever this is.
     pub message_size_max: usize,
     /// Time for work in flight to finish after SIGTERM. Default 10 s.
     pub drain_timeout: Duration,

@@ -16,11 +16,13 @@
 //!   it ends when the broker settles it, so a crash before that brings it back.
 //! * A publish is never let in beyond the [`Limits`] of a queue that refuses it, however many publish at once.
 //! * A [`Seq`] and a [`QueueId`] are never used twice.
+//! * A large body can be read for as long as a message that has it is in a queue or in somebody's hands.
 //! * Settling never waits for the disk and never fails.
 //!
 //! Hot calls (append, deliver, settle) are synchronous, batched, and never wait for IO.
 
 mod batch;
+mod body;
 mod durability;
 mod lifecycle;
 mod metrics;
@@ -29,14 +31,16 @@ mod space;
 pub mod suite;
 
 pub use batch::{Batch, Entry, MetaChange};
+pub use body::{BodyLost, BodyWake, BodyWriter, PieceRead};
 pub use durability::Durability;
 pub use lifecycle::{Dead, Death, Grouping, Limits, Overflow, Reaped};
 pub use metrics::{DiskBytes, EngineMetrics};
 pub use schedule::{EntryKey, Order, Schedule};
 pub use space::MetaSpace;
 
-use model::{HolderId, Message, Mono, Now, QueueId, Seq, Wall};
+use model::{HolderId, LargeBody, Message, Mono, Now, QueueId, Seq, Wall};
 use std::fmt;
+use std::sync::Arc;
 
 /// A promise of durability. Monotone: a durable ticket covers every lower one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -217,6 +221,16 @@ pub trait Engine: Send + Sync + 'static {
     /// [`EngineError::Pressed`], never for a batch without messages, or [`EngineError::Failed`]; then nothing took effect
     /// and the batch is unchanged.
     fn append(&self, batch: &mut Batch, now: Now) -> Result<Ticket, EngineError>;
+
+    /// Begins a body of `len` bytes, at least 1, that is too large for memory. `wake` is called when its writer has gone on.
+    ///
+    /// # Errors
+    /// [`EngineError::Pressed`] or [`EngineError::Failed`].
+    fn begin_body(&self, len: u64, wake: BodyWake) -> Result<Box<dyn BodyWriter>, EngineError>;
+
+    /// Reads what lies at `at` of a body, one piece or the rest of it, and calls `done` with it. Bodies of messages that
+    /// this engine handed out, or finished, can be read until the last [`LargeBody`] is dropped.
+    fn read_body(&self, body: &Arc<LargeBody>, at: u64, done: PieceRead);
 
     /// The highest ticket that is durable.
     fn durable(&self) -> Ticket;

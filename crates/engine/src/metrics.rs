@@ -40,6 +40,10 @@ pub struct EngineMetrics {
     pub spill_file_bytes: u64,
     /// See [`EngineMetrics::spill_files`].
     pub spill_live_bytes: u64,
+    /// Files of large bodies, and their bytes; both are among the bytes of files above.
+    pub body_files: u64,
+    /// See [`EngineMetrics::body_files`].
+    pub body_file_bytes: u64,
     /// Bytes held in memory: messages, and what queues know of theirs.
     pub resident_bytes: u64,
     /// The cap on them.

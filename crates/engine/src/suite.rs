@@ -3,6 +3,7 @@
 //!
 //! An engine's tests call [`run`] with a maker of rigs; a failing check panics with its name.
 
+mod bodies;
 mod classes;
 mod durability;
 mod fair;
@@ -22,6 +23,8 @@ pub trait Rig {
     fn wait_durable(&mut self, ticket: Ticket);
     /// Returns once the engine has said since the last call that this queue is readable.
     fn wait_readable(&mut self, queue: QueueId);
+    /// Lets the engine do what it does in the background, for a moment.
+    fn work(&mut self);
     /// Closes the engine and opens it again.
     fn restart(&mut self);
     /// Stops the engine without closing it and opens it again; what was not durable may be lost.
@@ -33,9 +36,16 @@ type Check = (&'static str, fn(&mut dyn Rig));
 
 /// Runs every check on a rig of its own; returns how many there are.
 pub fn run(mut make: impl FnMut(&str) -> Box<dyn Rig>) -> usize {
-    let checks: Vec<Check> =
-        [queues::CHECKS, lifecycle::CHECKS, durability::CHECKS, classes::CHECKS, schedule::CHECKS, fair::CHECKS]
-            .concat();
+    let checks: Vec<Check> = [
+        queues::CHECKS,
+        lifecycle::CHECKS,
+        durability::CHECKS,
+        classes::CHECKS,
+        schedule::CHECKS,
+        fair::CHECKS,
+        bodies::CHECKS,
+    ]
+    .concat();
     for (name, check) in &checks {
         check(&mut *make(name));
     }

@@ -6,6 +6,7 @@
 pub mod arena;
 pub mod definitions;
 pub mod ids;
+pub mod large_body;
 pub mod limits;
 pub mod message;
 pub mod name_source;
@@ -17,6 +18,7 @@ pub mod value;
 
 pub use arena::{MessageArena, MessageDraft};
 pub use ids::{ChannelId, ConnectionId, ConsumerId, DeliveryTag, HolderId, PublishSeq, QueueId, Seq};
+pub use large_body::LargeBody;
 pub use message::{Envelope, Message, Origin};
 pub use name_source::NameSource;
 pub use principal::{Principal, Secret};

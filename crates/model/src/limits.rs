@@ -20,8 +20,11 @@ pub const AMQP_CLOSE_TIMEOUT_MS: u64 = 10_000;
 pub const AMQP_HANG_UP_TIMEOUT_MS: u64 = 1_000;
 /// Milliseconds a failed login is left without an answer if the client does not understand one.
 pub const AMQP_LOGIN_REFUSED_DELAY_MS: u64 = 3_000;
-/// Bytes of bodies a client has announced and not yet sent, on all channels of a connection together.
-pub const AMQP_ANNOUNCED_BYTES_MAX: usize = 2 * MESSAGE_BYTES_MAX;
+/// Bytes of bodies a client has announced and not yet sent, on all channels of a connection together, that are collected
+/// in memory; what does not fit goes to the engine as it comes, as a large one does.
+pub const AMQP_ANNOUNCED_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of a large body that are handed to the engine at once, but for what the last frame brings beyond it.
+pub const AMQP_PIECE_BYTES: usize = 64 * 1024;
 /// Nesting of tables and arrays in a field table.
 pub const TABLE_DEPTH_MAX: usize = 32;
 /// Unsettled deliveries of a channel, with or without a prefetch.
@@ -42,6 +45,16 @@ pub const CONSUMERS_PER_CHANNEL_MAX: usize = 65_535;
 
 /// Bytes of a message body (RabbitMQ 3.10's default).
 pub const MESSAGE_BYTES_MAX: usize = 134_217_728;
+/// Bytes of a message body that may be configured (RabbitMQ's own limit).
+pub const MESSAGE_BYTES_CEILING: usize = 536_870_912;
+/// Bytes from which a body that comes by AMQP goes to a file of its own instead of to memory.
+pub const LARGE_BODY_BYTES_MIN: usize = 1024 * 1024;
+/// Bytes of a large body that share a checksum and are read at once.
+pub const BODY_PIECE_BYTES: usize = 256 * 1024;
+/// Bytes of a large body written since it was last synced; a sync of more would keep others waiting.
+pub const BODY_UNSYNCED_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Bytes of a body that are collected for a push to an HTTP service; a message with a larger one is rejected.
+pub const PUSH_BODY_BYTES_MAX: usize = MESSAGE_BYTES_MAX;
 /// Bytes that must be free on the data directory's disk, unless the configuration says otherwise (RabbitMQ's
 /// `disk_free_limit`).
 pub const DISK_FREE_LIMIT_BYTES: usize = 50_000_000;

@@ -6,10 +6,14 @@
 //! ```
 //!
 //! Invariants: the four parts lie in one buffer, in this order, so a message is cloned by one reference count and
-//! written by one slice. The header is opaque outside the protocol named by [`Origin`].
+//! written by one slice. The header is opaque outside the protocol named by [`Origin`]. A body that is too large for
+//! memory is not in the buffer: the engine keeps it, and the message has a [`LargeBody`] in its place.
 
+use crate::arena::MessageArena;
+use crate::large_body::LargeBody;
 use crate::time::Wall;
 use bytes::Bytes;
+use std::sync::Arc;
 
 /// Which protocol's encoding the header is in.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -58,6 +62,7 @@ pub struct Message {
     key_len: u8,
     header_len: u32,
     bytes: Bytes,
+    large: Option<Arc<LargeBody>>,
 }
 
 impl Message {
@@ -73,7 +78,23 @@ impl Message {
         bytes: Bytes,
     ) -> Option<Self> {
         let head = usize::from(exchange_len) + usize::from(key_len) + usize::try_from(header_len).ok()?;
-        (head <= bytes.len()).then_some(Self { envelope, exchange_len, key_len, header_len, bytes })
+        (head <= bytes.len()).then_some(Self { envelope, exchange_len, key_len, header_len, bytes, large: None })
+    }
+
+    /// The same message, which has no body yet, with one that the engine keeps.
+    #[must_use]
+    pub fn with_large_body(self, body: Arc<LargeBody>) -> Self {
+        debug_assert_eq!(self.bytes.len(), self.body_start(), "a message has one body");
+        Self { large: Some(body), ..self }
+    }
+
+    /// A message with the same body, published to `exchange` with other properties.
+    #[must_use]
+    pub fn rewritten(&self, envelope: Envelope, exchange: &[u8], routing_key: &[u8], header: &[u8]) -> Self {
+        let body = self.body();
+        let mut draft = MessageArena::new().draft(exchange, routing_key, header, body.len());
+        draft.push(body);
+        Self { large: self.large.clone(), ..draft.finish(envelope) }
     }
 
     /// The exchange it was published to.
@@ -96,22 +117,31 @@ impl Message {
         &self.bytes[start..start + self.header_len as usize]
     }
 
-    /// The body.
+    /// The body; nothing if it is a [large one](Message::large_body).
     #[must_use]
     pub fn body(&self) -> &[u8] {
         &self.bytes[self.body_start()..]
     }
 
-    /// The body as a slice that shares the message's buffer.
+    /// The body, if the engine keeps it because it is too large for memory.
+    #[must_use]
+    pub fn large_body(&self) -> Option<&Arc<LargeBody>> {
+        self.large.as_ref()
+    }
+
+    /// The body as a slice that shares the message's buffer; nothing if it is a large one.
     #[must_use]
     pub fn body_shared(&self) -> Bytes {
         self.bytes.slice(self.body_start()..)
     }
 
-    /// Bytes of the body.
+    /// Bytes of the body, wherever it is.
     #[must_use]
     pub fn body_len(&self) -> usize {
-        self.bytes.len() - self.body_start()
+        match &self.large {
+            None => self.bytes.len() - self.body_start(),
+            Some(body) => usize::try_from(body.len()).unwrap_or(usize::MAX),
+        }
     }
 
     /// The lengths of exchange, routing key and header, for those who store a message.
@@ -120,7 +150,7 @@ impl Message {
         (self.exchange_len, self.key_len, self.header_len)
     }
 
-    /// All parts in one slice, in order.
+    /// All parts that are in memory in one slice, in order.
     #[must_use]
     pub fn bytes(&self) -> &Bytes {
         &self.bytes

@@ -6,7 +6,7 @@
 //!
 //! Invariants: each turn reads once, hands the broker everything that was whole in it as one batch, and writes once.
 //! Back-pressure is not reading: while the link wants no input or too much is outgoing, the socket is left alone, and
-//! while much is outgoing no delivery is taken. Buffers of an idle connection are given back. A reply that must be durable holds back the requests behind it.
+//! while much is outgoing no delivery is taken. A large body is read piece by piece as the socket takes it. Buffers of an idle connection are given back. A reply that must be durable holds back the requests behind it.
 //! A panic in the connection ends the connection; a panic in the broker ends the process, and recovery runs.
 
 use crate::abort::AbortOnPanic;
@@ -17,7 +17,7 @@ use crate::read_buffer::ReadBuffer;
 use crate::shutdown::Drain;
 use broker::{Broker, ConnectionMeta, Link, Reply};
 use engine::Ticket;
-use model::limits::READ_BUFFER_BYTES;
+use model::limits::{BODY_PIECE_BYTES, READ_BUFFER_BYTES};
 use model::{Mono, Now};
 use protocol::{Connection, Event, Outgoing, Request, Status};
 use std::future::{Future, poll_fn};
@@ -169,6 +169,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
             let guard = AbortOnPanic;
             self.link.written(self.outgoing.len(), now);
             drop(guard);
+            self.ask_for_body();
             if more && self.outgoing.len() < TAKEN_BYTES_MAX {
                 continue;
             }
@@ -202,12 +203,25 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
         drop(guard);
         while self.outgoing.len() < TAKEN_BYTES_MAX {
             let guard = AbortOnPanic;
-            let event = self.link.poll_event(now);
+            let event =
+                if self.connection.is_sending_body() { self.link.poll_notice(now) } else { self.link.poll_event(now) };
             drop(guard);
             let Some(event) = event else { return false };
             self.connection.handle_event(event, now, &mut self.outgoing);
         }
         true
+    }
+
+    /// Has the next piece of a large body read while little is outgoing; the bell rings when it is there.
+    fn ask_for_body(&mut self) {
+        if self.outgoing.len() < BODY_PIECE_BYTES
+            && !self.leaving
+            && let Some(read) = self.connection.poll_body()
+        {
+            let guard = AbortOnPanic;
+            self.link.read_body(&read);
+            drop(guard);
+        }
     }
 
     /// Hands the broker what the connection asks for, in order.
@@ -289,10 +303,15 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
 
     /// Reads once if input is wanted. `Ok(false)` means nothing was read because nothing is wanted.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Ended>> {
-        if self.outgoing.len() >= OUTGOING_BYTES_MAX || !self.wants_input() {
+        if self.is_backed_up() || !self.wants_input() {
             return Poll::Ready(Ok(false));
         }
         self.read_once(cx)
+    }
+
+    /// Whether so much is to be written that what more input would bring has to wait.
+    fn is_backed_up(&self) -> bool {
+        self.outgoing.len() + self.connection.bytes_behind_body() >= OUTGOING_BYTES_MAX
     }
 
     /// Whether input could be used, however much is outgoing.
@@ -339,7 +358,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
         if timeout.is_some_and(|timeout| timeout <= now) {
             // A peer that is slow to take what we send is not read and may have spoken all the while: it is heard
             // before its silence is judged, one buffer each time.
-            if self.outgoing.len() >= OUTGOING_BYTES_MAX
+            if self.is_backed_up()
                 && self.wants_input()
                 && let Poll::Ready(Err(ended)) = self.read_once(cx)
             {

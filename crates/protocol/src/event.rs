@@ -2,6 +2,7 @@
 
 use crate::refusal::Refusal;
 use crate::request::Receipt;
+use bytes::Bytes;
 use model::{ChannelId, ConsumerId, Message, PublishSeq};
 
 /// Something a connection is told.
@@ -114,6 +115,8 @@ pub enum Event {
         /// The consumer.
         consumer: ConsumerId,
     },
+    /// What [`crate::Connection::poll_body`] asked for; `None` if it cannot be read or is not what was written.
+    BodyPiece(Option<Bytes>),
     /// Publishers are not being read for now; why, in RabbitMQ's words (`low on memory`, `low on disk`).
     Blocked(&'static str),
     /// Publishers are read again.

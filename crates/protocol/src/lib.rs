@@ -9,6 +9,8 @@
 //!    if it is refused, and then before the next request is polled too. A reply may have to wait until something is durable; then polling waits too.
 //! 3. Events that nobody asked for (deliveries, confirms, cancels) go to [`Connection::handle_event`] as they come.
 //! 4. What is in [`Outgoing`] is written to the socket.
+//! 5. While little is outgoing, [`Connection::poll_body`]: what it asks for comes as [`Event::BodyPiece`], and it asks for
+//!    nothing more before that. While [`Connection::is_sending_body`], deliveries are kept from it; replies are not.
 //!
 //! Invariants: a connection performs no IO, reads no clock, draws no random numbers and never blocks; it can be run
 //! from a script. Requests are answered in order. Nothing a peer sends makes it panic.
@@ -24,8 +26,8 @@ pub use format::{Format, Formats, Malformed};
 pub use outgoing::Outgoing;
 pub use refusal::{Refusal, RefusalKind};
 pub use request::{
-    BindingRequest, ConsumeRequest, Destination, ExchangeDeclaration, Login, Publish, QueueDeclaration, Receipt,
-    Request, Settle, Settlement, Tx,
+    BindingRequest, BodyRead, ConsumeRequest, Destination, ExchangeDeclaration, Login, Publish, QueueDeclaration,
+    Receipt, Request, Settle, Settlement, Tx,
 };
 
 use model::{Mono, Now};
@@ -65,6 +67,21 @@ pub trait Connection: Send {
 
     /// The next thing to ask of the broker.
     fn poll_request(&mut self) -> Option<Request>;
+
+    /// The next piece of a large body to send, if one is under way.
+    fn poll_body(&mut self) -> Option<BodyRead> {
+        None
+    }
+
+    /// Whether a large body is under way. What has to wait for it counts in [`Connection::bytes_behind_body`].
+    fn is_sending_body(&self) -> bool {
+        false
+    }
+
+    /// Bytes that will be outgoing once a large body is through.
+    fn bytes_behind_body(&self) -> usize {
+        0
+    }
 
     /// Takes in a reply, or something nobody asked for.
     fn handle_event(&mut self, event: Event, now: Now, out: &mut Outgoing);

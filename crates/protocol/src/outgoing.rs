@@ -46,6 +46,28 @@ impl Outgoing {
         }
     }
 
+    /// Appends a payload that is its owner.
+    pub fn put_bytes(&mut self, payload: Bytes) {
+        if payload.len() < SHARED_BYTES_MIN {
+            self.buffer.extend_from_slice(&payload);
+        } else {
+            self.shared_len += payload.len();
+            self.shared.push_back((self.buffer.len(), payload));
+        }
+    }
+
+    /// Appends all of another, of which nothing is written yet.
+    pub fn append(&mut self, other: Self) {
+        debug_assert_eq!(other.written, 0);
+        let mut from = 0;
+        for (at, payload) in other.shared {
+            self.buffer.extend_from_slice(&other.buffer[from..at]);
+            from = at;
+            self.put_bytes(payload);
+        }
+        self.buffer.extend_from_slice(&other.buffer[from..]);
+    }
+
     /// Bytes not yet written.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -200,6 +222,12 @@ mod tests {
             }
             out.put_payload(&[1; 4096], || Bytes::from(vec![1; 4096]));
             expected.extend_from_slice(&[1; 4096]);
+            let mut behind = Outgoing::new();
+            behind.buffer().extend_from_slice(b"behind");
+            behind.put_bytes(Bytes::from(vec![2; 5000]));
+            behind.put_bytes(Bytes::from_static(b"and"));
+            expected.extend_from_slice(&[b"behind", &[2; 5000][..], b"and"].concat());
+            out.append(behind);
             assert_eq!(out.len(), expected.len());
             assert!(all(&mut out, step) == expected);
         }

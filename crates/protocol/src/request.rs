@@ -3,7 +3,8 @@
 //! Names and keys are owned where the request is rare and lie in the message where it is frequent.
 
 use bytes::Bytes;
-use model::{ChannelId, ConsumerId, Message, PublishSeq, QueueId, Secret, Seq, Table};
+use model::{ChannelId, ConsumerId, LargeBody, Message, PublishSeq, QueueId, Secret, Seq, Table};
+use std::sync::Arc;
 
 /// A user name and its proof.
 #[derive(Debug)]
@@ -95,6 +96,33 @@ pub enum Request {
     Publish(Publish),
     /// Settles deliveries. No reply unless refused.
     Settle(Settle),
+    /// Begins a message whose body is too large for memory; its parts follow. No reply unless refused. Whatever ends the
+    /// channel takes it back.
+    BeginBody {
+        /// The channel it comes on, which has no other body under way.
+        channel: ChannelId,
+        /// Bytes of the body.
+        len: u64,
+    },
+    /// The next part of the channel's body. No reply unless refused.
+    AppendBody {
+        /// The channel.
+        channel: ChannelId,
+        /// What comes next.
+        part: Bytes,
+    },
+    /// Publishes a message whose body is the channel's, which is whole; in the message there is none. No reply unless
+    /// refused.
+    PublishLarge(Box<Publish>),
+}
+
+/// A piece of a large body that a connection wants to send next.
+#[derive(Debug, Clone)]
+pub struct BodyRead {
+    /// The body.
+    pub body: Arc<LargeBody>,
+    /// Where the piece begins.
+    pub at: u64,
 }
 
 /// What is asked when an exchange is declared.

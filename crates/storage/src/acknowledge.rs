@@ -36,6 +36,7 @@ impl Core {
         self.resident.fetch_sub(taken.freed, Relaxed);
         self.counters.acks.add_all(&taken.tally);
         self.log_acknowledged(&taken.acked, now);
+        self.release_bodies(taken.acked.iter().map(|ack| (ack.queue, &ack.entry)));
         self.tell_pressure();
     }
 

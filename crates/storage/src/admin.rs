@@ -62,6 +62,7 @@ impl Core {
         queue.shrink();
         self.charge(&mut queue);
         if !queue.spec.durable {
+            self.release_bodies_of(id, |_| false);
             drop(queue);
             self.queues.write().remove(&id);
             self.count_out(pages);
@@ -75,6 +76,7 @@ impl Core {
                 log.drop_live(entry.lsn, entry.size as usize);
             }
         });
+        self.release_bodies_of(id, |_| false);
         // Only now: who finds the queue gone may rely on its deletion being in the log.
         drop(queue);
         self.queues.write().remove(&id);
@@ -127,12 +129,14 @@ impl Core {
     pub(crate) fn metrics(&self) -> EngineMetrics {
         let log = self.log.lock();
         let files = log.files.values().filter(|f| f.form != Form::Alone).count() as u64;
-        let file_bytes = log.files.values().map(|f| f.capacity).sum();
-        let live_bytes = log.files.values().map(crate::log::LogFile::live_bytes).sum();
+        let file_bytes: u64 = log.files.values().map(|f| f.capacity).sum();
+        let live_bytes: u64 = log.files.values().map(crate::log::LogFile::live_bytes).sum();
         let written = log.written;
         drop(log);
         let (spill_files, spill_file_bytes, spill_live_bytes) = self.spill.lock().used();
         let counters = &self.counters;
+        let (body_files, body_file_bytes) = self.bodies.used();
+        let body_bytes = counters.body_bytes.load(Relaxed);
         EngineMetrics {
             syncs: self.counters.syncs.count(),
             sync_us: self.counters.syncs.sum_us(),
@@ -141,22 +145,24 @@ impl Core {
             ack_latency_us: self.counters.acks.sum_us(),
             ack_latency_buckets: self.counters.acks.buckets(),
             written_bytes: counters.written_bytes.load(Relaxed),
-            message_bytes: written.message_bytes,
+            message_bytes: written.message_bytes + body_bytes,
             disk_bytes: DiskBytes {
-                first: written.first,
+                first: written.first + body_bytes,
                 moved: written.moved + counters.respilled_bytes.load(Relaxed),
                 bookkeeping: written.bookkeeping,
                 spilled: counters.spilled_bytes.load(Relaxed),
             },
             files,
-            file_bytes,
-            live_bytes,
+            file_bytes: file_bytes + body_file_bytes,
+            live_bytes: live_bytes + body_file_bytes,
             files_created: counters.files.created.load(Relaxed),
             files_reused: counters.files.reused.load(Relaxed),
             files_removed: counters.files.removed.load(Relaxed),
             spill_files,
             spill_file_bytes,
             spill_live_bytes,
+            body_files,
+            body_file_bytes,
             resident_bytes: self.resident.load(Relaxed) as u64,
             resident_bytes_max: self.options.resident_bytes_max as u64,
             cold_reads: self.counters.cold_reads.load(Relaxed),

@@ -123,6 +123,7 @@ impl Core {
             lsn = start;
         }
         drop(metas);
+        self.release_bodies(acked.iter().map(|ack| (ack.queue, &ack.entry)));
         for (queue, first) in guards.iter_mut().zip(first_seqs) {
             queue.next_seq = first;
         }
@@ -252,6 +253,10 @@ impl Core {
         let lane = queue.lane_for(&message);
         let body = u32::try_from(message.body_len()).unwrap_or(u32::MAX);
         let ttl_ms = queue.ttl_of(message.envelope.ttl_ms);
+        let large = message.large_body().is_some();
+        if let Some(body) = message.large_body() {
+            self.bodies.refer(queue.id, queue.next_seq, body.id());
+        }
         let charge = size / shares + SLOT_BYTES;
         // A durable message that finds the memory full, or waits for its time, is read back from the log when its turn
         // comes.
@@ -267,6 +272,7 @@ impl Core {
         queue.totals.enqueued += 1;
         Entry {
             seq,
+            large,
             lsn,
             wall: now.wall.0,
             mono: now.mono.0,

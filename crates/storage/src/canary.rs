@@ -60,12 +60,16 @@ pub enum Canary {
     ForgetDeletions,
     /// Entries are moved without looking whether they still live. *A copy is made before its settle.*
     MoveSettled,
+    /// A large body is not synced before its message is appended. *What is durable of a message is durable of its body.*
+    BodyAfterLog,
+    /// The file of a large body goes before the settles that ended it are durable. *A body is there while its message is.*
+    DropBodyEarly,
 }
 
 #[cfg(feature = "sim")]
 impl Canary {
     /// All of them.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::ConfirmBeforeSync,
         Self::RetryFailedSync,
         Self::DropDirSync,
@@ -93,6 +97,8 @@ impl Canary {
         Self::ForgetSettles,
         Self::ForgetDeletions,
         Self::MoveSettled,
+        Self::BodyAfterLog,
+        Self::DropBodyEarly,
     ];
 
     /// Its name in lower case with dashes, as on a command line.

@@ -116,6 +116,7 @@ mod tests {
             attempts: 0,
             lane: 0,
             redelivered: false,
+            large: false,
         };
         queue.push(entry, None);
         queue.contents.give_back();

@@ -1,11 +1,15 @@
-//! The engine's state, shared by the calls of the port and by the four background jobs: write, sync, keep, read.
+//! The engine's state, shared by the calls of the port and by the background jobs: write, sync, keep, read,
+//! and the writing of large bodies.
 //!
-//! Invariants: locks are taken in the order metas, queues (by id), log; `waiters`, `reads`, `spill`, `pages`, `discarded` and `prep` are leaves.
+//! Invariants: locks are taken in the order metas, queues (by id), log; `waiters`, `reads`, `spill`, `pages`, `discarded`, `prep` and
+//! those of bodies are leaves.
 //! No lock of a queue or of the log is held during IO. The LSN up to which the log is durable only grows.
 //!
 //! Not here: threads (see `threads`), so a simulation can run every job by hand.
 
 use crate::Options;
+use crate::bodies::{Bodies, BodyRefs};
+use crate::body_io::BodyJobs;
 use crate::canary::Canary;
 use crate::disk::{Disk, DiskError};
 use crate::log::LogState;
@@ -82,12 +86,14 @@ pub(crate) struct Core {
     pub(crate) spill: Mutex<Spill>,
     /// Where pages of the index go.
     pub(crate) pages: Mutex<Spill>,
-    /// The disk was full when last tried: by the writer, by the keeper.
-    pub(crate) full: [AtomicBool; 2],
+    pub(crate) bodies: Arc<Bodies>,
+    pub(crate) body_jobs: BodyJobs,
+    /// The disk was full when last tried: by the writer, by the keeper, by who writes bodies.
+    pub(crate) full: [AtomicBool; 3],
     pub(crate) space: Space,
     pub(crate) told_pressure: Mutex<Pressure>,
     pub(crate) counters: Counters,
-    pub(crate) signals: Signals,
+    pub(crate) signals: Arc<Signals>,
     pub(crate) keeper: Mutex<crate::keeper::Keeper>,
     /// Queues that handed out entries since the log was last told.
     pub(crate) delivered: Mutex<Vec<QueueId>>,
@@ -106,6 +112,7 @@ pub(crate) struct Core {
 pub(crate) enum Who {
     Writer = 0,
     Keeper = 1,
+    Bodies = 2,
 }
 
 /// What [`Core`] is made of after recovery.
@@ -116,6 +123,8 @@ pub(crate) struct Parts {
     pub(crate) log: LogState,
     pub(crate) writer: Writer,
     pub(crate) pages: Spill,
+    /// What living entries refer to, and the files there are.
+    pub(crate) bodies: (BodyRefs, Vec<String>),
 }
 
 impl Core {
@@ -125,6 +134,7 @@ impl Core {
         if options.plants(Canary::ReuseQueueId) {
             next_queue = parts.queues.keys().map(|id| id.0 + 1).max().unwrap_or(1);
         }
+        let signals = Arc::new(Signals::default());
         let resident = parts.queues.values().map(|cell| cell.lock().charged).sum();
         Self {
             disk,
@@ -146,11 +156,13 @@ impl Core {
             resident: AtomicUsize::new(resident),
             spill: Mutex::new(Spill::new("spill-")),
             pages: Mutex::new(parts.pages),
-            full: [AtomicBool::new(false), AtomicBool::new(false)],
+            bodies: Bodies::new(parts.generation, signals.clone()),
+            body_jobs: BodyJobs::default(),
+            full: Default::default(),
             space: Space::default(),
             told_pressure: Mutex::new(Pressure::None),
             counters: Counters::default(),
-            signals: Signals::default(),
+            signals,
             keeper: Mutex::new(crate::keeper::Keeper::default()),
             delivered: Mutex::new(Vec::new()),
             delivered_told_us: AtomicU64::new(0),

@@ -51,7 +51,7 @@ impl Core {
                     return Head::Pending;
                 }
             };
-            if entry.slot != DAMAGED {
+            if entry.slot != DAMAGED && !(entry.large && self.bodies.is_damaged(queue.id, entry.seq)) {
                 break entry;
             }
             // It keeps its place in the log and stands in nobody's way; only the end of its queue settles it.
@@ -296,6 +296,7 @@ impl Core {
                 log.drop_live(entry.lsn, entry.size as usize);
             }
         }
+        self.release_bodies_of(id, |seq| queue.contents.unsettled.contains_key(&seq));
         self.charge(&mut queue);
         drop(queue);
         self.count_out(pages);
@@ -313,6 +314,7 @@ impl Core {
             add_to_ranges(&mut ranges, entry.seq);
         }
         if ranges.is_empty() || self.options.plants(Canary::LoseSettle) {
+            self.release_bodies(entries.iter().map(|entry| (queue.id, entry)));
             return;
         }
         if self.options.plants(Canary::SettleWrongSeq) {
@@ -329,6 +331,7 @@ impl Core {
         }
         let many = log.pending_bytes > LAZY_BYTES_MAX;
         drop(log);
+        self.release_bodies(entries.iter().map(|entry| (queue.id, entry)));
         self.signal_settled(emptied, many);
     }
 

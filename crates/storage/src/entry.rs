@@ -19,7 +19,7 @@ pub(crate) struct Entry {
     pub(crate) lsn: u64,
     pub(crate) wall: u64,
     pub(crate) mono: u64,
-    /// Bytes of the message.
+    /// Bytes of the message, a large body aside.
     pub(crate) size: u32,
     /// Bytes of its body.
     pub(crate) body: u32,
@@ -28,6 +28,8 @@ pub(crate) struct Entry {
     pub(crate) attempts: u16,
     pub(crate) lane: u8,
     pub(crate) redelivered: bool,
+    /// Its body is a large one, in a file of its own: see `bodies`.
+    pub(crate) large: bool,
 }
 
 impl Entry {

@@ -80,7 +80,8 @@ mod tests {
             let lane = if self.queue.limits().fair.is_some() { 1 + producer } else { 0 };
             let (lsn, wall, mono) = (seq * 100, seq, 0);
             let (size, body, ttl_ms, slot, attempts, redelivered) = (10, 8, NO_TTL, NO_SLOT, 0, false);
-            let entry = Entry { seq, lsn, wall, mono, size, body, ttl_ms, slot, attempts, lane, redelivered };
+            let entry =
+                Entry { seq, lsn, wall, mono, size, body, ttl_ms, slot, attempts, lane, redelivered, large: false };
             self.queue.push(entry, None);
             self.ready.insert(seq, producer);
         }

@@ -84,7 +84,7 @@ impl Core {
             Ok(false) => {}
             Err(error) => self.note_disk(Who::Keeper, &Err(error)),
         }
-        for step in [self.move_step(&mut keeper), self.count_discarded()] {
+        for step in [self.move_step(&mut keeper), self.count_discarded(), self.give_up_bodies()] {
             match step {
                 Ok(now) => left = left.max(now),
                 Err(error) => self.note_disk(Who::Keeper, &Err(error)),
@@ -165,7 +165,7 @@ impl Core {
 
     /// Whether the log is proven up to `after`; if it is durable and nothing else will prove it, a record that does is
     /// pushed.
-    fn prove(&self, after: u64) -> bool {
+    pub(crate) fn prove(&self, after: u64) -> bool {
         let durable = self.durable_lsn();
         let mut log = self.log.lock();
         if log.proven(durable) >= after {

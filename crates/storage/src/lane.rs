@@ -319,6 +319,7 @@ mod tests {
             attempts: 0,
             lane: 0,
             redelivered: false,
+            large: false,
         }
     }
 

@@ -6,7 +6,8 @@
 //! digests that `digest` and `checkpoint` make; `queue` is a queue in memory, `lane` its entries of one priority, `page`
 //! and `paging` pack the far part of it, `due` has its entries when they wait for a time; `append`, `deliver`,
 //! `acknowledge`, `dead` and `admin` are the calls of the port,
-//! `reader` brings back messages that are not in memory.
+//! `reader` brings back messages that are not in memory; `bodies` knows the large bodies, which lie in files of their own
+//! (`body`) that `body_io` writes and reads.
 //!
 //! Invariants: those of the port ([`engine`]), and: the decisions are separate from the threads that run them, so the
 //! simulated disk drives the very same code by hand. No clock, no random numbers, no runtime.
@@ -16,6 +17,9 @@ mod admin;
 mod allowance;
 mod append;
 mod attempts;
+mod bodies;
+mod body;
+mod body_io;
 mod canary;
 mod cancel;
 mod chain;
@@ -45,6 +49,7 @@ mod reader;
 mod record;
 mod recover;
 mod repair;
+mod repair_bodies;
 mod replay;
 mod scan;
 mod signal;
@@ -62,14 +67,15 @@ pub use canary::Canary;
 pub use disk::{Disk, DiskError, DiskFile, RealDisk};
 pub use recover::OpenError;
 pub use repair::{Affected, Damage, Report, repair};
+pub use repair_bodies::{DamagedBody, kept_name};
 
 use crate::core::Core;
 use engine::{
-    Batch, Credit, Dead, Delivery, Engine, EngineError, EngineEvents, EngineMetrics, EntryKey, Limits, Outcome,
-    Pressure, QueueSpec, QueueStats, Reaped, Remainder, Ticket,
+    Batch, BodyWake, BodyWriter, Credit, Dead, Delivery, Engine, EngineError, EngineEvents, EngineMetrics, EntryKey,
+    Limits, Outcome, PieceRead, Pressure, QueueSpec, QueueStats, Reaped, Remainder, Ticket,
 };
-use model::limits::LOG_MOVE_BYTES_PER_S;
-use model::{HolderId, Now, QueueId, Seq};
+use model::limits::{BODY_PIECE_BYTES, LOG_MOVE_BYTES_PER_S};
+use model::{HolderId, LargeBody, Now, QueueId, Seq};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -94,6 +100,8 @@ pub struct Options {
     pub disk_free_limit: u64,
     /// Bytes a second that may be read to empty files, beside a share of what is published.
     pub move_bytes_per_s: u64,
+    /// Bytes of a piece of a large body, which has a checksum of its own and is read at once.
+    pub body_piece_bytes: u64,
     /// A fault built in on purpose, to prove that the simulation finds it.
     #[cfg(feature = "sim")]
     pub canary: Option<Canary>,
@@ -108,6 +116,7 @@ impl Default for Options {
             file_bytes: 12 * 1024 * 1024,
             disk_free_limit: 0,
             move_bytes_per_s: LOG_MOVE_BYTES_PER_S,
+            body_piece_bytes: BODY_PIECE_BYTES as u64,
             #[cfg(feature = "sim")]
             canary: None,
         }
@@ -167,8 +176,13 @@ impl Storage {
     }
 
     fn recover(disk: Arc<dyn Disk>, options: Options, events: Arc<dyn EngineEvents>) -> Result<Arc<Core>, OpenError> {
-        let parts = recover::recover(&disk, &options)?;
+        let mut parts = recover::recover(&disk, &options)?;
+        let (refs, names) = std::mem::take(&mut parts.bodies);
         let core = Arc::new(Core::new(disk, options, events, parts));
+        for what in core.bodies.recover(&*core.disk, refs, names)? {
+            core.counters.damaged.fetch_add(1, Ordering::Relaxed);
+            core.events.damaged(&what);
+        }
         core.look_at_space();
         Ok(core)
     }
@@ -197,11 +211,31 @@ impl Storage {
     pub fn read_step(&self) -> bool {
         self.core.read_step()
     }
+
+    /// Reads one piece of a large body that somebody waits for; false if nobody does.
+    #[cfg(feature = "sim")]
+    pub fn piece_step(&self) -> bool {
+        self.core.read_piece_step()
+    }
+
+    /// Does the next thing for a large body that comes; false if there is none, or the disk is full.
+    #[cfg(feature = "sim")]
+    pub fn body_step(&self) -> bool {
+        self.core.body_step()
+    }
 }
 
 impl Engine for Storage {
     fn append(&self, batch: &mut Batch, now: Now) -> Result<Ticket, EngineError> {
         self.core.append(batch, now)
+    }
+
+    fn begin_body(&self, len: u64, wake: BodyWake) -> Result<Box<dyn BodyWriter>, EngineError> {
+        self.core.begin_body(len, wake)
+    }
+
+    fn read_body(&self, body: &Arc<LargeBody>, at: u64, done: PieceRead) {
+        self.core.read_body(body, at, done);
     }
 
     fn durable(&self) -> Ticket {

@@ -67,6 +67,8 @@ pub(crate) struct Counters {
     pub(crate) syncs: Durations,
     pub(crate) acks: Durations,
     pub(crate) written_bytes: AtomicU64,
+    /// Written to files of large bodies.
+    pub(crate) body_bytes: AtomicU64,
     pub(crate) cold_reads: AtomicU64,
     pub(crate) damaged: AtomicU64,
     pub(crate) spilled_bytes: AtomicU64,

@@ -7,7 +7,7 @@
 //! ```text
 //! page     mono varint, wall varint          a moment on both clocks; mono 0: none is known
 //!          entries
-//! entry    flags     1 byte                  1 redelivered, 2 time to live, 4 attempts, 8 in the spill
+//! entry    flags     1 byte                  1 redelivered, 2 time to live, 4 attempts, 8 in the spill, 16 large body
 //!          seq       varint                  less the one before (at first: less `first`)
 //!          place     signed varint           less the end of the one before that lies in the same place
 //!          wall      signed varint           less the one before (at first: less the moment's)
@@ -30,6 +30,7 @@ const REDELIVERED: u8 = 1;
 const TTL: u8 = 2;
 const ATTEMPTS: u8 = 4;
 const IN_SPILL: u8 = 8;
+const LARGE: u8 = 16;
 
 /// Where a page lies in the spill.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -139,6 +140,7 @@ fn pack(first: u64, entries: &[Entry]) -> Box<[u8]> {
         flags |= if entry.ttl_ms == NO_TTL { 0 } else { TTL };
         flags |= if entry.attempts == 0 { 0 } else { ATTEMPTS };
         flags |= if spilled { IN_SPILL } else { 0 };
+        flags |= if entry.large { LARGE } else { 0 };
         out.push(flags);
         put_varint(&mut out, entry.seq - seq);
         seq = entry.seq;
@@ -192,6 +194,7 @@ pub(crate) fn unpack(bytes: &[u8], first: u64, lane: u8, mut each: impl FnMut(En
             attempts,
             lane,
             redelivered: flags & REDELIVERED != 0,
+            large: flags & LARGE != 0,
         });
     }
     Some(())
@@ -205,12 +208,18 @@ mod tests {
     fn entries() -> impl Strategy<Value = Vec<Entry>> {
         let entry = (
             (1u64..1 << 50, 1u64..1 << 62, any::<bool>(), 0u64..1 << 40),
-            ((any::<u32>(), any::<u32>()), prop_oneof![Just(NO_TTL), any::<u32>()], any::<u16>(), any::<bool>()),
+            (
+                (any::<u32>(), any::<u32>()),
+                prop_oneof![Just(NO_TTL), any::<u32>()],
+                any::<u16>(),
+                any::<bool>(),
+                any::<bool>(),
+            ),
         );
         proptest::collection::vec(entry, 1..40).prop_map(|all| {
             let mut seq = 0;
             let mut out = Vec::new();
-            for ((step, place, spilled, wall), ((size, body), ttl_ms, attempts, redelivered)) in all {
+            for ((step, place, spilled, wall), ((size, body), ttl_ms, attempts, redelivered, large)) in all {
                 seq += step;
                 let lsn = if spilled { place | SPILLED } else { place };
                 let entry = Entry {
@@ -225,6 +234,7 @@ mod tests {
                     attempts,
                     lane: 3,
                     redelivered,
+                    large,
                 };
                 out.push(entry);
             }
@@ -264,6 +274,7 @@ mod tests {
             attempts: 0,
             lane: 0,
             redelivered: false,
+            large: false,
         };
         let entries: Vec<Entry> = (1..=512).map(at).collect();
         let mut page = Page::open(entries.clone());

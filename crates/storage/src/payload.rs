@@ -3,22 +3,31 @@
 //! Invariants: a message is encoded once, with a checksum of its own, and knows no queue; references to it follow
 //! in the same record. Decoding trusts nothing: every function is `None` on bytes that do not fit.
 
+use crate::bodies::Bodies;
 use crate::due::key_of;
 use crate::record::{HEADER_BYTES, Reader, put_varint, zigzag};
 use bytes::Bytes;
 use engine::{Durability, MetaChange, Order, QueueSpec, Schedule};
 use model::{Envelope, Message, Origin, QueueId, Wall};
+use std::sync::Arc;
 
 /// Messages at least this large are written from where they lie instead of being copied.
 const SHARED_BYTES_MIN: usize = 4096;
 /// An upper bound of what surrounds the bytes of an encoded message.
-pub(crate) const MESSAGE_HEAD_MAX: usize = 4 + 1 + 10 + 1 + 10 + 10 + 8 + 1 + 1 + 5 + 5;
+pub(crate) const MESSAGE_HEAD_MAX: usize = 4 + 2 + 10 + 1 + 10 + 10 + 8 + 10 + 10 + 1 + 1 + 5 + 5;
 
 const PERSISTENT: u8 = 1;
 const HAS_HEADERS: u8 = 2;
 const PRIORITY: u8 = 4;
 const TTL: u8 = 8;
 const SCHEDULE: u8 = 128;
+
+/// In place of the header's encoding: another byte follows, with the encoding in its lower half.
+const MORE: u8 = 7;
+/// In that byte: the body lies in a file of its own.
+const MORE_LARGE: u8 = 16;
+/// The same in a short batch.
+const SHORT_LARGE: u8 = 16;
 
 /// A record being built: its own bytes with room for the header in front, and large messages in between.
 #[derive(Default)]
@@ -92,13 +101,17 @@ impl Record {
 
 fn message_head(out: &mut Vec<u8>, message: &Message, schedule: Option<Schedule>, wall: Wall) {
     let e = message.envelope;
-    let mut flags = (e.origin as u8) << 4;
+    let large = message.large_body();
+    let mut flags = if large.is_some() { MORE } else { e.origin as u8 } << 4;
     flags |= if e.persistent { PERSISTENT } else { 0 };
     flags |= if e.has_headers { HAS_HEADERS } else { 0 };
     flags |= if e.priority > 0 { PRIORITY } else { 0 };
     flags |= if e.ttl_ms.is_some() { TTL } else { 0 };
     flags |= if schedule.is_some() { SCHEDULE } else { 0 };
     out.push(flags);
+    if large.is_some() {
+        out.push(e.origin as u8 | MORE_LARGE);
+    }
     put_varint(out, zigzag(e.received_at.0.wrapping_sub(wall.0) as i64));
     if e.priority > 0 {
         out.push(e.priority);
@@ -109,6 +122,10 @@ fn message_head(out: &mut Vec<u8>, message: &Message, schedule: Option<Schedule>
     if let Some(schedule) = schedule {
         put_schedule(out, schedule);
     }
+    if let Some(body) = large {
+        put_varint(out, body.id());
+        put_varint(out, body.len());
+    }
     let (exchange, key, header) = message.lengths();
     out.push(exchange);
     out.push(key);
@@ -116,10 +133,18 @@ fn message_head(out: &mut Vec<u8>, message: &Message, schedule: Option<Schedule>
     put_varint(out, message.bytes().len() as u64);
 }
 
+/// The id and the length of a large body.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Large {
+    pub(crate) id: u64,
+    pub(crate) len: u64,
+}
+
 /// An encoded message, not yet checked against its checksum.
 pub(crate) struct MessageView<'a> {
     envelope: Envelope,
     schedule: Option<Schedule>,
+    large: Option<Large>,
     lengths: (u8, u8, u32),
     bytes: &'a [u8],
     crc: u32,
@@ -132,10 +157,19 @@ impl<'a> MessageView<'a> {
         let crc = reader.u32()?;
         let start = reader.pos();
         let flags = reader.byte()?;
+        let (origin, more) = match (flags & !SCHEDULE) >> 4 {
+            MORE => (0, reader.byte()?),
+            origin => (origin, 0),
+        };
         let received = reader.signed()?;
         let priority = if flags & PRIORITY != 0 { reader.byte()? } else { 0 };
         let ttl_ms = if flags & TTL != 0 { Some(reader.varint()?) } else { None };
         let schedule = if flags & SCHEDULE != 0 { Some(read_schedule(reader)?) } else { None };
+        let large = match more & !15 {
+            0 => None,
+            MORE_LARGE => Some(Large { id: reader.varint()?, len: reader.varint()? }),
+            _ => return None,
+        };
         let exchange = reader.byte()?;
         let key = reader.byte()?;
         let header = u32::try_from(reader.varint()?).ok()?;
@@ -143,7 +177,7 @@ impl<'a> MessageView<'a> {
         let bytes = reader.take(len)?;
         Some(Self {
             envelope: Envelope {
-                origin: Origin::from_code((flags & !SCHEDULE) >> 4)?,
+                origin: Origin::from_code(origin | more & 15)?,
                 persistent: flags & PERSISTENT != 0,
                 priority,
                 ttl_ms,
@@ -152,6 +186,7 @@ impl<'a> MessageView<'a> {
                 producer: 0,
             },
             schedule,
+            large,
             lengths: (exchange, key, header),
             bytes,
             crc,
@@ -177,18 +212,25 @@ impl<'a> MessageView<'a> {
         self.bytes.len()
     }
 
-    /// Bytes of its body.
+    /// Bytes of its body, wherever it is.
     fn body(&self) -> usize {
+        if let Some(large) = self.large {
+            return usize::try_from(large.len).unwrap_or(usize::MAX);
+        }
         let (exchange, key, header) = self.lengths;
         let head = usize::from(exchange) + usize::from(key) + header as usize;
         self.bytes.len().saturating_sub(head)
     }
 
-    /// The message, in a buffer of its own.
-    pub(crate) fn to_message(&self) -> Option<Message> {
+    /// The message, in a buffer of its own; `None` also if its body is a large one that is gone.
+    pub(crate) fn to_message(&self, bodies: &Arc<Bodies>) -> Option<Message> {
         let (exchange, key, header) = self.lengths;
         let bytes = Bytes::copy_from_slice(self.bytes);
-        Message::from_parts(self.envelope, exchange, key, header, bytes)
+        let message = Message::from_parts(self.envelope, exchange, key, header, bytes)?;
+        match self.large {
+            None => Some(message),
+            Some(large) => Some(message.with_large_body(bodies.get(large.id)?)),
+        }
     }
 }
 
@@ -216,6 +258,7 @@ pub(crate) struct Placed {
     pub(crate) priority: u8,
     pub(crate) ttl_ms: Option<u64>,
     pub(crate) schedule: Option<Schedule>,
+    pub(crate) large: Option<Large>,
 }
 
 /// Reads a batch: fills `placed`, then calls `each` for every reference (with the index of its message), `acks` for
@@ -242,6 +285,7 @@ pub(crate) fn read_batch<'a>(
             priority: view.envelope().priority,
             ttl_ms: view.envelope().ttl_ms,
             schedule: view.schedule(),
+            large: view.large,
         });
     }
     read_refs(&mut reader, wall, placed, &mut each, &mut acks, &mut metas)?;
@@ -296,6 +340,7 @@ pub(crate) fn shorten_batch(payload: &[u8], out: &mut Vec<u8>) -> Option<()> {
         let mut flags = if envelope.priority > 0 { PRIORITY } else { 0 };
         flags |= if envelope.ttl_ms.is_some() { TTL } else { 0 };
         flags |= if view.schedule().is_some() { SCHEDULE } else { 0 };
+        flags |= if view.large.is_some() { SHORT_LARGE } else { 0 };
         out.push(flags);
         put_varint(out, view.size() as u64);
         put_varint(out, view.body() as u64);
@@ -308,6 +353,9 @@ pub(crate) fn shorten_batch(payload: &[u8], out: &mut Vec<u8>) -> Option<()> {
         }
         if let Some(schedule) = view.schedule() {
             put_schedule(out, schedule);
+        }
+        if let Some(large) = view.large {
+            put_varint(out, large.id);
         }
     }
     out.extend_from_slice(&payload[reader.pos()..]);
@@ -334,7 +382,9 @@ pub(crate) fn read_short_batch<'a>(
         let priority = if flags & PRIORITY != 0 { reader.byte()? } else { 0 };
         let ttl_ms = if flags & TTL != 0 { Some(reader.varint()?) } else { None };
         let schedule = if flags & SCHEDULE != 0 { Some(read_schedule(&mut reader)?) } else { None };
-        placed.push(Placed { offset, size, body, encoded, priority, ttl_ms, schedule });
+        let large =
+            if flags & SHORT_LARGE != 0 { Some(Large { id: reader.varint()?, len: body as u64 }) } else { None };
+        placed.push(Placed { offset, size, body, encoded, priority, ttl_ms, schedule, large });
         offset = offset.checked_add(encoded)?;
     }
     read_refs(&mut reader, wall, placed, &mut each, &mut acks, &mut metas)?;

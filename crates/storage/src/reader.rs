@@ -5,6 +5,7 @@
 //! in it. A message is checked against its own checksum; what cannot be read or does not match is read once more by
 //! itself, and then put into quarantine: never handed out, never dropped, counted and told.
 
+use crate::bodies::Bodies;
 use crate::canary::Canary;
 use crate::core::{Core, QueueCell};
 use crate::disk::{DiskError, DiskFile};
@@ -60,7 +61,7 @@ impl Core {
         }
         let wanted = wanted(&mut cell.lock(), self.durable_lsn(), self.ahead_bytes());
         for run in self.runs(wanted) {
-            let messages = read_run(&run, self.options.plants(Canary::TrustReads));
+            let messages = self.read_run(&run, self.options.plants(Canary::TrustReads));
             self.keep_read(&mut cell.lock(), messages);
         }
         cell.lock().reading = false;
@@ -105,6 +106,19 @@ impl Core {
     fn ahead_bytes(&self) -> usize {
         let left = (self.options.resident_bytes_max / 4 * 3).saturating_sub(self.resident.load(Relaxed));
         (left / 8).clamp(AHEAD_BYTES_MIN, AHEAD_BYTES)
+    }
+
+    /// Reads a run. What cannot be read so, or is not what was written, is read once more by itself.
+    fn read_run(&self, run: &Run, trust: bool) -> Vec<(Entry, Option<Message>)> {
+        let bytes = read(run, run.start, run.end);
+        let message = |bytes: &[u8], entry: &Entry| message(bytes, entry, trust, &self.bodies);
+        let messages = run.entries.iter().map(|entry| {
+            let end = entry.lsn + u64::from(entry.size) + MESSAGE_HEAD_MAX as u64;
+            let from = (entry.lsn - run.start) as usize;
+            let found = bytes.get(from..).and_then(|bytes| message(bytes, entry));
+            (*entry, found.or_else(|| message(&read(run, entry.lsn, end), entry)))
+        });
+        messages.collect()
     }
 
     /// Keeps what was read for the entries that still want it.
@@ -202,18 +216,6 @@ fn is_wanted(queue: &mut Queue, entry: &Entry) -> bool {
     queue.find_loose(entry.seq).is_some_and(|now| now.lsn == entry.lsn && now.slot == NO_SLOT)
 }
 
-/// Reads a run. What cannot be read so, or is not what was written, is read once more by itself.
-fn read_run(run: &Run, trust: bool) -> Vec<(Entry, Option<Message>)> {
-    let bytes = read(run, run.start, run.end);
-    let messages = run.entries.iter().map(|entry| {
-        let end = entry.lsn + u64::from(entry.size) + MESSAGE_HEAD_MAX as u64;
-        let from = (entry.lsn - run.start) as usize;
-        let found = bytes.get(from..).and_then(|bytes| message(bytes, entry, trust));
-        (*entry, found.or_else(|| message(&read(run, entry.lsn, end), entry, trust)))
-    });
-    messages.collect()
-}
-
 /// What lies between two places of a run; nothing if it cannot be read.
 fn read(run: &Run, from: u64, to: u64) -> Vec<u8> {
     let mut buffer = vec![0; (to - from) as usize];
@@ -223,7 +225,7 @@ fn read(run: &Run, from: u64, to: u64) -> Vec<u8> {
 }
 
 /// The message of an entry, if it is what was written.
-fn message(bytes: &[u8], entry: &Entry, trust: bool) -> Option<Message> {
+fn message(bytes: &[u8], entry: &Entry, trust: bool, bodies: &Arc<Bodies>) -> Option<Message> {
     let view = MessageView::read(&mut Reader::new(bytes), Wall(entry.wall), bytes)?;
-    (trust || view.is_intact()).then(|| view.to_message())?
+    (trust || view.is_intact()).then(|| view.to_message(bodies))?
 }

@@ -6,6 +6,7 @@
 //! is. Every open starts a new file, so no LSN, seq or queue id of an earlier life is used again.
 
 use crate::Options;
+use crate::body::body_id;
 use crate::canary::Canary;
 use crate::chain::{Place, breaks, fold, put_link, put_oldest};
 use crate::core::Parts;
@@ -148,19 +149,25 @@ impl Found {
 pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &Options) -> Result<Parts, OpenError> {
     disk.lock()?;
     let mut numbers: BTreeMap<u64, Names> = BTreeMap::new();
-    let mut spares = Vec::new();
+    let (mut spares, mut bodies) = (Vec::new(), Vec::new());
     for name in disk.list()? {
         if let Some(number) = file_number(&name) {
             numbers.entry(number).or_default().log = Some(name);
         } else if let Some(number) = digest_number(&name) {
             numbers.entry(number).or_default().digest = Some(name);
+        } else if body_id(&name).is_some() {
+            bodies.push(name);
         } else if name.ends_with(SPARE_SUFFIX) {
             spares.push(name);
         }
     }
     let mut replay = Replay::new(&**disk, Spill::beside(PAGES_PREFIX, &spares), options.resident_bytes_max);
     match read_files(&**disk, numbers, &mut spares, &mut replay, options) {
-        Ok(found) => start(disk, options, found, &spares, replay),
+        Ok(found) => {
+            let mut parts = start(disk, options, found, &spares, replay)?;
+            parts.bodies.1 = bodies;
+            Ok(parts)
+        }
         Err(error) => {
             replay.abandon();
             Err(error)
@@ -484,9 +491,9 @@ fn start(
     let mut log = LogState::new(files, options.file_bytes);
     // What an earlier life may have given and lost is never given again.
     let floor = if options.plants(Canary::ReuseSeq) { 1 } else { generation << SEQ_BITS };
-    let Recovered { queues, metas, pages } = replay.finish(&mut log, floor)?;
+    let Recovered { queues, metas, pages, bodies } = replay.finish(&mut log, floor)?;
     let writer = Writer { file: handle, base, written, queue: VecDeque::new() };
-    Ok(Parts { generation, queues, metas, log, writer, pages })
+    Ok(Parts { generation, queues, metas, log, writer, pages, bodies: (bodies, Vec::new()) })
 }
 
 /// Begins the new file with records that say what is in front of it, and that everything there is durable. Without them a

@@ -21,6 +21,7 @@ use crate::record::{
     encode_header, record_bytes,
 };
 use crate::recover::OpenError;
+use crate::repair_bodies::{self, DamagedBody};
 use engine::{MetaSpace, QueueSpec};
 use model::QueueId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,6 +63,11 @@ pub struct Report {
     pub quarantined: Vec<String>,
     /// Records that are as they were written.
     pub intact_records: u64,
+    /// Large bodies that are damaged. They stay: the engine keeps their messages aside.
+    pub damaged_bodies: Vec<DamagedBody>,
+    /// Files of large bodies that belong to nothing that is left, if there is other damage: they get a
+    /// [name that they keep](crate::kept_name), since what tells of them may be in quarantine.
+    pub kept_bodies: Vec<String>,
     /// The metadata, to tell names of queues by.
     pub metas: Vec<(Vec<u8>, Vec<u8>)>,
 }
@@ -91,6 +97,8 @@ struct Seen {
     referred: BTreeSet<QueueId>,
     deleted: BTreeSet<QueueId>,
     metas: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Large bodies that a message has.
+    bodies: BTreeSet<u64>,
     records: u64,
     /// Files before this one were given up.
     oldest: u64,
@@ -126,8 +134,14 @@ pub fn repair(disk: &dyn Disk, apply: bool) -> Result<Report, OpenError> {
     // What says which files were given up may lie in what is damaged.
     let is_whole = lost_digests.is_empty() && plans.iter().all(|plan| !plan.lost && plan.ranges.is_empty());
     let first = places.first().filter(|_| !is_whole).map_or(0, |place| place.number);
-    let report = report(&plans, &lost_digests, &breaks(&places, seen.oldest.max(first)), &seen);
+    let mut report = report(&plans, &lost_digests, &breaks(&places, seen.oldest.max(first)), &seen);
+    let bodies = repair_bodies::examine(disk, &names, &seen.bodies)?;
+    report.damaged_bodies = bodies.damaged;
+    if !report.damages.is_empty() {
+        report.kept_bodies = bodies.unknown;
+    }
     if apply && !report.damages.is_empty() {
+        repair_bodies::keep(disk, &report.kept_bodies)?;
         seal_all(&mut plans);
         carry_out(disk, &plans, &lost_digests, &seen)?;
     }
@@ -258,13 +272,19 @@ impl Seen {
     fn take(&mut self, kind: Kind, payload: &[u8], place: &mut Place) -> bool {
         let read = match kind {
             Kind::Batch => {
-                let referred = &mut self.referred;
-                let each = |_, _, _: &Placed, id, _| _ = referred.insert(id);
+                let (referred, bodies) = (&mut self.referred, &mut self.bodies);
+                let each = |_, _, placed: &Placed, id, _| {
+                    referred.insert(id);
+                    bodies.extend(placed.large.map(|large| large.id));
+                };
                 read_batch(payload, &mut Vec::new(), each, |_, _, _| {}, |_, _| {}).map(|_| ())
             }
             Kind::Refs => {
-                let referred = &mut self.referred;
-                let each = |_, _, _: &Placed, id, _| _ = referred.insert(id);
+                let (referred, bodies) = (&mut self.referred, &mut self.bodies);
+                let each = |_, _, placed: &Placed, id, _| {
+                    referred.insert(id);
+                    bodies.extend(placed.large.map(|large| large.id));
+                };
                 read_short_batch(payload, &mut Vec::new(), each, |_, _, _| {}, |_, _| {}).map(|_| ())
             }
             Kind::CreateQueue => read_queue(payload).map(|(id, _)| _ = self.created.insert(id)),

@@ -6,6 +6,7 @@
 //! paged and spilled as those of a running engine are: recovery needs no more memory than that.
 
 use crate::attempts::read_attempts;
+use crate::bodies::BodyRefs;
 use crate::core::{Cell, Metas, QueueCell};
 use crate::deliver::read_delivered;
 use crate::disk::{Disk, DiskError};
@@ -69,6 +70,8 @@ pub(crate) struct Replay<'a> {
     queues: HashMap<QueueId, Found, FixedState>,
     deleted: HashSet<QueueId, FixedState>,
     metas: Metas,
+    /// Of every reference to a large body that was read.
+    bodies: BodyRefs,
     files: Vec<FileNotes>,
     placed: Vec<Placed>,
 }
@@ -78,6 +81,8 @@ pub(crate) struct Recovered {
     pub(crate) queues: HashMap<QueueId, QueueCell, FixedState>,
     pub(crate) metas: Metas,
     pub(crate) pages: Spill,
+    /// The bodies of living entries.
+    pub(crate) bodies: BodyRefs,
 }
 
 impl<'a> Replay<'a> {
@@ -92,6 +97,7 @@ impl<'a> Replay<'a> {
             queues: HashMap::default(),
             deleted: HashSet::default(),
             metas: Metas::default(),
+            bodies: BodyRefs::default(),
             files: Vec::new(),
             placed: Vec::new(),
         }
@@ -220,7 +226,11 @@ impl<'a> Replay<'a> {
                 attempts: 0,
                 lane: message.priority,
                 redelivered: false,
+                large: message.large.is_some(),
             };
+            if let Some(large) = message.large {
+                self.bodies.insert((id, seq), (large.id, large.len));
+            }
             self.insert(id, entry, message.schedule);
         };
         let metas = |key: &[u8], value: Option<&[u8]>| changes.push((key.to_vec(), value.map(<[u8]>::to_vec)));
@@ -387,6 +397,7 @@ impl<'a> Replay<'a> {
 
     /// Turns what was found into queues, whose new seqs are `seqs_from` or higher, and tells the log what lives where.
     pub(crate) fn finish(self, log: &mut LogState, seqs_from: u64) -> Result<Recovered, DiskError> {
+        let mut bodies = BodyRefs::default();
         for notes in self.files {
             if let Some(file) = log.files.get_mut(&notes.base) {
                 file.arrivals = notes.arrivals;
@@ -413,6 +424,11 @@ impl<'a> Replay<'a> {
                 lane.each(&mut |spot| read_page(&self.pages, spot), &mut |entry| {
                     ready += 1;
                     bytes += u64::from(entry.body);
+                    if entry.large
+                        && let Some(body) = self.bodies.get(&(id, entry.seq))
+                    {
+                        bodies.insert((id, entry.seq), *body);
+                    }
                     counts.add(entry.lsn, entry.size as usize);
                 })?;
             }
@@ -432,7 +448,7 @@ impl<'a> Replay<'a> {
             queue.charged = queue.index_bytes();
             queues.insert(id, Cell::new(queue));
         }
-        Ok(Recovered { queues, metas: self.metas, pages: self.pages.into_inner() })
+        Ok(Recovered { queues, metas: self.metas, pages: self.pages.into_inner(), bodies })
     }
 
     /// Removes what was spilled: the directory stays as it was.

@@ -95,4 +95,5 @@ pub(crate) struct Signals {
     pub(crate) write: Signal,
     pub(crate) keep: Signal,
     pub(crate) read: Signal,
+    pub(crate) bodies: Signal,
 }

@@ -324,7 +324,7 @@ impl Core {
         let mut from = Vec::new();
         for (seq, wall, offset, view) in messages {
             let lsn = (at + offset as u64) | SPILLED;
-            if let Some(message) = view.to_message()
+            if let Some(message) = view.to_message(&self.bodies)
                 && self.lies_spilled_at(&cell, seq, lsn)?
             {
                 needed.push(Leaving { seq, slot: crate::queue::NO_SLOT, wall, message });

@@ -1,4 +1,5 @@
-//! The threads that run the engine's jobs: two that write and sync in turn, one that keeps house, one that reads.
+//! The threads that run the engine's jobs: two that write and sync in turn, one that keeps house, one that
+//! reads, one that writes large bodies.
 //!
 //! Invariants: the threads decide nothing; each calls one step of the core whenever it is told that there is work.
 
@@ -36,8 +37,13 @@ impl Threads {
     }
 
     pub(crate) fn start(core: &Arc<Core>) -> Result<Self, DiskError> {
-        let jobs: [(&str, Job); 4] =
-            [("storage-write-1", write), ("storage-write-2", write), ("storage-keep", keep), ("storage-read", read)];
+        let jobs: [(&str, Job); 5] = [
+            ("storage-write-1", write),
+            ("storage-write-2", write),
+            ("storage-keep", keep),
+            ("storage-read", read),
+            ("storage-bodies", bodies),
+        ];
         let threads = Self { handles: Mutex::new(Vec::new()) };
         for (name, job) in jobs {
             let core_of_job = core.clone();
@@ -62,6 +68,7 @@ impl Threads {
         core.signals.write.stop();
         core.signals.keep.stop();
         core.signals.read.stop();
+        core.signals.bodies.stop();
         for handle in self.handles.lock().drain(..) {
             // A panic in one of them has been reported by the panic hook.
             let _ = handle.join();
@@ -94,6 +101,12 @@ fn keep(core: &Core) {
 
 fn read(core: &Core) {
     while core.signals.read.wait() != Wake::Stop {
-        while core.read_step() {}
+        while core.read_step() | core.read_piece_step() {}
+    }
+}
+
+fn bodies(core: &Core) {
+    while core.signals.bodies.wait() != Wake::Stop {
+        while core.body_step() {}
     }
 }

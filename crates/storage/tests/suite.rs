@@ -39,6 +39,10 @@ impl Rig for RealRig {
         self.events.wait_readable(queue);
     }
 
+    fn work(&mut self) {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+
     fn restart(&mut self) {
         let _ = self.engine().close();
         self.crash();
@@ -91,6 +95,13 @@ impl Rig for SimRig {
         assert!(self.events.take_readable(queue), "nobody said readable");
     }
 
+    fn work(&mut self) {
+        while self.storage.body_step() {}
+        while self.storage.piece_step() {}
+        self.storage.keep_step();
+        self.storage.sync_step(true);
+    }
+
     fn restart(&mut self) {
         let _ = self.storage.close();
         self.disk.kill();
@@ -115,7 +126,7 @@ fn the_suite_passes_on_a_real_disk() {
 
 #[test]
 fn the_suite_passes_on_a_simulated_disk() {
-    let options = Options { first_file_bytes: 4096, file_bytes: 8192, ..Options::default() };
+    let options = Options { first_file_bytes: 4096, file_bytes: 8192, body_piece_bytes: 1000, ..Options::default() };
     for seed in 0..20 {
         engine::suite::run(|_| Box::new(SimRig::new(seed, options)));
     }
@@ -123,7 +134,13 @@ fn the_suite_passes_on_a_simulated_disk() {
 
 #[test]
 fn the_suite_passes_with_hardly_any_memory() {
-    let options = Options { resident_bytes_max: 8192, first_file_bytes: 4096, file_bytes: 8192, ..Options::default() };
+    let options = Options {
+        resident_bytes_max: 8192,
+        first_file_bytes: 4096,
+        file_bytes: 8192,
+        body_piece_bytes: 1000,
+        ..Options::default()
+    };
     for seed in 0..20 {
         engine::suite::run(|_| Box::new(SimRig::new(seed, options)));
     }

@@ -211,6 +211,18 @@ def test_a_message_is_pushed_and_acked(start_server, receiver):
     channel.connection.close()
 
 
+def test_a_body_that_is_not_in_memory_is_pushed_whole(start_server, receiver):
+    target = receiver()
+    server = start_server(subscription(target))
+    channel = amqp(server)
+    body = b"".join(n.to_bytes(4, "big") for n in range(700_000))
+    channel.basic_publish("", "orders", body, PERSISTENT)
+    channel.basic_publish("", "orders", b"behind", PERSISTENT)
+    until(lambda: (target.count(body), target.count(b"behind")) == (1, 1), "both pushes")
+    until(lambda: not list(server.data.rglob("body-*.data")), "its file is gone", 10)
+    channel.connection.close()
+
+
 def test_from_http_through_the_queue_to_http(start_server, receiver):
     target = receiver()
     config = subscription(target)

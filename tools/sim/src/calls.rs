@@ -1,5 +1,6 @@
 //! The calls of the port, by chance, and what each must answer.
 
+use crate::bodies::check_body;
 use crate::message::{checked_tag, message_of, tag_of};
 use crate::model::{Entry, Gone, Mark, Queue, State, Value, key_of};
 use crate::run::Run;
@@ -39,7 +40,7 @@ impl Run {
     }
 
     /// An error of a call, if the engine had no right to it.
-    fn excuse(&self, error: &EngineError) -> Result<(), String> {
+    pub(crate) fn excuse(&self, error: &EngineError) -> Result<(), String> {
         match error {
             EngineError::Failed(_) if self.faulty => Ok(()),
             EngineError::Pressed(_) => Ok(()),
@@ -53,7 +54,7 @@ impl Run {
             let mut targets: Vec<QueueId> = (0..1 + self.dice.below(3)).filter_map(|_| self.any_queue()).collect();
             targets.sort_unstable();
             targets.dedup();
-            let message = self.message();
+            let message = self.message()?;
             let waits = targets.iter().find(|id| self.model.queues.get(id).is_some_and(|q| q.by_due)).copied();
             if let Some(target) = waits {
                 let schedule = self.schedule(&message);
@@ -185,7 +186,7 @@ impl Run {
         if n == expected { Ok(()) } else { Err(format!("{n} of queue {id} taken back of {expected}")) }
     }
 
-    fn message(&mut self) -> Message {
+    fn message(&mut self) -> Result<Message, String> {
         let tag = self.next_tag;
         self.next_tag += 1;
         let size = match self.dice.below(20) {
@@ -196,7 +197,13 @@ impl Run {
         let persistent = !self.dice.once_in(4);
         let priority = u8::try_from(self.dice.below(4)).unwrap_or(0);
         let ttl_ms = self.ttl();
-        message_of(tag, size, persistent, priority, ttl_ms)
+        if self.dice.once_in(12) {
+            let size = 1 + self.dice.below(6000);
+            if let Some(body) = self.store_body(tag, size)? {
+                return Ok(message_of(tag, 0, persistent, priority, ttl_ms).with_large_body(body));
+            }
+        }
+        Ok(message_of(tag, size, persistent, priority, ttl_ms))
     }
 
     fn ttl(&mut self) -> Option<u64> {
@@ -248,6 +255,9 @@ impl Run {
                 return Err(format!("queue {id} was pending and nobody was told that it no longer is"));
             }
             let tag = checked_tag(&delivery.message)?;
+            if self.dice.once_in(2) {
+                check_body(&self.engine, &delivery.message)?;
+            }
             self.model.see(id, delivery.seq, tag)?;
             let at = self.model.next(id, self.now.wall);
             let queue = self.model.queues.get_mut(&id).ok_or("no such queue")?;

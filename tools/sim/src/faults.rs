@@ -113,6 +113,7 @@ impl Run {
     fn reopen(&mut self, durable: u64) -> Result<(), String> {
         self.done.crashes += 1;
         self.faulty = false;
+        self.idle.clear();
         if self.dice.once_in(2) {
             self.rot(durable)?;
         }
@@ -126,7 +127,11 @@ impl Run {
         }
         self.watch = Arc::new(Watch::new());
         self.engine = Arc::new(self.open(&self.disk, &self.watch).map_err(|e| e.to_string())?);
-        let recovered = read_everything(&self.engine)?;
+        let (recovered, bodies) = read_everything(&self.engine)?;
+        let files = self.disk.files().iter().filter(|name| name.starts_with("body-")).count();
+        if files != bodies.len() {
+            return Err(format!("{files} files of bodies are there, and {} bodies", bodies.len()));
+        }
         for id in recovered.keys() {
             self.engine.set_limits(*id, LIMITS, self.now);
         }
@@ -151,7 +156,7 @@ impl Run {
     /// A bit flips on a copy of the disk: it is refused and left alone, or all that the log proves is there or told to be
     /// damaged.
     fn rot(&mut self, durable: u64) -> Result<(), String> {
-        let logs = |name: &String| name.starts_with("wal-");
+        let logs = |name: &String| name.starts_with("wal-") || name.starts_with("body-");
         let names: Vec<String> = self.disk.files().into_iter().filter(logs).collect();
         if names.is_empty() {
             return Ok(());
@@ -165,17 +170,21 @@ impl Run {
         let at = self.dice.below(used);
         content[at] ^= 1 << self.dice.below(8);
         let disk = self.disk.copy();
-        disk.set_content(name, &content);
+        if name.starts_with("body-") && self.dice.once_in(3) {
+            disk.lose_file(name);
+        } else {
+            disk.set_content(name, &content);
+        }
         self.done.rotten += 1;
         match self.open(&disk, &Arc::new(Watch::new())) {
             Ok(engine) => {
                 let proven = self.model.proven(durable);
-                let recovered =
-                    read_everything(&engine).map_err(|e| format!("after a flipped bit in byte {at} of {name}: {e}"))?;
+                let read = read_everything(&engine);
                 if engine.metrics().damaged > 0 {
-                    // Recovery read a digest in place of the file; the message was kept aside and told when its turn came.
+                    // Recovery read a digest in place of the file, or it is a body: the message is kept aside and told.
                     return Ok(());
                 }
+                let (recovered, _) = read.map_err(|e| format!("after a flipped bit in byte {at} of {name}: {e}"))?;
                 let restarted = self.model.clone().restart(proven, &recovered, &engine.metas());
                 restarted.map_err(|e| format!("after a flipped bit in byte {at} of {name}: {e}"))
             }

@@ -4,6 +4,7 @@
 //! between any two of them, and while a sync is under way. After every crash the whole content is read back and
 //! checked (see `model`); what the engine answers and says is checked after every operation.
 
+mod bodies;
 mod calls;
 mod faults;
 mod message;

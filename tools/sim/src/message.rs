@@ -20,12 +20,17 @@ pub(crate) fn message_of(tag: Tag, size: usize, persistent: bool, priority: u8, 
     Message::from_parts(envelope, 2, 3, 3, Bytes::from(bytes)).expect("eight bytes at least")
 }
 
+/// The large body of a message.
+pub(crate) fn body_of(tag: Tag, size: usize) -> Vec<u8> {
+    (0..size).map(|i| (tag as usize + i * 7 + i / 256) as u8).collect()
+}
+
 pub(crate) fn tag_of(message: &Message) -> Tag {
     let bytes: [u8; 8] = message.bytes()[..8].try_into().expect("eight bytes");
     Tag::from_le_bytes(bytes)
 }
 
-/// The number of a message that came back, if all of it is as it was.
+/// The number of a message that came back, if all of it is as it was; a large body is looked at by `bodies`.
 pub(crate) fn checked_tag(message: &Message) -> Result<Tag, String> {
     if message.bytes().len() < 8 {
         return Err("a message came back too short".to_owned());
@@ -33,7 +38,11 @@ pub(crate) fn checked_tag(message: &Message) -> Result<Tag, String> {
     let tag = tag_of(message);
     let envelope = message.envelope;
     let size = message.bytes().len() - 8;
-    if *message != message_of(tag, size, envelope.persistent, envelope.priority, envelope.ttl_ms) {
+    let mut expected = message_of(tag, size, envelope.persistent, envelope.priority, envelope.ttl_ms);
+    if let Some(body) = message.large_body() {
+        expected = expected.with_large_body(body.clone());
+    }
+    if *message != expected {
         return Err(format!("message {tag} came back changed"));
     }
     Ok(tag)

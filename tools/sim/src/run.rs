@@ -2,11 +2,13 @@
 //!
 //! The calls of the port are in `calls`, what goes wrong around the engine is in `faults`.
 
+use crate::bodies::check_body;
 use crate::message::checked_tag;
 use crate::model::{Mark, Model, Recovered, Tag};
 use crate::watch::Watch;
-use ::model::{HolderId, Mono, Now, QueueId, Seq, Wall};
+use ::model::{HolderId, LargeBody, Message, Mono, Now, QueueId, Seq, Wall};
 use engine::{Batch, Credit, Engine, Order};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use storage::sim::{Dice, SimDisk};
 use storage::{Canary, OpenError, Options, Storage};
@@ -78,6 +80,8 @@ pub(crate) struct Run {
     /// The machine has crashed while something was under way; what was durable then.
     pub(crate) crashed: Option<u64>,
     pub(crate) batch: Batch,
+    /// Bodies that no message has.
+    pub(crate) idle: Vec<Arc<LargeBody>>,
 }
 
 /// Runs one seed.
@@ -92,6 +96,7 @@ pub fn run_seed(seed: u64, operations: u64, canary: Option<Canary>) -> Result<Ou
         file_bytes: 8192 << dice.below(3),
         disk_free_limit: dice.below(2) as u64 * 4096,
         move_bytes_per_s: 16 * 1024 * 1024,
+        body_piece_bytes: 500 << dice.below(3),
         canary,
     };
     let disk = SimDisk::new();
@@ -113,6 +118,7 @@ pub fn run_seed(seed: u64, operations: u64, canary: Option<Canary>) -> Result<Ou
         faulty: false,
         crashed: None,
         batch: Batch::new(),
+        idle: Vec::new(),
     };
     for _ in 0..operations {
         run.done.operations += 1;
@@ -131,7 +137,8 @@ impl Run {
             77..=84 => self.engine.sync_step(false),
             85..=87 => self.engine.sync_step(true),
             88..=91 => self.engine.keep_step(),
-            92..=93 => _ = self.engine.read_step(),
+            92 => _ = self.engine.read_step(),
+            93 => _ = self.idle.pop(),
             94 => self.stall()?,
             95..=96 => self.fault(),
             97 => self.fill_disk()?,
@@ -160,20 +167,26 @@ impl Run {
     }
 }
 
-/// Everything in the durable queues, put back afterwards.
-pub(crate) fn read_everything(engine: &Storage) -> Result<Recovered, String> {
+/// Everything in the durable queues, put back afterwards, and the large bodies that belong to it.
+pub(crate) fn read_everything(engine: &Storage) -> Result<(Recovered, BTreeSet<u64>), String> {
     let mut recovered = Recovered::new();
+    let mut bodies = BTreeSet::new();
     for (id, spec) in engine.queues() {
         if !spec.durable {
             return Err(format!("transient queue {id} was recovered"));
         }
-        recovered.insert(id, read_all(engine, id, spec.order)?);
+        recovered.insert(id, read_all(engine, id, spec.order, &mut bodies)?);
     }
-    Ok(recovered)
+    Ok((recovered, bodies))
 }
 
 /// Everything in a queue, put back afterwards.
-fn read_all(engine: &Storage, id: QueueId, order: Order) -> Result<Vec<(Tag, Seq)>, String> {
+fn read_all(
+    engine: &Storage,
+    id: QueueId,
+    order: Order,
+    bodies: &mut BTreeSet<u64>,
+) -> Result<Vec<(Tag, Seq)>, String> {
     let mut all = Vec::new();
     let holder = HolderId(u64::MAX - 1);
     let credit = Credit { messages: usize::MAX, bytes: usize::MAX };
@@ -182,15 +195,23 @@ fn read_all(engine: &Storage, id: QueueId, order: Order) -> Result<Vec<(Tag, Seq
     let now = Now { mono: Mono(1), wall: Wall(wall) };
     for _ in 0..ROUNDS_MAX {
         let mut bad = None;
+        let mut large: Vec<Message> = Vec::new();
         let remainder = engine.deliver(id, credit, now, &mut |delivery| {
             match checked_tag(&delivery.message) {
                 Ok(tag) => all.push((tag, delivery.seq)),
                 Err(error) => bad = Some(error),
             }
+            if let Some(body) = delivery.message.large_body() {
+                bodies.insert(body.id());
+                large.push(delivery.message);
+            }
             holder
         });
         if let Some(bad) = bad {
             return Err(bad);
+        }
+        for message in large {
+            check_body(engine, &message)?;
         }
         if !remainder.pending {
             engine.release(id, holder, now);

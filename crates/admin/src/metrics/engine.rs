@@ -70,6 +70,8 @@ pub(super) fn encode(page: &mut Page<'_>, metrics: &EngineMetrics) -> fmt::Resul
     page.gauge("sluicegate_spill_files", "Files of spilled transient messages", gauge(metrics.spill_files))?;
     page.gauge("sluicegate_spill_file_bytes", "Bytes of those files", gauge(metrics.spill_file_bytes))?;
     page.gauge("sluicegate_spill_live_bytes", "Bytes in them that something needs", gauge(metrics.spill_live_bytes))?;
+    page.gauge("sluicegate_body_files", "Files of large bodies", gauge(metrics.body_files))?;
+    page.gauge("sluicegate_body_file_bytes", "Bytes of those files", gauge(metrics.body_file_bytes))?;
     page.gauge("sluicegate_resident_body_bytes", "Message bodies in memory", gauge(metrics.resident_bytes))?;
     page.gauge("sluicegate_resident_body_bytes_max", "The cap on them", gauge(metrics.resident_bytes_max))
 }

@@ -1,7 +1,8 @@
 //! From `basic.publish`, content header and body frames to one message (§4.2.6).
 //!
 //! The names wait in a small buffer of the channel until the header tells how large the message is; then all of it is
-//! written once, into the connection's arena.
+//! written once, into the connection's arena. A body that is too large for that is handed on as it comes, and its message
+//! follows when all of it has come.
 
 use super::step::{Reply, Step, Then};
 use crate::error::{Code, Violation};
@@ -11,7 +12,7 @@ use crate::wire::properties::{self, Scan};
 use crate::wire::reader::{Malformed, Reader};
 use crate::wire::table;
 use bytes::Bytes;
-use model::limits::{AMQP_ANNOUNCED_BYTES_MAX, TTL_MS_MAX};
+use model::limits::{AMQP_ANNOUNCED_BYTES_MAX, AMQP_PIECE_BYTES, TTL_MS_MAX};
 use model::{ChannelId, Envelope, Message, MessageArena, MessageDraft, Origin, PublishSeq, Wall};
 use protocol::{Publish, Request};
 use std::collections::VecDeque;
@@ -39,6 +40,15 @@ enum Part {
     PlainBody(MessageDraft, Envelope, usize),
 }
 
+/// A body that is too large for memory, and goes on to the broker in parts.
+#[derive(Debug)]
+struct Large {
+    /// What has come and was not handed on.
+    part: Vec<u8>,
+    /// Bytes still to come.
+    missing: usize,
+}
+
 /// A message with something unusual, waiting for its body.
 #[derive(Debug)]
 struct Pending {
@@ -47,6 +57,8 @@ struct Pending {
     body_len: usize,
     extra_keys: Vec<Bytes>,
     user_id: Option<Bytes>,
+    /// Then the draft has no body.
+    large: Option<Large>,
 }
 
 /// What the connection lends for a content.
@@ -55,6 +67,7 @@ pub(super) struct Lent<'a> {
     /// Bytes announced and not yet complete, on all channels.
     pub(super) announced: &'a mut usize,
     pub(super) message_bytes_max: usize,
+    pub(super) large_body_bytes_min: usize,
     pub(super) now: Wall,
     /// Where the publish goes.
     pub(super) steps: &'a mut VecDeque<Step>,
@@ -108,12 +121,12 @@ impl Content {
                 "expected method frame, got non method frame instead",
             )),
             (HEADER, Part::Header) => {
-                self.header(frame.payload, lent)?;
+                self.header(channel, frame.payload, lent)?;
                 self.complete(channel, confirms, lent);
                 Ok(())
             }
             (BODY, Part::Body(_) | Part::PlainBody(..)) => {
-                self.body(frame.payload)?;
+                self.body(channel, frame.payload, lent)?;
                 self.complete(channel, confirms, lent);
                 Ok(())
             }
@@ -121,7 +134,7 @@ impl Content {
         }
     }
 
-    fn header(&mut self, payload: &[u8], lent: &mut Lent<'_>) -> Result<(), Violation> {
+    fn header(&mut self, channel: ChannelId, payload: &[u8], lent: &mut Lent<'_>) -> Result<(), Violation> {
         let malformed = |why| Violation::malformed(MethodId::BASIC_PUBLISH, why);
         let mut reader = Reader::new(payload);
         let (class, body_len) = head(&mut reader).map_err(malformed)?;
@@ -134,7 +147,7 @@ impl Content {
         }
         let header = reader.take(reader.remaining()).map_err(malformed)?;
         let scan = properties::scan(header).map_err(malformed)?;
-        let body_len = self.body_len(body_len, lent)?;
+        let body_len = Self::body_len(body_len, lent.message_bytes_max)?;
         let envelope = Envelope {
             origin: Origin::Amqp091,
             persistent: scan.persistent,
@@ -145,8 +158,11 @@ impl Content {
             producer: 0,
         };
         let (exchange, routing_key) = self.names.split_at(self.exchange_len);
+        let large = body_len >= lent.large_body_bytes_min || body_len + *lent.announced > AMQP_ANNOUNCED_BYTES_MAX;
+        let missing = if large { body_len } else { 0 };
+        let body_len = body_len - missing;
         *lent.announced += body_len;
-        if scan.cc.is_none() && scan.bcc.is_none() && scan.user_id.is_none() {
+        if !large && scan.cc.is_none() && scan.bcc.is_none() && scan.user_id.is_none() {
             let draft = lent.arena.draft(exchange, routing_key, header, body_len);
             self.part = Part::PlainBody(draft, envelope, body_len);
             return Ok(());
@@ -160,33 +176,31 @@ impl Content {
             body_len,
             extra_keys,
             user_id: scan.user_id.map(Bytes::copy_from_slice),
+            large: large.then(|| Large { part: Vec::new(), missing }),
         }));
+        if large {
+            ask(lent.steps, channel, Request::BeginBody { channel, len: missing as u64 });
+        }
         Ok(())
     }
 
-    fn body_len(&self, announced: u64, lent: &Lent<'_>) -> Result<usize, Violation> {
-        let max = lent.message_bytes_max;
-        let body_len = usize::try_from(announced).ok().filter(|len| *len <= max).ok_or_else(|| {
+    fn body_len(announced: u64, max: usize) -> Result<usize, Violation> {
+        usize::try_from(announced).ok().filter(|len| *len <= max).ok_or_else(|| {
             Violation::new(
                 Code::PreconditionFailed,
                 MethodId::BASIC_PUBLISH,
                 format!("message size {announced} is larger than configured max size {max}"),
             )
-        })?;
-        if body_len + *lent.announced > AMQP_ANNOUNCED_BYTES_MAX.max(max) {
-            return Err(Violation::new(
-                Code::ResourceError,
-                MethodId::BASIC_PUBLISH,
-                "too many large messages at once on the channels of this connection",
-            ));
-        }
-        Ok(body_len)
+        })
     }
 
-    fn body(&mut self, payload: &[u8]) -> Result<(), Violation> {
+    fn body(&mut self, channel: ChannelId, payload: &[u8], lent: &mut Lent<'_>) -> Result<(), Violation> {
         let draft = match &mut self.part {
             Part::PlainBody(draft, ..) => draft,
-            Part::Body(pending) => &mut pending.draft,
+            Part::Body(pending) => match &mut pending.large {
+                None => &mut pending.draft,
+                Some(large) => return large.take(channel, payload, lent.steps),
+            },
             Part::Method | Part::Header => return Ok(()),
         };
         if draft.push(payload) == payload.len() {
@@ -200,7 +214,10 @@ impl Content {
     fn complete(&mut self, channel: ChannelId, confirms: &mut Option<PublishSeq>, lent: &mut Lent<'_>) {
         let (missing, body_len) = match &self.part {
             Part::PlainBody(draft, _, body_len) => (draft.missing(), *body_len),
-            Part::Body(pending) => (pending.draft.missing(), pending.body_len),
+            Part::Body(pending) => {
+                let missing = pending.large.as_ref().map_or(pending.draft.missing(), |large| large.missing);
+                (missing, pending.body_len)
+            }
             Part::Method | Part::Header => return,
         };
         if missing > 0 {
@@ -220,10 +237,38 @@ impl Content {
         };
         match std::mem::take(&mut self.part) {
             Part::PlainBody(draft, envelope, _) => ask(draft.finish(envelope), Vec::new(), None),
-            Part::Body(p) => ask(p.draft.finish(p.envelope), p.extra_keys, p.user_id),
+            Part::Body(p) if p.large.is_none() => ask(p.draft.finish(p.envelope), p.extra_keys, p.user_id),
+            Part::Body(p) => {
+                let Pending { draft, envelope, extra_keys, user_id, .. } = *p;
+                let message = draft.finish(envelope);
+                let publish = Publish { channel, message, extra_keys, mandatory, confirm, user_id };
+                self::ask(lent.steps, channel, Request::PublishLarge(Box::new(publish)));
+            }
             Part::Method | Part::Header => {}
         }
     }
+}
+
+impl Large {
+    /// Takes in a body frame, and hands on what is enough for a part.
+    fn take(&mut self, channel: ChannelId, payload: &[u8], steps: &mut VecDeque<Step>) -> Result<(), Violation> {
+        if payload.len() > self.missing {
+            return Err(unexpected("content body is longer than its header said"));
+        }
+        self.missing -= payload.len();
+        self.part.extend_from_slice(payload);
+        if self.part.len() >= AMQP_PIECE_BYTES || (self.missing == 0 && !self.part.is_empty()) {
+            let part = Bytes::from(std::mem::take(&mut self.part));
+            ask(steps, channel, Request::AppendBody { channel, part });
+        }
+        Ok(())
+    }
+}
+
+/// Asks the broker for something that belongs to a large body.
+fn ask(steps: &mut VecDeque<Step>, channel: ChannelId, request: Request) {
+    let reply = Reply { channel, method: MethodId::BASIC_PUBLISH, then: Then::NoReply };
+    steps.push_back(Step::Ask(request, reply));
 }
 
 /// Class and body size. The weight between them has no meaning (§4.2.6.1).

@@ -156,6 +156,7 @@ impl Connection {
                 arena: &mut self.arena,
                 announced: &mut self.announced,
                 message_bytes_max: self.settings.message_bytes_max,
+                large_body_bytes_min: self.settings.large_body_bytes_min,
                 now: now.wall,
                 steps: &mut self.steps,
             };

@@ -20,6 +20,7 @@ mod reply;
 mod settings;
 mod settle;
 mod step;
+mod streams;
 mod tx;
 mod unsettled;
 
@@ -33,12 +34,13 @@ use handshake::Client;
 use heartbeat::Heartbeat;
 use model::limits::{AMQP_CLOSE_TIMEOUT_MS, AMQP_FRAME_SIZE_BEFORE_TUNE, AMQP_HANG_UP_TIMEOUT_MS};
 use model::{ChannelId, MessageArena, Mono, NameSource, Now};
-use protocol::{ConnectionInfo, Event, Outgoing, Request, Status};
+use protocol::{BodyRead, ConnectionInfo, Event, Outgoing, Request, Status};
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use step::{Reply, Step, Tell, Then};
+use streams::Streams;
 
 /// Steps whose memory is kept for the next burst.
 const STEPS_KEPT: usize = 256;
@@ -86,6 +88,8 @@ pub struct Connection {
     /// Input cannot be told into frames any more.
     desynced: bool,
     channels: Channels,
+    /// Large bodies that are being sent.
+    streams: Streams,
     next_consumer: u32,
     arena: MessageArena,
     /// Bytes of bodies announced and not yet complete.
@@ -117,6 +121,7 @@ impl Connection {
             wake: false,
             desynced: false,
             channels: Channels::default(),
+            streams: Streams::default(),
             next_consumer: 0,
             arena: MessageArena::new(),
             announced: 0,
@@ -173,6 +178,7 @@ impl Connection {
 
     fn tell(&mut self, channel: ChannelId, tell: &Tell, out: &mut Outgoing) {
         let c = channel.0;
+        let out = self.streams.lane(channel, out);
         match tell {
             Tell::Flow => encode::method(out, c, MethodId(20, 21), |b| b.push(1)),
             Tell::AccessRequest => {
@@ -197,6 +203,7 @@ impl Connection {
         let reply = Reply { channel: id, method: violation.method, then: Then::Silent };
         self.steps.push_front(Step::Ask(Request::CloseChannel(id), reply));
         let (code, _) = violation.code.reply();
+        let out = self.streams.lane(id, out);
         encode::close(out, id.0, code, &violation.reply_text(), violation.method);
     }
 
@@ -234,6 +241,7 @@ impl Connection {
         self.awaiting = None;
         self.wake = false;
         self.channels.clear();
+        self.streams.clear();
         self.announced = 0;
         self.heartbeat.stop();
     }
@@ -293,6 +301,18 @@ impl protocol::Connection for Connection {
             self.forget_unsettled(channel);
         }
         Some(request)
+    }
+
+    fn poll_body(&mut self) -> Option<BodyRead> {
+        self.streams.next_read()
+    }
+
+    fn is_sending_body(&self) -> bool {
+        self.streams.is_busy()
+    }
+
+    fn bytes_behind_body(&self) -> usize {
+        self.streams.bytes_behind()
     }
 
     fn handle_event(&mut self, event: Event, now: Now, out: &mut Outgoing) {

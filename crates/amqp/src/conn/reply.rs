@@ -43,6 +43,8 @@ impl Connection {
                     encode::bare(out, 0, MethodId(10, 61));
                 }
             }
+            Event::BodyPiece(Some(piece)) => self.streams.piece(&piece, self.frame_size_max, out),
+            Event::BodyPiece(None) => self.on_body_lost(now, out),
             reply => self.on_reply(reply, out),
         }
     }
@@ -77,19 +79,20 @@ impl Connection {
                 encode::with_short(out, 0, MethodId(10, 41), "");
             }
             (Then::ChannelOpenOk, Event::ChannelOpened(_)) => {
-                encode::method(out, c, MethodId(20, 11), |b| b.extend_from_slice(&[0; 4]));
+                encode::method(self.streams.lane(channel, out), c, MethodId(20, 11), |b| b.extend_from_slice(&[0; 4]));
             }
             (Then::ChannelCloseOk, Event::ChannelClosed(_)) => {
                 self.channels.remove(channel);
-                encode::bare(out, c, MethodId(20, 41));
+                encode::bare(self.streams.lane(channel, out), c, MethodId(20, 41));
             }
-            (Then::Bare(ok), _) => encode::bare(out, c, ok),
+            (Then::Bare(ok), _) => encode::bare(self.streams.lane(channel, out), c, ok),
             (Then::QueueDeclareOk, Event::QueueDeclared { queue, messages, consumers, .. }) => {
-                encode::queue_declared(out, c, &queue, messages, consumers)
+                let out = self.streams.lane(channel, out);
+                encode::queue_declared(out, c, &queue, messages, consumers);
             }
             (Then::Count(ok), Event::QueueDeleted { messages, .. })
             | (Then::Count(ok), Event::QueuePurged { messages, .. }) => {
-                encode::with_count(out, c, ok, messages);
+                encode::with_count(self.streams.lane(channel, out), c, ok, messages);
             }
             (Then::ConsumeOk(consumer), Event::Consuming { .. }) => {
                 self.tell_tag(channel, consumer, MethodId(60, 21), out);
@@ -101,7 +104,9 @@ impl Connection {
             (Then::CancelSilent(consumer), Event::Cancelled { .. }) => {
                 self.forget_consumer(channel, consumer);
             }
-            (Then::Get { .. }, Event::GetEmpty(_)) => encode::with_short(out, c, MethodId(60, 72), ""),
+            (Then::Get { .. }, Event::GetEmpty(_)) => {
+                encode::with_short(self.streams.lane(channel, out), c, MethodId(60, 72), "");
+            }
             (Then::Get { no_ack }, Event::Got { receipt, message, redelivered, remaining, .. }) => {
                 let delivery = Delivery { receipt, message, redelivered };
                 self.on_got(channel, no_ack, &delivery, remaining, out);
@@ -115,7 +120,7 @@ impl Connection {
 
     fn tell_tag(&mut self, id: ChannelId, consumer: ConsumerId, ok: MethodId, out: &mut Outgoing) {
         if let Some(consumer) = self.channels.get_mut(id).and_then(|c| c.consumer(consumer)) {
-            encode::with_short(out, id.0, ok, &consumer.tag);
+            encode::with_short(self.streams.lane(id, out), id.0, ok, &consumer.tag);
         }
     }
 
@@ -131,7 +136,10 @@ impl Connection {
         };
         let tag = channel.next_tag();
         let method = ContentMethod::GetOk { tag, redelivered: delivery.redelivered, remaining };
-        encode::content(out, id.0, &method, &delivery.message, self.frame_size_max);
+        encode::content(self.streams.lane(id, out), id.0, &method, &delivery.message, self.frame_size_max);
+        if let Some(body) = delivery.message.large_body() {
+            self.streams.start(id, body.clone());
+        }
         if !no_ack {
             channel.unsettled.push(tag, delivery.receipt);
             self.limit_unsettled(id, out);
@@ -148,7 +156,10 @@ impl Connection {
             return;
         };
         let method = ContentMethod::Deliver { consumer_tag: &consumer.tag, tag, redelivered: delivery.redelivered };
-        encode::content(out, id.0, &method, &delivery.message, self.frame_size_max);
+        encode::content(self.streams.lane(id, out), id.0, &method, &delivery.message, self.frame_size_max);
+        if let Some(body) = delivery.message.large_body() {
+            self.streams.start(id, body.clone());
+        }
         let no_ack = consumer.no_ack;
         channel.last_tag = tag;
         if no_ack {
@@ -168,6 +179,15 @@ impl Connection {
         }
     }
 
+    /// A content cannot be completed, and nothing else can be said on its channel: the connection ends. The message stays.
+    fn on_body_lost(&mut self, now: Mono, out: &mut Outgoing) {
+        if self.streams.is_busy() {
+            let text = "the body of a message cannot be read from the disk";
+            let violation = Violation::new(Code::InternalError, MethodId::NONE, text);
+            self.close_connection(&violation, now, out);
+        }
+    }
+
     /// Confirms come in order, so one `multiple` covers them all.
     fn on_confirmed(&mut self, confirmed: Confirmed, out: &mut Outgoing) {
         let Confirmed { channel, first, last, accepted } = confirmed;
@@ -175,6 +195,7 @@ impl Connection {
             return;
         }
         let multiple = first < last;
+        let out = self.streams.lane(channel, out);
         if accepted {
             encode::ack(out, channel.0, last.0, multiple);
         } else {
@@ -186,7 +207,16 @@ impl Connection {
         let channel = returned.channel;
         if self.channels.open_mut(channel).is_some() {
             let method = ContentMethod::Return;
-            encode::content(out, channel.0, &method, &returned.message, self.frame_size_max);
+            encode::content(
+                self.streams.lane(channel, out),
+                channel.0,
+                &method,
+                &returned.message,
+                self.frame_size_max,
+            );
+            if let Some(body) = returned.message.large_body() {
+                self.streams.start(channel, body.clone());
+            }
         }
     }
 
@@ -200,7 +230,7 @@ impl Connection {
             && hears
             && open
         {
-            encode::cancel(out, id.0, &consumer.tag);
+            encode::cancel(self.streams.lane(id, out), id.0, &consumer.tag);
         }
     }
 
@@ -224,7 +254,7 @@ impl Connection {
             // The client does not want to know any more; its close is on the way, unless that was refused.
             Some(State::Leaving) if answered.is_some_and(|r| r.then == Then::ChannelCloseOk) => {
                 self.channels.remove(id);
-                encode::bare(out, id.0, MethodId(20, 41));
+                encode::bare(self.streams.lane(id, out), id.0, MethodId(20, 41));
             }
             Some(State::Leaving | State::Closing) | None => {}
         }
@@ -256,6 +286,7 @@ fn replied_channel(event: &Event) -> Option<ChannelId> {
         | Event::Returned(_)
         | Event::Confirmed(_)
         | Event::ConsumerLost { .. }
+        | Event::BodyPiece(_)
         | Event::Blocked(_)
         | Event::Unblocked => return None,
     })

@@ -19,6 +19,8 @@ pub struct AmqpSettings {
     pub heartbeat_seconds: u16,
     /// Bytes of a message body.
     pub message_bytes_max: usize,
+    /// Bytes from which a body is handed on as it comes instead of being collected.
+    pub large_body_bytes_min: usize,
     /// Milliseconds from accept to `connection.open-ok`.
     pub handshake_timeout_ms: u64,
 }
@@ -33,6 +35,7 @@ impl Default for AmqpSettings {
             channels_max: limits::AMQP_CHANNELS_MAX,
             heartbeat_seconds: limits::AMQP_HEARTBEAT_SECONDS,
             message_bytes_max: limits::MESSAGE_BYTES_MAX,
+            large_body_bytes_min: limits::LARGE_BODY_BYTES_MIN,
             handshake_timeout_ms: limits::AMQP_HANDSHAKE_TIMEOUT_MS,
         }
     }

@@ -2,6 +2,7 @@
 
 use super::frame::{BODY, END, HEADER, HEARTBEAT, METHOD, OVERHEAD};
 use super::{MethodId, table};
+use bytes::Bytes;
 use model::limits::NAME_BYTES_MAX;
 use model::{Message, Table, Value};
 use protocol::Outgoing;
@@ -149,7 +150,8 @@ impl ContentMethod<'_> {
     }
 }
 
-/// Writes a method with the content of `message`, in frames of at most `frame_size_max` bytes.
+/// Writes a method with the content of `message`, in frames of at most `frame_size_max` bytes. A large body is left to
+/// [`body`].
 ///
 /// All lengths are known, so each is written once and in order: this is the path of every delivery.
 pub(crate) fn content(
@@ -194,7 +196,7 @@ pub(crate) fn content(
 
     frame_start(b, HEADER, channel, header_len);
     b.extend_from_slice(&[0, 60, 0, 0]);
-    b.extend_from_slice(&(body.len() as u64).to_be_bytes());
+    b.extend_from_slice(&(message.body_len() as u64).to_be_bytes());
     b.extend_from_slice(header);
     b.push(END);
 
@@ -207,7 +209,15 @@ pub(crate) fn content(
         }
         return;
     }
-    let shared = message.body_shared();
+    body_frames(out, channel, &message.body_shared(), part_max);
+}
+
+/// Writes a part of a body in frames of at most `frame_size_max` bytes.
+pub(crate) fn body(out: &mut Outgoing, channel: u16, part: &Bytes, frame_size_max: u32) {
+    body_frames(out, channel.to_be_bytes(), part, frame_size_max as usize - OVERHEAD);
+}
+
+fn body_frames(out: &mut Outgoing, channel: [u8; 2], shared: &Bytes, part_max: usize) {
     let mut at = 0;
     while at < shared.len() {
         let part = at..shared.len().min(at + part_max);

@@ -259,23 +259,4 @@ fn messages_that_are_too_big() {
             S< 1 channel.open-ok
         "#]],
     );
-    check_after(
-        &channel(),
-        &expect![[r#"
-            C> 2 channel.open
-            C> 3 channel.open
-            C> 1 basic.publish
-            C> 1 header size=134217728
-            C> 2 basic.publish
-            C> 2 header size=134217728
-            C> 3 basic.publish
-            C> 3 header size=1
-            B< OpenChannel(ChannelId(2))
-            S< 2 channel.open-ok
-            B< OpenChannel(ChannelId(3))
-            S< 3 channel.open-ok
-            S< 0 connection.close code=506 text="RESOURCE_ERROR - too many large messages at once on the channels of this connection" class=60 method=40
-            = Closing RESOURCE_ERROR - too many large messages at once on the channels of this connection
-        "#]],
-    );
 }

@@ -7,6 +7,7 @@ mod channels;
 mod content;
 mod errors;
 mod handshake;
+mod large;
 mod script;
 mod settling;
 mod transactions;

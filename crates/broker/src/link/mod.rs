@@ -2,8 +2,9 @@
 //!
 //! A link collects publishes and acknowledgements and gives them to the engine once per [`Link::flush`]; every other
 //! request flushes first, so order holds. `publisher` is the way in, `receiver` the way out, `tx` what of both
-//! belongs to a transaction, `requests` the rest.
+//! belongs to a transaction, `bodies` what is too large for memory, `requests` the rest.
 
+mod bodies;
 mod kept;
 mod publisher;
 mod quota;
@@ -17,6 +18,7 @@ use crate::counters::Totals;
 use crate::mailbox::Mailbox;
 use crate::queue::Queue;
 use crate::users::Access;
+use bodies::LinkBodies;
 use model::limits::PUBLISH_IN_FLIGHT_MAX;
 use model::{ChannelId, ConnectionId, Now};
 use protocol::{ConnectionInfo, Event, Refusal, Request, Settlement};
@@ -36,6 +38,7 @@ pub struct Link {
     publisher: Publisher,
     receiver: Receiver,
     transactions: Transactions,
+    bodies: LinkBodies,
     /// Exclusive queues this connection has declared.
     owned: Vec<Arc<Queue>>,
     counted: Totals,
@@ -70,6 +73,7 @@ impl Link {
             publisher: Publisher::default(),
             receiver: Receiver::default(),
             transactions: Transactions::default(),
+            bodies: LinkBodies::default(),
             owned: Vec::new(),
             counted: Totals::default(),
             told_blocked: false,
@@ -109,6 +113,10 @@ impl Link {
                 }
                 Reply::None
             }
+            Request::BeginBody { channel, .. } | Request::AppendBody { channel, .. } => {
+                self.body_request(channel, request, now)
+            }
+            Request::PublishLarge(publish) => self.body_request(publish.channel, Request::PublishLarge(publish), now),
             request => {
                 self.flush(now);
                 if self.publisher.is_stalled() {
@@ -127,8 +135,14 @@ impl Link {
         self.broker.counters.add(&mut self.counted);
     }
 
-    /// The next thing to tell: returns, confirms, deliveries, lost consumers, blocked and unblocked.
+    /// The next thing to tell: returns, confirms, pieces of bodies, deliveries, lost consumers, blocked and unblocked.
     pub fn poll_event(&mut self, now: Now) -> Option<Event> {
+        self.poll_notice(now).or_else(|| self.next_delivery(now))
+    }
+
+    /// The same without deliveries and lost consumers, for a connection that is sending a large body.
+    #[inline]
+    pub fn poll_notice(&mut self, now: Now) -> Option<Event> {
         self.now = now;
         if self.mailbox.look() {
             self.broker.feed(&self.mailbox, now);
@@ -142,10 +156,10 @@ impl Link {
         if let Some(confirmed) = self.next_confirmed() {
             return Some(Event::Confirmed(confirmed));
         }
-        if let Some(event) = self.next_blocked() {
+        if let Some(event) = self.bodies.next_piece() {
             return Some(event);
         }
-        self.next_delivery(now)
+        self.next_blocked()
     }
 
     fn next_blocked(&mut self) -> Option<Event> {

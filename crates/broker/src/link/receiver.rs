@@ -287,6 +287,7 @@ impl Link {
             self.receiver.forget(consumer);
         }
         self.transactions.end(channel);
+        self.bodies.forget_channel(channel);
         let Some(side) = self.receiver.channels.remove(&channel) else {
             return;
         };

@@ -108,7 +108,13 @@ impl Link {
                 self.recover(channel, now);
                 self::now(Event::Recovered(channel))
             }
-            Request::Publish(_) | Request::Settle(_) | Request::Get { .. } | Request::Tx(..) => {
+            Request::Publish(_)
+            | Request::Settle(_)
+            | Request::BeginBody { .. }
+            | Request::AppendBody { .. }
+            | Request::PublishLarge(_)
+            | Request::Get { .. }
+            | Request::Tx(..) => {
                 unreachable!("handled before")
             }
         }
@@ -435,6 +441,8 @@ fn channel_of(request: &Request) -> ChannelId {
         | Request::Get { channel, .. }
         | Request::Recover(channel)
         | Request::Tx(channel, _) => *channel,
+        Request::BeginBody { channel, .. } | Request::AppendBody { channel, .. } => *channel,
+        Request::PublishLarge(publish) => publish.channel,
         Request::Publish(publish) => publish.channel,
         Request::Settle(settle) => settle.channel,
     }

@@ -1,17 +1,99 @@
 //! An engine in memory for tests: simple, with durability that happens when the test says so.
 
+use bytes::Bytes;
 use engine::{
-    Batch, Credit, Dead, Death, Delivery, Engine, EngineError, EngineMetrics, EntryKey, Limits, MetaChange, Order,
-    Outcome, Overflow, Pressure, QueueSpec, QueueStats, Reaped, Remainder, Schedule, Ticket,
+    Batch, BodyLost, BodyWake, BodyWriter, Credit, Dead, Death, Delivery, Engine, EngineError, EngineMetrics, EntryKey,
+    Limits, MetaChange, Order, Outcome, Overflow, PieceRead, Pressure, QueueSpec, QueueStats, Reaped, Remainder,
+    Schedule, Ticket,
 };
-use model::{HolderId, Message, Mono, Now, QueueId, Seq, Wall};
+use model::{HolderId, LargeBody, Message, Mono, Now, QueueId, Seq, Wall};
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// The engine. Deleting it forgets everything; [`MemoryEngine::restart`] keeps what is durable.
 #[derive(Default)]
 pub(crate) struct MemoryEngine {
     state: Mutex<State>,
+    bodies: Arc<Bodies>,
+}
+
+/// Large bodies, by id.
+#[derive(Default)]
+struct Bodies {
+    whole: Mutex<BTreeMap<u64, Vec<u8>>>,
+    /// Writers and readers that wait for [`MemoryEngine::work_on_bodies`].
+    waiting: Mutex<Vec<Box<dyn FnOnce() + Send>>>,
+    slow: AtomicBool,
+    damaged: AtomicBool,
+    next: AtomicU64,
+}
+
+impl Bodies {
+    fn soon(&self, work: impl FnOnce() + Send + 'static) {
+        if self.slow.load(SeqCst) {
+            self.waiting.lock().unwrap().push(Box::new(work));
+        } else {
+            work();
+        }
+    }
+}
+
+struct Writer {
+    bodies: Arc<Bodies>,
+    id: u64,
+    len: u64,
+    content: Vec<u8>,
+    busy: Arc<AtomicBool>,
+    finishing: bool,
+    wake: BodyWake,
+}
+
+impl Writer {
+    fn soon(&self) {
+        self.busy.store(true, SeqCst);
+        let (busy, wake) = (self.busy.clone(), self.wake.clone());
+        self.bodies.soon(move || {
+            busy.store(false, SeqCst);
+            wake();
+        });
+    }
+}
+
+impl BodyWriter for Writer {
+    fn is_ready(&self) -> Result<bool, EngineError> {
+        Ok(!self.busy.load(SeqCst))
+    }
+
+    fn append(&mut self, piece: Bytes) {
+        assert_eq!(self.is_ready(), Ok(true));
+        self.content.extend_from_slice(&piece);
+        self.soon();
+    }
+
+    fn finish(&mut self) -> Result<Option<Arc<LargeBody>>, EngineError> {
+        assert_eq!(self.content.len() as u64, self.len);
+        if self.is_ready()? && !std::mem::replace(&mut self.finishing, true) {
+            self.soon();
+        }
+        if !self.is_ready()? {
+            return Ok(None);
+        }
+        self.bodies.whole.lock().unwrap().insert(self.id, std::mem::take(&mut self.content));
+        let lease = Lease { bodies: self.bodies.clone(), id: self.id };
+        Ok(Some(Arc::new(LargeBody::new(self.id, self.len, Box::new(lease)))))
+    }
+}
+
+struct Lease {
+    bodies: Arc<Bodies>,
+    id: u64,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.bodies.whole.lock().unwrap().remove(&self.id);
+    }
 }
 
 #[derive(Default)]
@@ -139,6 +221,29 @@ impl MemoryEngine {
         (Ticket(state.durable), std::mem::take(&mut state.waiting))
     }
 
+    /// Bodies wait until [`MemoryEngine::work_on_bodies`].
+    pub(crate) fn slow_bodies(&self) {
+        self.bodies.slow.store(true, SeqCst);
+    }
+
+    /// Every body is damaged from now on.
+    pub(crate) fn damage_bodies(&self) {
+        self.bodies.damaged.store(true, SeqCst);
+    }
+
+    /// Does what waits for bodies; returns how much that was.
+    pub(crate) fn work_on_bodies(&self) -> usize {
+        let waiting = std::mem::take(&mut *self.bodies.waiting.lock().unwrap());
+        let count = waiting.len();
+        waiting.into_iter().for_each(|work| work());
+        count
+    }
+
+    /// Large bodies that somebody needs.
+    pub(crate) fn bodies(&self) -> usize {
+        self.bodies.whole.lock().unwrap().len()
+    }
+
     pub(crate) fn set_pressure(&self, pressure: Pressure) {
         self.state().pressure = Some(pressure);
     }
@@ -171,7 +276,7 @@ impl MemoryEngine {
             durable: state.ticket,
             ..State::default()
         };
-        Self { state: Mutex::new(state) }
+        Self { state: Mutex::new(state), bodies: self.bodies.clone() }
     }
 }
 
@@ -266,6 +371,23 @@ impl Engine for MemoryEngine {
             batch.reject(index);
         }
         Ok(ticket)
+    }
+
+    fn begin_body(&self, len: u64, wake: BodyWake) -> Result<Box<dyn BodyWriter>, EngineError> {
+        self.state().pressed()?;
+        let id = self.bodies.next.fetch_add(1, SeqCst);
+        let (bodies, busy) = (self.bodies.clone(), Arc::default());
+        Ok(Box::new(Writer { bodies, id, len, content: Vec::new(), busy, finishing: false, wake }))
+    }
+
+    fn read_body(&self, body: &Arc<LargeBody>, at: u64, done: PieceRead) {
+        let (bodies, body) = (self.bodies.clone(), body.clone());
+        self.bodies.soon(move || {
+            let whole = bodies.whole.lock().unwrap()[&body.id()].clone();
+            let piece = Bytes::from(whole).slice(at as usize..);
+            let len = piece.len().min(4);
+            done(if bodies.damaged.load(SeqCst) { Err(BodyLost) } else { Ok(piece.slice(..len)) });
+        });
     }
 
     fn durable(&self) -> Ticket {

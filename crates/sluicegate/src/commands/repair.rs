@@ -37,8 +37,18 @@ pub(crate) fn run(args: &RepairArgs) -> Result<(), Failure> {
 }
 
 fn describe(report: &Report, names: &Names) {
+    for body in &report.damaged_bodies {
+        say(&format!(
+            "{}: damaged at {}: a server keeps its messages aside; it cannot be repaired",
+            body.file, body.offset
+        ));
+    }
+    for file in &report.kept_bodies {
+        say(&format!("{file}: a body that nothing tells of; it is kept as {}", storage::kept_name(file)));
+    }
     if report.damages.is_empty() {
-        say(&format!("nothing is damaged: {} records are as they were written", report.intact_records));
+        let what = if report.damaged_bodies.is_empty() { "nothing" } else { "nothing else" };
+        say(&format!("{what} is damaged: {} records are as they were written", report.intact_records));
         return;
     }
     for damage in &report.damages {
@@ -93,6 +103,8 @@ fn as_json(report: &Report, names: &Names, applied: bool) -> Value {
         "applied": applied && !report.damages.is_empty(),
         "damages": report.damages.iter().map(damage).collect::<Vec<_>>(),
         "quarantined_files": report.quarantined,
+        "damaged_bodies": report.damaged_bodies.iter().map(|b| json!({"file": b.file, "offset": b.offset})).collect::<Vec<_>>(),
+        "kept_bodies": report.kept_bodies,
         "intact_records": report.intact_records,
     })
 }

@@ -1,10 +1,15 @@
 //! A queue's messages for a push: a broker link with one consumer, read by the push's own task.
+//!
+//! A large body is collected piece by piece, since a service gets it as one; a message whose body is larger than a push may
+//! hold is rejected, so it goes to the queue's dead-letter exchange.
 
 use broker::{Broker, ConnectionMeta, Link, Reply, Wake};
-use model::{ChannelId, ConsumerId, Message, Principal, Table};
+use bytes::Bytes;
+use model::limits::PUSH_BODY_BYTES_MAX;
+use model::{ChannelId, ConsumerId, LargeBody, Message, Principal, Table};
 use net::{AbortOnPanic, Bell, Clock};
 use plugin::{Fed, FedId, Feed, Verdict};
-use protocol::{ConsumeRequest, Event, Formats, Receipt, Request, Settle, Settlement};
+use protocol::{BodyRead, ConsumeRequest, Event, Formats, Receipt, Request, Settle, Settlement};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -21,6 +26,16 @@ pub(crate) struct BrokerFeed {
     fed: HashMap<FedId, Receipt>,
     next: u64,
     lost: bool,
+    collecting: Option<Collecting>,
+}
+
+/// A message whose large body is being read.
+struct Collecting {
+    receipt: Receipt,
+    message: Message,
+    redelivered: bool,
+    large: Arc<LargeBody>,
+    body: Vec<u8>,
 }
 
 impl BrokerFeed {
@@ -38,7 +53,7 @@ impl BrokerFeed {
         let wake: Arc<dyn Wake> = Arc::clone(&bell) as _;
         let link = broker.connect_as(meta, principal, wake).map_err(|refusal| refusal.text)?;
         let formats = Arc::clone(formats);
-        let mut feed = Self { link, bell, clock, formats, fed: HashMap::new(), next: 0, lost: false };
+        let mut feed = Self { link, bell, clock, formats, fed: HashMap::new(), next: 0, lost: false, collecting: None };
         feed.ask(Request::OpenChannel(CHANNEL))?;
         feed.ask(Request::Qos { channel: CHANNEL, prefetch, global: false })?;
         let consume = ConsumeRequest {
@@ -61,19 +76,56 @@ impl BrokerFeed {
         }
     }
 
-    fn feed(&mut self, receipt: Receipt, message: &Message, redelivered: bool) -> Fed {
+    fn feed(&mut self, receipt: Receipt, message: &Message, body: Bytes, redelivered: bool) -> Fed {
         let id = FedId(self.next);
         self.next += 1;
         self.fed.insert(id, receipt);
         // A header that cannot be read was checked when it was published; push the body all the same.
         let properties = self.formats.properties(message).unwrap_or_default();
-        Fed {
-            id,
-            place: format!("{}-{}", receipt.queue, receipt.seq),
-            properties,
-            body: message.body_shared(),
-            redelivered,
+        Fed { id, place: format!("{}-{}", receipt.queue, receipt.seq), properties, body, redelivered }
+    }
+
+    /// A message was delivered; `None` if its body must be read first, or is more than a push takes.
+    fn delivered(&mut self, receipt: Receipt, message: Message, redelivered: bool) -> Option<Fed> {
+        let Some(large) = message.large_body().cloned() else {
+            let body = message.body_shared();
+            return Some(self.feed(receipt, &message, body, redelivered));
+        };
+        if message.body_len() > PUSH_BODY_BYTES_MAX {
+            let (seq, bytes, queue) = (receipt.seq, large.len(), receipt.queue);
+            tracing::error!(%queue, %seq, bytes, max = PUSH_BODY_BYTES_MAX, "a message is too large to be pushed: rejected");
+            self.say(receipt, Settlement::Reject);
+            return None;
         }
+        self.link.read_body(&BodyRead { body: large.clone(), at: 0 });
+        let body = Vec::with_capacity(message.body_len());
+        self.collecting = Some(Collecting { receipt, message, redelivered, large, body });
+        None
+    }
+
+    /// A piece of the body that is collected; the message if it was the last. One that is damaged goes back, and the
+    /// engine keeps it aside.
+    fn collected(&mut self, piece: Option<&Bytes>) -> Option<Fed> {
+        let mut collecting = self.collecting.take()?;
+        let Some(piece) = piece else {
+            self.say(collecting.receipt, Settlement::Requeue);
+            return None;
+        };
+        collecting.body.extend_from_slice(piece);
+        let at = collecting.body.len() as u64;
+        if at < collecting.large.len() {
+            self.link.read_body(&BodyRead { body: collecting.large.clone(), at });
+            self.collecting = Some(collecting);
+            return None;
+        }
+        let Collecting { receipt, message, redelivered, body, .. } = collecting;
+        Some(self.feed(receipt, &message, body.into(), redelivered))
+    }
+
+    fn say(&mut self, receipt: Receipt, settlement: Settlement) {
+        let now = self.clock.now();
+        self.link.handle(Request::Settle(Settle { channel: CHANNEL, settlement, receipts: vec![receipt] }), now);
+        self.link.flush(now);
     }
 }
 
@@ -84,16 +136,26 @@ impl Feed for BrokerFeed {
             if self.lost {
                 return Poll::Ready(None);
             }
-            match self.link.poll_event(self.clock.now()) {
+            let now = self.clock.now();
+            let collects = self.collecting.is_some();
+            let fed = match if collects { self.link.poll_notice(now) } else { self.link.poll_event(now) } {
                 Some(Event::Deliver { receipt, message, redelivered, .. }) => {
-                    return Poll::Ready(Some(self.feed(receipt, &message, redelivered)));
+                    self.delivered(receipt, message, redelivered)
                 }
-                Some(Event::ConsumerLost { .. }) => self.lost = true,
-                Some(_) => {}
+                Some(Event::BodyPiece(piece)) => self.collected(piece.as_ref()),
+                Some(Event::ConsumerLost { .. }) => {
+                    self.lost = true;
+                    None
+                }
+                Some(_) => None,
                 None => {
-                    self.link.written(0, self.clock.now());
+                    self.link.written(0, now);
                     ready!(self.bell.poll_rung(cx));
+                    None
                 }
+            };
+            if fed.is_some() {
+                return Poll::Ready(fed);
             }
         }
     }
@@ -105,9 +167,7 @@ impl Feed for BrokerFeed {
             Verdict::Ack => Settlement::Ack,
             Verdict::Reject => Settlement::Reject,
         };
-        let now = self.clock.now();
-        self.link.handle(Request::Settle(Settle { channel: CHANNEL, settlement, receipts: vec![receipt] }), now);
-        self.link.flush(now);
+        self.say(receipt, settlement);
     }
 }
 

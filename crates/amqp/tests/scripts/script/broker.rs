@@ -2,9 +2,12 @@
 
 use super::text::Words;
 use bytes::Bytes;
-use model::{ChannelId, ConsumerId, Envelope, Message, MessageArena, Origin, PublishSeq, QueueId, Seq, Wall};
+use model::{
+    ChannelId, ConsumerId, Envelope, LargeBody, Message, MessageArena, Origin, PublishSeq, QueueId, Seq, Wall,
+};
 use protocol::{Confirmed, Destination, Event, Receipt, Refusal, RefusalKind, Request, Returned, Settle};
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// How the next request is answered.
 enum Answer {
@@ -26,7 +29,7 @@ impl Broker {
     pub(crate) fn take(&mut self, request: Request) -> (String, Option<Event>) {
         let line = describe(&request);
         let channel = channel_of(&request);
-        if let Request::Publish(_) | Request::Settle(_) = request {
+        if !gets_reply(&request) {
             // The same rule as for the rest, but silence is a yes.
             let refused = match self.answers.front() {
                 Some(Answer::Refuse(_)) => self.answers.pop_front(),
@@ -71,6 +74,7 @@ impl Broker {
                 Answer::Refuse(Refusal::new(kind, text))
             }
             "got" => Answer::Got(message(&mut words)),
+            "got-large" => Answer::Got(large_message(&mut words)),
             other => panic!("R> {other}"),
         };
         self.answers.push_back(answer);
@@ -84,10 +88,22 @@ impl Broker {
         match what.as_str() {
             "blocked" => return Event::Blocked("low on memory"),
             "unblocked" => return Event::Unblocked,
+            "piece" => return Event::BodyPiece(Some(words.text().into())),
+            "lost-piece" => return Event::BodyPiece(None),
             _ => {}
         }
         let channel = ChannelId(words.number() as u16);
         match what.as_str() {
+            "deliver-large" => {
+                let consumer = ConsumerId(words.number() as u32);
+                Event::Deliver {
+                    channel,
+                    consumer,
+                    receipt: self.receipt(Some(consumer)),
+                    message: large_message(&mut words),
+                    redelivered: false,
+                }
+            }
             "deliver" | "redeliver" => {
                 let consumer = ConsumerId(words.number() as u32);
                 Event::Deliver {
@@ -149,6 +165,28 @@ fn message(words: &mut Words<'_>) -> Message {
     draft.finish(envelope)
 }
 
+/// `"exchange" "key" bytes`: the same with a large body.
+fn large_message(words: &mut Words<'_>) -> Message {
+    let (exchange, key) = (words.text(), words.text());
+    let message = message(&mut Words(&format!("{:?} {:?} \"\"", text(&exchange), text(&key))));
+    message.with_large_body(Arc::new(LargeBody::new(1, words.number(), Box::new(()))))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn gets_reply(request: &Request) -> bool {
+    !matches!(
+        request,
+        Request::Publish(_)
+            | Request::Settle(_)
+            | Request::BeginBody { .. }
+            | Request::AppendBody { .. }
+            | Request::PublishLarge(_)
+    )
+}
+
 fn yes(request: &Request) -> Event {
     let channel = channel_of(request);
     match request {
@@ -174,7 +212,11 @@ fn yes(request: &Request) -> Event {
         Request::Get { .. } => Event::GetEmpty(channel),
         Request::Recover(_) => Event::Recovered(channel),
         Request::Tx(..) => Event::TxDone(channel),
-        Request::Publish(_) | Request::Settle(_) => unreachable!("these get no reply"),
+        Request::Publish(_)
+        | Request::Settle(_)
+        | Request::BeginBody { .. }
+        | Request::AppendBody { .. }
+        | Request::PublishLarge(_) => unreachable!("these get no reply"),
     }
 }
 
@@ -196,6 +238,8 @@ fn channel_of(request: &Request) -> ChannelId {
         | Request::Qos { channel, .. }
         | Request::Cancel { channel, .. }
         | Request::Get { channel, .. } => *channel,
+        Request::BeginBody { channel, .. } | Request::AppendBody { channel, .. } => *channel,
+        Request::PublishLarge(publish) => publish.channel,
         Request::Publish(publish) => publish.channel,
         Request::Settle(settle) => settle.channel,
     }
@@ -206,8 +250,10 @@ fn describe(request: &Request) -> String {
         Request::Authenticate(login) => {
             format!("Authenticate {} {}", login.user, login.password.reveal())
         }
+        Request::BeginBody { channel, len } => format!("{channel} BeginBody {len} bytes"),
+        Request::AppendBody { channel, part } => format!("{channel} AppendBody {:?}", text(part)),
+        Request::PublishLarge(p) => format!("{} PublishLarge {:?}", p.channel, text(p.message.routing_key())),
         Request::Publish(p) => {
-            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
             let m = &p.message;
             let mut line = format!(
                 "{} Publish {:?} {:?} {} bytes",

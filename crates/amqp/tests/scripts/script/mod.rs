@@ -7,7 +7,7 @@
 //! In: `C>` a frame from the client (consecutive ones arrive together), `E>` an event from the broker, `R>` how the
 //! broker replies to the next request (`refuse Kind "text"`, `hold`, `got …`, `empty`), `T>` seconds that pass (`unread`: while
 //! the driver does not read),
-//! `X>` the server shuts down, `--` nothing, so that the frames around it arrive apart. Out: `S<` a frame to the client, `B<` a request, `=` a change of status.
+//! `X>` the server shuts down, `L>` (first of all) from how many bytes on bodies are large, `--` nothing, so that the frames around it arrive apart. Out: `S<` a frame to the client, `B<` a request, `=` a change of status.
 
 pub(crate) mod broker;
 pub(crate) mod spec;
@@ -36,8 +36,12 @@ pub(crate) struct Runner {
 
 impl Runner {
     pub(crate) fn new() -> Self {
+        Self::with(AmqpSettings::default())
+    }
+
+    fn with(settings: AmqpSettings) -> Self {
         let now = Now { mono: Mono(0), wall: Wall(1_700_000_000_000) };
-        let settings = Arc::new(AmqpSettings { version: "1.2.3".into(), ..AmqpSettings::default() });
+        let settings = Arc::new(AmqpSettings { version: "1.2.3".into(), ..settings });
         Self {
             connection: Connection::new(settings, NameSource::new(1), now),
             broker: Broker::default(),
@@ -95,6 +99,9 @@ impl Runner {
                 self.connection.handle_timeout(self.now, &mut self.out);
                 continue;
             }
+            if let Some(read) = self.connection.poll_body() {
+                self.transcript.push(format!("B< ReadBody at {}", read.at));
+            }
             break;
         }
         let status = self.connection.status();
@@ -131,6 +138,10 @@ impl Runner {
                     self.event(event);
                 }
             }
+            "L>" => {
+                let large_body_bytes_min = rest.parse().unwrap();
+                *self = Self::with(AmqpSettings { large_body_bytes_min, ..AmqpSettings::default() });
+            }
             "T>" => match rest.strip_suffix(" unread") {
                 Some(seconds) => self.pass_seconds(seconds.parse().unwrap(), true),
                 None => self.pass_seconds(rest.parse().unwrap(), false),
@@ -156,7 +167,7 @@ pub(crate) fn run(script: &str, byte_by_byte: bool) -> Vec<String> {
             continue;
         }
         flush(&mut runner, &mut bytes, byte_by_byte);
-        if matches!(kind, "E>" | "R>" | "T>" | "X>") {
+        if matches!(kind, "E>" | "R>" | "T>" | "X>" | "L>") {
             runner.transcript.push(line.to_owned());
             runner.line(kind, rest);
         }
