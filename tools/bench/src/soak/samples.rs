@@ -15,6 +15,9 @@ const MIB: f64 = 1024.0 * 1024.0;
 /// What memory and files may grow over the last two thirds, as a share of their mean. A leak of a thousandth of what goes
 /// through in half an hour is far above it.
 const GROWTH_MAX: f64 = 0.10;
+/// What has to be published of what was to be: a machine that is busy with something else has other backlogs than the slow
+/// consumer's.
+const PACE_SHARE_MIN: f64 = 0.97;
 /// A few files more or less are no trend.
 const FILES_MAX: f64 = 3.0;
 
@@ -187,9 +190,20 @@ impl Soaked {
         ]
     }
 
-    /// Whether memory and files stayed flat.
+    /// Messages published per second.
+    fn published_rate(&self) -> f64 {
+        let seconds = self.samples.last().map_or(0.0, |sample| sample.at.as_secs_f64());
+        self.verdict.published as f64 / seconds.max(f64::MIN_POSITIVE)
+    }
+
+    /// Whether the load was what it says.
+    fn kept_pace(&self) -> bool {
+        self.published_rate() >= self.rate as f64 * PACE_SHARE_MIN
+    }
+
+    /// Whether memory and files stayed flat under the whole load.
     pub(crate) fn is_flat(&self) -> bool {
-        self.trends().iter().all(|(_, trend)| trend.is_flat())
+        self.kept_pace() && self.trends().iter().all(|(_, trend)| trend.is_flat())
     }
 
     /// Some samples, and the verdicts.
@@ -208,6 +222,12 @@ impl Soaked {
             text.push_str(&format!("{}\n", trend.to_text(name)));
         }
         let (rate, verdict) = (self.rate, self.verdict);
+        if !self.kept_pace() {
+            let published = self.published_rate();
+            text.push_str(&format!(
+                "only {published:.0}/s were published: the machine is too busy to tell what grows\n"
+            ));
+        }
         text.push_str(&format!("{verdict}, at {rate}/s\n{}\n", self.machine));
         text
     }
@@ -252,6 +272,31 @@ mod tests {
             let leaked = f64::from(periods - 1) * 4.0;
             assert!(!leak.is_flat() && (leak.growth - leaked).abs() < 0.001, "{leak:?}");
         }
+    }
+
+    #[test]
+    fn nothing_is_told_of_a_load_that_was_not_kept_up() {
+        let sample = |at| Sample {
+            at: Duration::from_secs(at),
+            rss: 50 << 20,
+            open_files: 40,
+            log_files: 5,
+            log_bytes: 60 << 20,
+            rate: 1000.0,
+            backlog: 0,
+            confirm_p99: Duration::from_millis(1),
+            write_amplification: 1.1,
+        };
+        let samples: Vec<Sample> = (1..=36).map(|n| sample(n * 5)).collect();
+        let soaked = |published| Soaked {
+            samples: samples.clone(),
+            rate: 1000,
+            verdict: Verdict { published, ..Verdict::default() },
+            machine: String::new(),
+        };
+        assert!(soaked(180_000).is_flat() && soaked(176_000).is_flat());
+        let busy = soaked(160_000);
+        assert!(!busy.is_flat() && busy.to_text().contains("only 889/s were published"), "{}", busy.to_text());
     }
 
     #[test]
