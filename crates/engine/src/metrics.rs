@@ -40,7 +40,7 @@ pub struct EngineMetrics {
     pub spill_file_bytes: u64,
     /// See [`EngineMetrics::spill_files`].
     pub spill_live_bytes: u64,
-    /// Files of large bodies, and their bytes; both are among the bytes of files above.
+    /// Files of large bodies, and their bytes, all of which are needed.
     pub body_files: u64,
     /// See [`EngineMetrics::body_files`].
     pub body_file_bytes: u64,
@@ -87,12 +87,12 @@ impl EngineMetrics {
         (self.message_bytes > 0).then(|| self.disk_bytes.total() as f64 / self.message_bytes as f64)
     }
 
-    /// Bytes of files, spill included, for each byte that something needs; none while nothing is needed.
+    /// Bytes of files, spill and bodies included, for each byte that something needs; none while nothing is needed.
     #[must_use]
     #[allow(clippy::cast_precision_loss)] // a figure for people
     pub fn space_amplification(&self) -> Option<f64> {
-        let live = self.live_bytes + self.spill_live_bytes;
-        (live > 0).then(|| (self.file_bytes + self.spill_file_bytes) as f64 / live as f64)
+        let live = self.live_bytes + self.spill_live_bytes + self.body_file_bytes;
+        (live > 0).then(|| (self.file_bytes + self.spill_file_bytes + self.body_file_bytes) as f64 / live as f64)
     }
 
     /// Upper bounds of [`EngineMetrics::sync_buckets`], in microseconds.

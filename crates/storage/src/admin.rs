@@ -129,8 +129,8 @@ impl Core {
     pub(crate) fn metrics(&self) -> EngineMetrics {
         let log = self.log.lock();
         let files = log.files.values().filter(|f| f.form != Form::Alone).count() as u64;
-        let file_bytes: u64 = log.files.values().map(|f| f.capacity).sum();
-        let live_bytes: u64 = log.files.values().map(crate::log::LogFile::live_bytes).sum();
+        let file_bytes = log.files.values().map(|f| f.capacity).sum();
+        let live_bytes = log.files.values().map(crate::log::LogFile::live_bytes).sum();
         let written = log.written;
         drop(log);
         let (spill_files, spill_file_bytes, spill_live_bytes) = self.spill.lock().used();
@@ -153,8 +153,8 @@ impl Core {
                 spilled: counters.spilled_bytes.load(Relaxed),
             },
             files,
-            file_bytes: file_bytes + body_file_bytes,
-            live_bytes: live_bytes + body_file_bytes,
+            file_bytes,
+            live_bytes,
             files_created: counters.files.created.load(Relaxed),
             files_reused: counters.files.reused.load(Relaxed),
             files_removed: counters.files.removed.load(Relaxed),

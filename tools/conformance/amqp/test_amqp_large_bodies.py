@@ -10,7 +10,7 @@ import pika.exceptions
 import pytest
 
 from harness.amqp_raw import BODY, RawAmqp, frame, header_frame
-from harness.broker import PERSISTENT, closes_channel, depth
+from harness.broker import PERSISTENT, closes_channel, depth, get
 from harness.wait import until
 
 pytestmark = pytest.mark.ours
@@ -109,6 +109,9 @@ def test_one_body_for_several_queues_dead_letters_and_transactions(start_server)
     assert got == body
     ch.basic_reject(method.delivery_tag, requeue=False)
     assert depth(ch, "a") == 0
+    # It is handed out only when it is durable there.
+    method, _, _ = get(ch, "dead", auto_ack=False)
+    ch.basic_reject(method.delivery_tag, requeue=True)
     server.kill()
     server.start()
     ch = channel(server)
