@@ -97,6 +97,11 @@ impl Link {
     /// Takes in a request. Publishes and acknowledgements are collected until [`Link::flush`].
     pub fn handle(&mut self, request: Request, now: Now) -> Reply {
         self.now = now;
+        if let Request::Publish(publish) = &request
+            && !self.may_publish(publish, now)
+        {
+            return Reply::Wait(request);
+        }
         match request {
             Request::Publish(publish) => {
                 let channel = publish.channel;

@@ -127,23 +127,25 @@ enum Done {
 }
 
 impl Link {
-    /// Routes a message and adds it to the batch. Gives it back if it must be handed in again after the next wake.
-    pub(super) fn publish(&mut self, publish: Publish, now: Now) -> Result<Option<Publish>, Refusal> {
-        if !self.publisher.has_published {
-            self.publisher.has_published = true;
-            self.mailbox.publishes.store(true, SeqCst);
-        }
+    /// Whether a publish may be handed in now: what is known of routes and quotas holds, and its quotas let it pass.
+    pub(super) fn may_publish(&mut self, publish: &Publish, now: Now) -> bool {
         let epoch = self.broker.epoch.load(SeqCst);
         if self.publisher.routes_epoch != epoch {
             self.publisher.routes.clear();
             self.publisher.routes_epoch = epoch;
             self.renew_quota(now);
         }
-        if self.publisher.quota.applies() && !self.pay(&publish, now) {
-            return Ok(Some(publish));
-        }
+        !self.publisher.quota.applies() || self.pay(publish, now)
+    }
+
+    /// Routes a message and adds it to the batch. Gives it back if it must be handed in again after the next wake.
+    pub(super) fn publish(&mut self, publish: Publish, now: Now) -> Result<Option<Publish>, Refusal> {
         let Publish { channel, mut message, extra_keys, mandatory, confirm, user_id } = publish;
         message.envelope.producer = self.mailbox.id.0 as u32;
+        if !self.publisher.has_published {
+            self.publisher.has_published = true;
+            self.mailbox.publishes.store(true, SeqCst);
+        }
         if let Some(claimed) = user_id {
             self.check_user_id(&claimed)?;
         }
