@@ -87,7 +87,7 @@ impl Core {
         let mut guards: Guards<'_> = cells.iter().map(|cell| cell.lock()).collect();
         let first_seqs: Vec<u64> = guards.iter().map(|queue| queue.next_seq).collect();
         let published = batch.len();
-        let verdicts = judge(batch, &places, &guards);
+        let verdicts = judge(batch, &places, &guards, u64::from(self.options.plants(Canary::TakeOneMore)));
         let plan = Plan { offsets, places, verdicts };
         let mut kept = encode_refs(&mut record, batch, &plan, &mut guards);
         let acked = self.take_acked(batch, &cells, &mut guards, now);
@@ -228,6 +228,9 @@ impl Core {
                 let entry = self.keep(queue, message, schedule, lsn, targets.len(), now);
                 match verdict {
                     Verdict::Bury => bury(queue, entry, Death::MaxLen),
+                    _ if self.options.plants(Canary::DropTail) && queue.limits().push_out(queue.length().0 + 1, 0) => {
+                        bury(queue, entry, Death::MaxLen);
+                    }
                     _ => queue.push(entry, schedule),
                 }
             }
@@ -287,8 +290,9 @@ impl Core {
     }
 }
 
-/// What the queues of a batch say to each target in turn; empty if all take everything.
-fn judge(batch: &Batch, places: &[usize], guards: &Guards<'_>) -> Vec<Verdict> {
+/// What the queues of a batch say to each target in turn; empty if all take everything. Each takes `spare` (0 or 1) messages
+/// too many.
+fn judge(batch: &Batch, places: &[usize], guards: &Guards<'_>, spare: u64) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
     if !guards.iter().any(|queue| queue.limits().refuse_publishes()) {
         return verdicts;
@@ -305,7 +309,7 @@ fn judge(batch: &Batch, places: &[usize], guards: &Guards<'_>) -> Vec<Verdict> {
             let after = (*messages + 1, *bytes + message.body_len() as u64);
             let limits = guards[at].limits();
             let verdict = match limits.overflow {
-                _ if !limits.are_exceeded_by(after.0, after.1) => Verdict::Take,
+                _ if !limits.are_exceeded_by(after.0 - spare, after.1) => Verdict::Take,
                 Overflow::DropHead => Verdict::Take,
                 Overflow::RejectPublishDeadLetter if limits.dead_letters => Verdict::Bury,
                 Overflow::RejectPublish | Overflow::RejectPublishDeadLetter => Verdict::Refuse,

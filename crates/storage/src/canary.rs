@@ -58,6 +58,16 @@ pub enum Canary {
     ForgetSettles,
     /// The deletions of a file that goes are not said again. *They matter while an older file exists.*
     ForgetDeletions,
+    /// The newest entry of a queue that is too long dies. *The head dies.*
+    DropTail,
+    /// A queue that refuses takes one message too many. *No longer than it may be.*
+    TakeOneMore,
+    /// A dead entry that was taken is there again to be taken. *It is taken once until it is settled.*
+    TakeTwice,
+    /// What is dead is settled when it dies. *It is there until it is dead-lettered.*
+    SettleDead,
+    /// Files are given up without a word. *A file that is not there was given up or is missed.*
+    GiveUpUntold,
     /// Entries are moved without looking whether they still live. *A copy is made before its settle.*
     MoveSettled,
     /// A large body is not synced before its message is appended. *What is durable of a message is durable of its body.*
@@ -69,7 +79,7 @@ pub enum Canary {
 #[cfg(feature = "sim")]
 impl Canary {
     /// All of them.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 34] = [
         Self::ConfirmBeforeSync,
         Self::RetryFailedSync,
         Self::DropDirSync,
@@ -96,6 +106,11 @@ impl Canary {
         Self::GiveUpEarly,
         Self::ForgetSettles,
         Self::ForgetDeletions,
+        Self::DropTail,
+        Self::TakeOneMore,
+        Self::TakeTwice,
+        Self::SettleDead,
+        Self::GiveUpUntold,
         Self::MoveSettled,
         Self::BodyAfterLog,
         Self::DropBodyEarly,

@@ -233,7 +233,7 @@ impl Core {
         });
         for queue in readable {
             if let Some(cell) = self.queue(queue) {
-                cell.lock().waiting = false;
+                cell.lock().waiting = 0;
                 if !self.options.plants(Canary::ForgetReadable) {
                     self.events.readable(queue);
                 }
@@ -245,7 +245,8 @@ impl Core {
 
     /// Has `readable` said once the log is durable beyond `lsn`; false if it is already.
     pub(crate) fn wait_durable(&self, queue: &mut Queue, lsn: u64) -> bool {
-        if queue.waiting {
+        // Its head may have died since, and the one behind it be durable sooner.
+        if queue.waiting != 0 && queue.waiting <= lsn {
             return true;
         }
         let mut waiters = self.waiters.lock();
@@ -253,7 +254,7 @@ impl Core {
             return false;
         }
         waiters.push((lsn, queue.id));
-        queue.waiting = true;
+        queue.waiting = lsn;
         true
     }
 

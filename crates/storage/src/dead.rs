@@ -5,6 +5,7 @@
 //! Only [`GRAVES_MAX`](model::limits::GRAVES_MAX) wait there; beyond that a queue stays longer than it may be until some
 //! are taken, so nothing here is proportional to how much too long it is.
 
+use crate::canary::Canary;
 use crate::core::Core;
 use crate::deliver::Head;
 use crate::queue::{DAMAGED, Entry, NO_SLOT, Queue};
@@ -24,6 +25,9 @@ impl Core {
     /// Ends entries that lie nowhere any more: kept to be dead-lettered, or gone. The caller holds the queue's lock.
     pub(crate) fn die(&self, queue: &mut Queue, entries: &mut [Entry], death: Death, now: Now) {
         if queue.limits().dead_letters {
+            if self.options.plants(Canary::SettleDead) {
+                self.log_settled(queue, &mut entries.to_vec());
+            }
             for entry in entries {
                 bury(queue, *entry, death);
             }
@@ -132,6 +136,9 @@ impl Core {
             }
         }
         queue.contents.graves.pop_front();
+        if self.options.plants(Canary::TakeTwice) {
+            queue.contents.graves.push_back((seq, death));
+        }
         dead.push(Dead { seq: Seq(seq), message, death });
         true
     }

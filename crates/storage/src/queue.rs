@@ -69,8 +69,8 @@ pub(crate) struct Queue {
     pub(crate) delivered_logged: u64,
     /// Entries up to here were handed out before the last restart, perhaps.
     pub(crate) redelivered_to: u64,
-    /// Someone waits for the head to become durable.
-    pub(crate) waiting: bool,
+    /// Someone waits for the log to be durable beyond this, where the head lay; 0 is nobody.
+    pub(crate) waiting: u64,
     /// The reader was told to read ahead.
     pub(crate) reading: bool,
     /// Entries since the start that came, were handed out to somebody, and were settled for good by somebody.
@@ -97,7 +97,7 @@ impl Queue {
             delivered: 0,
             delivered_logged: 0,
             redelivered_to: 0,
-            waiting: false,
+            waiting: 0,
             reading: false,
             totals: Totals::default(),
             charged: 0,

@@ -6,9 +6,10 @@ use crate::model::{Entry, Gone, Mark, Queue, State, Value, key_of};
 use crate::run::Run;
 use ::model::{HolderId, Message, QueueId, Seq, Wall};
 use engine::{
-    Credit, Dead, Delivery, Durability, Engine, EngineError, EntryKey, Limits, MetaChange, Order, Outcome as Settle,
-    Overflow, QueueSpec, Schedule, Ticket,
+    Credit, Dead, Death, Delivery, Durability, Engine, EngineError, EntryKey, Limits, MetaChange, Order,
+    Outcome as Settle, Overflow, QueueSpec, Schedule, Ticket,
 };
+use std::collections::VecDeque;
 use std::num::NonZeroU64;
 
 impl Run {
@@ -112,11 +113,21 @@ impl Run {
             let history = self.model.metas.entry(key).or_insert_with(|| vec![Value::default()]);
             history.push(Value { mark, batch: Some(batch), value });
         }
-        for (message, targets, due) in messages {
+        let mut rejected = Vec::new();
+        // A message without targets is in no batch.
+        let sent = messages.iter().filter(|(_, targets, _)| !targets.is_empty());
+        for (index, (message, targets, due)) in (0u32..).zip(sent) {
             for id in targets {
                 let Some(queue) = self.model.queues.get_mut(id) else {
                     continue;
                 };
+                let refuses = queue.limits.refuse_publishes() && queue.is_full(1);
+                if refuses && rejected.last() != Some(&index) {
+                    rejected.push(index);
+                }
+                if refuses && queue.limits.overflow == Overflow::RejectPublish {
+                    continue;
+                }
                 let syncs = queue.durability == Durability::Sync;
                 let durable = queue.durable && queue.durability != Durability::Memory && message.envelope.persistent;
                 if durable && syncs && ticket == Ticket::NONE {
@@ -136,6 +147,9 @@ impl Run {
                         .filter(|_| !queue.by_due)
                         .map(|ms| now.wall.after_millis(ms)),
                 });
+                if refuses {
+                    queue.die(queue.entries.len() - 1, Death::MaxLen);
+                }
                 queue.totals[0] += 1;
                 queue.pending = false;
             }
@@ -146,7 +160,13 @@ impl Run {
                 queue.entries[at].state = State::Gone(Gone::With(batch));
             }
         }
-        Ok(())
+        for id in messages.iter().flat_map(|(_, targets, _)| targets) {
+            if let Some(queue) = self.model.queues.get_mut(id) {
+                queue.trim();
+            }
+        }
+        let said = self.batch.take_rejected();
+        if said == rejected { Ok(()) } else { Err(format!("refused {said:?} and should refuse {rejected:?}")) }
     }
 
     /// Soon, far away, or past.
@@ -315,16 +335,48 @@ impl Run {
         for dead in expired {
             let tag = checked_tag(&dead.message)?;
             self.model.see(id, dead.seq, tag)?;
-            let at = self.model.next(id, self.now.wall).ok_or("something expired in an empty queue")?;
+            let next = self.model.next(id, self.now.wall);
             let queue = self.model.queues.get_mut(&id).ok_or("no such queue")?;
+            let at = queue.graves.pop_front().or(next).ok_or("something died in an empty queue")?;
             let entry = &mut queue.entries[at];
-            if entry.tag != tag || entry.expires_at.is_none_or(|at| at > self.now.wall) {
-                return Err(format!("message {tag} of queue {id} has not expired, or is not the next"));
+            let death = match entry.state {
+                State::Dead(death) => Some(death),
+                _ => entry.expires_at.filter(|at| *at <= self.now.wall).map(|_| Death::Expired),
+            };
+            if entry.tag != tag || death != Some(dead.death) {
+                return Err(format!("message {tag} of queue {id} is not dead so, or is not the next"));
             }
             entry.state = State::Held(dead.seq, HolderId::BROKER.0);
             queue.pending = false;
         }
         Ok(())
+    }
+
+    /// What a queue may hold.
+    fn limits(&mut self) -> Limits {
+        if self.dice.once_in(2) {
+            return LIMITS;
+        }
+        let overflow = match self.dice.below(3) {
+            0 => Overflow::RejectPublish,
+            1 => Overflow::RejectPublishDeadLetter,
+            _ => Overflow::DropHead,
+        };
+        Limits { messages: Some(self.dice.below(12) as u64), overflow, ..LIMITS }
+    }
+
+    /// Says again what queues may hold, as after a start; now and then something else.
+    pub(crate) fn set_limits(&mut self) {
+        let ids: Vec<QueueId> = self.model.queues.keys().copied().collect();
+        for id in ids {
+            let other = self.dice.once_in(8).then(|| self.limits());
+            let Some(queue) = self.model.queues.get_mut(&id) else { continue };
+            if let Some(limits) = other.filter(|_| !queue.by_due) {
+                queue.limits = limits;
+            }
+            self.engine.set_limits(id, queue.limits, self.now);
+            queue.trim();
+        }
     }
 
     /// The counts of a queue.
@@ -335,7 +387,7 @@ impl Run {
         let stats = self.engine.stats(id);
         let queue = &self.model.queues[&id];
         let ready = || queue.entries.iter().filter(|e| e.state == State::Ready);
-        let held = queue.entries.iter().filter(|e| matches!(e.state, State::Held(..))).count() as u64;
+        let held = queue.entries.iter().filter(|e| matches!(e.state, State::Held(..) | State::Dead(_))).count() as u64;
         let expected = (ready().count() as u64, held, ready().map(|e| e.size).sum::<u64>(), queue.totals);
         let counted = (stats.ready, stats.unsettled, stats.ready_bytes, [stats.enqueued, stats.delivered, stats.acked]);
         if counted == expected { Ok(()) } else { Err(format!("queue {id} counts {counted:?} and has {expected:?}")) }
@@ -347,7 +399,11 @@ impl Run {
         };
         let held = self.held(id, 10);
         let seqs: Vec<Seq> = held.iter().map(|&(_, seq)| seq).collect();
-        let outcome = if self.dice.once_in(4) { Settle::Requeue } else { Settle::Ack };
+        let outcome = match self.dice.below(8) {
+            0..=1 => Settle::Requeue,
+            2 => Settle::Dead(Death::Rejected),
+            _ => Settle::Ack,
+        };
         if outcome == Settle::Ack && seqs.len().is_multiple_of(2) {
             let mut acks = seqs.iter().map(|&seq| (id, seq)).collect();
             self.engine.acknowledge(&mut acks, self.now);
@@ -359,17 +415,32 @@ impl Run {
         }
         let step = self.model.step;
         if let Some(queue) = self.model.queues.get_mut(&id) {
+            // What the broker gives back comes before all others, in its order.
+            let again = !held.iter().any(|&(at, _)| queue.entries[at].is_with_client());
+            let before = std::mem::take(&mut queue.graves);
             for (at, _) in held {
                 let entry = &mut queue.entries[at];
-                if outcome == Settle::Ack {
+                if outcome != Settle::Requeue {
                     queue.totals[2] += u64::from(entry.is_with_client());
-                    entry.state = State::Gone(Gone::At(step));
-                } else {
-                    entry.state = State::Ready;
-                    entry.requeued = true;
-                    queue.pending = false;
+                }
+                match outcome {
+                    Settle::Ack => entry.state = State::Gone(Gone::At(step)),
+                    Settle::Dead(death) => queue.die(at, death),
+                    Settle::Requeue => {
+                        entry.state = State::Ready;
+                        entry.requeued = true;
+                        queue.pending = false;
+                    }
                 }
             }
+            if again {
+                queue.graves.extend(before);
+            } else {
+                for at in before.into_iter().rev() {
+                    queue.graves.push_front(at);
+                }
+            }
+            queue.trim();
         }
         Ok(())
     }
@@ -379,6 +450,8 @@ impl Run {
             return Ok(());
         };
         let holder = self.next_holder - 1 - self.dice.below(5) as u64 % self.next_holder;
+        // What the broker has is settled, never released.
+        let holder = holder.max(1);
         let n = self.engine.release(id, HolderId(holder), self.now);
         let mut expected = 0;
         if let Some(queue) = self.model.queues.get_mut(&id) {
@@ -390,6 +463,7 @@ impl Run {
                     expected += 1;
                 }
             }
+            queue.trim();
         }
         if n != expected {
             return Err(format!("{n} released of {expected}"));
@@ -437,7 +511,8 @@ impl Run {
                 if spec.durable {
                     self.model.tickets.push((self.model.step, ticket.0));
                 }
-                self.engine.set_limits(id, LIMITS, self.now);
+                let limits = if spec.order == Order::Due { LIMITS } else { self.limits() };
+                self.engine.set_limits(id, limits, self.now);
                 let queue = Queue {
                     durable: spec.durable,
                     durability,
@@ -449,6 +524,8 @@ impl Run {
                     entries: Vec::new(),
                     ttl_ms: spec.ttl_ms,
                     totals: [0; 3],
+                    limits,
+                    graves: VecDeque::new(),
                     pending: false,
                 };
                 self.model.create(id, queue)
@@ -513,8 +590,8 @@ impl Run {
     }
 }
 
-/// What every queue is told.
-pub(crate) const LIMITS: Limits = Limits {
+/// Dead entries are told, and nothing else is limited.
+const LIMITS: Limits = Limits {
     fair: None,
     messages: None,
     bytes: None,

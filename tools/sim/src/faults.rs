@@ -1,6 +1,5 @@
 //! What goes wrong around the engine: calls that fail, disks that are full, rot or take long, crashes.
 
-use crate::calls::LIMITS;
 use crate::run::{Run, read_everything};
 use crate::watch::Watch;
 use engine::{Engine, Pressure};
@@ -132,12 +131,11 @@ impl Run {
         if files != bodies.len() {
             return Err(format!("{files} files of bodies are there, and {} bodies", bodies.len()));
         }
-        for id in recovered.keys() {
-            self.engine.set_limits(*id, LIMITS, self.now);
-        }
         self.watch.said().readable.clear();
         let metas = self.engine.metas();
-        self.model.restart(durable, &recovered, &metas)
+        self.model.restart(durable, &recovered, &metas)?;
+        self.set_limits();
+        Ok(())
     }
 
     fn fault_of_recovery(&mut self) {

@@ -8,9 +8,9 @@
 //! * nothing is there that was not appended, nothing twice, and order is kept;
 //! * a seq never means another message.
 
-use engine::Durability;
+use engine::{Death, Durability, Limits, Overflow};
 use model::{QueueId, Seq, Wall};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// A message, told apart by a number that its body carries.
 pub(crate) type Tag = u64;
@@ -36,6 +36,8 @@ pub(crate) enum Gone {
 pub(crate) enum State {
     Ready,
     Held(Seq, u64),
+    /// It waits to be taken by the broker.
+    Dead(Death),
     Gone(Gone),
 }
 
@@ -83,6 +85,9 @@ pub(crate) struct Queue {
     pub(crate) ttl_ms: Option<u64>,
     /// Since the start: entries enqueued, handed out, and settled by who had them.
     pub(crate) totals: [u64; 3],
+    pub(crate) limits: Limits,
+    /// Entries that are dead, in the order they are taken.
+    pub(crate) graves: VecDeque<usize>,
     /// It was said that its head is pending, and nothing has happened to it since.
     pub(crate) pending: bool,
 }
@@ -119,15 +124,42 @@ pub(crate) struct Value {
 /// What a queue held after a restart, in order.
 pub(crate) type Recovered = BTreeMap<QueueId, Vec<(Tag, Seq)>>;
 
-impl Model {
+impl Queue {
     /// The entry that must be handed out next at a time.
-    pub(crate) fn next(&self, id: QueueId, now: Wall) -> Option<usize> {
-        let queue = self.queues.get(&id)?;
-        let ready = queue.entries.iter().enumerate();
+    fn next(&self, now: Wall) -> Option<usize> {
+        let ready = self.entries.iter().enumerate();
         ready
             .filter(|(_, e)| e.state == State::Ready && e.due <= now.0)
             .min_by_key(|(at, e)| (std::cmp::Reverse(e.lane), e.due, *at))
             .map(|(at, _)| at)
+    }
+
+    /// An entry is dead.
+    pub(crate) fn die(&mut self, at: usize, death: Death) {
+        self.entries[at].state = State::Dead(death);
+        self.graves.push_back(at);
+        self.pending = false;
+    }
+
+    /// Whether it has no room for one more, or for none.
+    pub(crate) fn is_full(&self, more: u64) -> bool {
+        let ready = self.entries.iter().filter(|e| e.state == State::Ready).count() as u64;
+        self.limits.are_exceeded_by(ready + more, 0)
+    }
+
+    /// What is beyond its limits dies, from the head on.
+    pub(crate) fn trim(&mut self) {
+        while self.limits.overflow == Overflow::DropHead && self.is_full(0) {
+            let Some(at) = self.next(Wall(u64::MAX)) else { return };
+            self.die(at, Death::MaxLen);
+        }
+    }
+}
+
+impl Model {
+    /// The entry that must be handed out next at a time.
+    pub(crate) fn next(&self, id: QueueId, now: Wall) -> Option<usize> {
+        self.queues.get(&id)?.next(now)
     }
 
     /// Notes a new queue; its id must be new.
@@ -229,7 +261,7 @@ impl Model {
             }
             let appended = self.has_batch(entry.batch, durable);
             match entry.state {
-                State::Ready | State::Held(..) if appended && !there => {
+                State::Ready | State::Held(..) | State::Dead(_) if appended && !there => {
                     return Err(format!("message {} of queue {id} was lost", entry.tag));
                 }
                 State::Gone(Gone::At(step)) if there && self.is_durable_at(step, durable) => {
@@ -329,6 +361,7 @@ impl Model {
             // Reading everything back has handed everything out once.
             queue.totals = [0, entries.len() as u64, 0];
             queue.pending = false;
+            queue.graves.clear();
             let tags: BTreeSet<Tag> = entries.iter().map(|(tag, _)| *tag).collect();
             queue.entries.retain(|e| e.durable && tags.contains(&e.tag));
             for entry in &mut queue.entries {
