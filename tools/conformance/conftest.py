@@ -103,6 +103,21 @@ def name():
 
 
 @pytest.fixture
+def channel_of():
+    """Opens a channel, on a connection of its own, of a server that `start_server` made."""
+    opened = []
+
+    def channel(server):
+        broker = Broker("127.0.0.1", server.ports["amqp"])
+        opened.append(broker)
+        return broker.channel()
+
+    yield channel
+    for broker in opened:
+        broker.close()
+
+
+@pytest.fixture
 def start_server(tmp_path):
     """Makes servers with a config of their own; all are stopped and checked after the test."""
     made = []

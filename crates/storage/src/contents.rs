@@ -78,23 +78,11 @@ mod tests {
     use crate::entry::NO_TTL;
     use crate::lane::Next;
     use crate::queue::{NO_SLOT, Queue};
-    use engine::{Durability, Order, QueueSpec};
-    use model::{QueueId, Wall};
-
-    fn queue() -> Queue {
-        let spec = QueueSpec {
-            durable: true,
-            durability: Durability::Sync,
-            priority_max: 0,
-            ttl_ms: None,
-            order: Order::Arrival,
-        };
-        Queue::new(QueueId(1), spec, 1, 8)
-    }
+    use model::Wall;
 
     #[test]
     fn looking_at_a_queue_makes_nothing_and_using_it_does_until_it_is_given_back() {
-        let mut queue = queue();
+        let mut queue = Queue::for_tests();
         assert!(matches!(queue.next(), Next::Nothing));
         assert!(queue.pop().is_none() && queue.next_lane().is_none() && queue.find_loose(1).is_none());
         queue.stats();

@@ -42,8 +42,7 @@ mod tests {
     use super::*;
     use crate::entry::{Entry, NO_SLOT, NO_TTL};
     use crate::queue::{PageOut, Queue};
-    use engine::{Durability, Limits, Order, QueueSpec};
-    use model::QueueId;
+    use engine::Limits;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
@@ -120,15 +119,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_producer_is_never_overtaken_by_itself(steps in proptest::collection::vec(step(), 1..200)) {
-            let spec = QueueSpec {
-                durable: true,
-                durability: Durability::Sync,
-                priority_max: 0,
-                ttl_ms: None,
-                order: Order::Arrival,
-            };
-            let queue = Queue::new(QueueId(1), spec, 1, 8);
-            let mut pair = Pair { queue, ready: BTreeMap::new(), held: BTreeMap::new() };
+            let mut pair = Pair { queue: Queue::for_tests(), ready: BTreeMap::new(), held: BTreeMap::new() };
             for step in &steps {
                 pair.apply(step);
                 prop_assert_eq!(pair.queue.length().0, pair.ready.len() as u64);

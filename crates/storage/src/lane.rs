@@ -303,7 +303,6 @@ mod tests {
     use crate::paging::Paged;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
-    use std::convert::Infallible;
 
     fn entry(seq: u64, lsn: u64) -> Entry {
         let (mono, ttl_ms) = (0, NO_TTL);
@@ -475,8 +474,8 @@ mod tests {
 
         fn check(&self) {
             let mut all = Vec::new();
-            let mut load = |spot: Spot| Ok::<_, Infallible>(self.disk[&spot.at].to_vec());
-            self.lane.each(&mut load, &mut |e| all.push((e.seq, e.lsn))).expect("infallible");
+            let mut load = |spot: Spot| Ok(self.disk[&spot.at].to_vec());
+            self.lane.each(&mut load, &mut |e| all.push((e.seq, e.lsn))).expect("nothing fails here");
             all.sort_unstable();
             assert!(all.iter().copied().eq(self.naive.iter().map(|(seq, lsn)| (*seq, *lsn))));
             assert_eq!(self.lane.is_empty(), self.naive.is_empty());

@@ -16,6 +16,7 @@
 //!          ttl_ms, attempts                  varints, if the flags say so
 //! ```
 
+use crate::disk::DiskError;
 use crate::entry::{Entry, NO_SLOT, NO_TTL, SPILLED};
 use crate::record::{Reader, put_varint, zigzag};
 
@@ -124,6 +125,11 @@ impl Page {
         }
         true
     }
+}
+
+/// What was read back is no page.
+pub(crate) fn damaged() -> DiskError {
+    DiskError::Io("a page of the index is damaged in the spill".to_owned())
 }
 
 fn pack(first: u64, entries: &[Entry]) -> Box<[u8]> {

@@ -6,9 +6,10 @@
 //!
 //! Not here: IO. A page that was spilled is read by the caller and given back.
 
+use crate::disk::DiskError;
 use crate::entry::{Entry, NO_SLOT, SPILLED};
 use crate::lane::{Cold, Found, Lane};
-use crate::page::{Content, ENTRY_BYTES, PAGE_BYTES, PAGE_ENTRIES, Page, Spot};
+use crate::page::{self, Content, ENTRY_BYTES, PAGE_BYTES, PAGE_ENTRIES, Page, Spot};
 use crate::queue::SLOT_BYTES;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -321,11 +322,11 @@ impl Lane {
     }
 
     /// Calls `each` for every entry; those of spilled pages are read through `load`.
-    pub(crate) fn each<E>(
+    pub(crate) fn each(
         &self,
-        load: &mut dyn FnMut(Spot) -> Result<Vec<u8>, E>,
+        load: &mut dyn FnMut(Spot) -> Result<Vec<u8>, DiskError>,
         each: &mut dyn FnMut(Entry),
-    ) -> Result<(), E> {
+    ) -> Result<(), DiskError> {
         self.returned.values().chain(&self.front).for_each(|entry| each(*entry));
         let Some(cold) = &self.cold else { return Ok(()) };
         for page in &cold.pages {
@@ -337,15 +338,15 @@ impl Lane {
 }
 
 /// Calls `each` for every entry of a page, which is read through `load` if it is spilled.
-pub(crate) fn page_entries<E>(
+pub(crate) fn page_entries(
     page: &Page,
     lane: u8,
-    load: &mut dyn FnMut(Spot) -> Result<Vec<u8>, E>,
+    load: &mut dyn FnMut(Spot) -> Result<Vec<u8>, DiskError>,
     each: &mut dyn FnMut(Entry),
-) -> Result<(), E> {
+) -> Result<(), DiskError> {
     if let Content::Spilled(spot) = page.content {
         let bytes = load(spot)?;
-        crate::page::unpack(&bytes, page.first, lane, each).expect("its checksum was right");
+        page::unpack(&bytes, page.first, lane, each).ok_or_else(page::damaged)?;
     } else {
         page.each(lane, each);
     }

@@ -108,6 +108,19 @@ impl Queue {
         }
     }
 
+    /// A durable queue without anything.
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> Self {
+        let spec = QueueSpec {
+            durable: true,
+            durability: engine::Durability::Sync,
+            priority_max: 0,
+            ttl_ms: None,
+            order: Order::Arrival,
+        };
+        Self::new(QueueId(1), spec, 1, 8)
+    }
+
     pub(crate) fn limits(&self) -> &Limits {
         static NONE: LazyLock<Limits> = LazyLock::new(Limits::default);
         self.limits.as_deref().unwrap_or_else(|| &NONE)

@@ -16,7 +16,7 @@ use crate::paging::{Paged, page_entries};
 use crate::payload::{Placed, read_batch, read_meta, read_queue, read_ranges, read_short_batch};
 use crate::queue::{Entry, NO_SLOT, NO_TTL, PageOut, Queue};
 use crate::record::{Kind, Reader};
-use crate::spill::{Spill, read_page, write_pages};
+use crate::spill::{Spill, read_content, read_page, write_pages};
 use crate::usage::{Arrivals, QUEUE_BYTES, charge};
 use engine::{Durability, Order, QueueSpec, Schedule};
 use foldhash::fast::FixedState;
@@ -477,7 +477,7 @@ fn forget_range<T>(known: &mut BTreeMap<u64, T>, first: u64, last: u64) {
 
 /// Reads a page of a queue back into memory.
 fn load(pages: &Mutex<Spill>, queue: &mut Queue, first: u64, spot: Spot) -> Result<(), DiskError> {
-    let bytes = read_page(pages, spot)?;
+    let bytes = read_content(pages, first, spot)?;
     queue.install(first, spot, &bytes);
     pages.lock().free(spot.at, spot.len as usize);
     Ok(())

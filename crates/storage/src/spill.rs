@@ -13,7 +13,7 @@
 use crate::core::{Core, QueueCell};
 use crate::disk::{Disk, DiskError, DiskFile};
 use crate::lane::Found;
-use crate::page::Spot;
+use crate::page::{self, Spot};
 use crate::payload::{MessageView, Record};
 use crate::prepare::SPARE_SUFFIX;
 use crate::queue::SPILLED;
@@ -202,7 +202,14 @@ pub(crate) fn read_page(spill: &Mutex<Spill>, spot: Spot) -> Result<Vec<u8>, Dis
             return Ok(bytes);
         }
     }
-    Err(DiskError::Io("a page of the index is damaged in the spill".to_owned()))
+    Err(page::damaged())
+}
+
+/// The same, to be kept as the content of the page with this first seq.
+pub(crate) fn read_content(spill: &Mutex<Spill>, first: u64, spot: Spot) -> Result<Vec<u8>, DiskError> {
+    let bytes = read_page(spill, spot)?;
+    page::unpack(&bytes, first, 0, |_| {}).ok_or_else(page::damaged)?;
+    Ok(bytes)
 }
 
 impl Core {
@@ -261,7 +268,7 @@ impl Core {
 
     /// Reads a page of a queue back into memory, if it still lies there.
     pub(crate) fn load_page(&self, cell: &QueueCell, first: u64, spot: Spot) -> Result<(), DiskError> {
-        let read = read_page(&self.pages, spot);
+        let read = read_content(&self.pages, first, spot);
         let mut queue = cell.lock();
         let still = queue.lanes_mut().iter().any(|lane| lane.has_spilled(first, spot));
         if !still {
@@ -427,4 +434,22 @@ fn read_spilled(bytes: &[u8]) -> Option<(QueueId, Vec<Spilled<'_>>)> {
         messages.push((seq, wall, offset, MessageView::read(&mut reader, Wall(wall), bytes)?));
     }
     Some((queue, messages))
+}
+
+#[cfg(all(test, feature = "sim"))]
+mod tests {
+    use super::*;
+    use crate::sim::SimDisk;
+
+    #[test]
+    fn what_is_no_page_is_an_error_although_its_checksum_is_right() {
+        let disk = SimDisk::new();
+        let spill = Mutex::new(Spill::new("pages-"));
+        let written: [Box<[u8]>; 2] = [Box::new([0xff; 30]), Box::new([0, 0])];
+        let pages = written.map(|bytes| (7, bytes));
+        let spots = write_pages(&spill, &disk, &pages).expect("there is room");
+        assert_eq!(read_page(&spill, spots[0]).as_deref(), Ok(&[0xff; 30][..]), "it is what was written");
+        assert_eq!(read_content(&spill, 7, spots[0]), Err(page::damaged()));
+        assert_eq!(read_content(&spill, 7, spots[1]).as_deref(), Ok(&[0, 0][..]), "a page without entries");
+    }
 }

@@ -25,28 +25,6 @@ def policy(name, pattern, priority=0, **definition):
             "definition": {key.replace("_", "-"): value for key, value in definition.items()}}
 
 
-def reload(server, text):
-    """Takes a configuration over and waits until it is."""
-    before = server.stderr().count("configuration reloaded")
-    server.write_config(text)
-    server.reload()
-    until(lambda: server.stderr().count("configuration reloaded") > before, "the reload is done", 30)
-
-
-@pytest.fixture
-def channel_of():
-    opened = []
-
-    def channel(server):
-        broker = Broker("127.0.0.1", server.ports["amqp"])
-        opened.append(broker)
-        return broker.channel()
-
-    yield channel
-    for broker in opened:
-        broker.close()
-
-
 def queue_view(server, name):
     return request(server.ports["management"], "GET", f"/api/queues/%2F/{name}", headers=BASIC).json
 
@@ -128,14 +106,14 @@ def test_policies_change_under_load_and_no_message_is_lost(start_server, channel
 
     rejected = set()
     dead = {"dead_letter_exchange": "", "dead_letter_routing_key": "dead"}
-    reload(server, config(policy("p", "^work$", **dead)))
+    server.take_over(config(policy("p", "^work$", **dead)))
     threads = [threading.Thread(target=produce), threading.Thread(target=work, args=(0,)),
                threading.Thread(target=work, args=(5,))]
     for thread in threads:
         thread.start()
     for round_ in range(10):
         before = len(confirmed)
-        reload(server, config(
+        server.take_over(config(
             policy(f"p{round_}", "^work$", round_, dispatch=("round-robin", "priority")[round_ % 2],
                    message_ttl=600_000 + round_, **dead)))
         until(lambda: len(confirmed) > before + 20 or failures, "clients went on")  # noqa: B023
@@ -158,20 +136,20 @@ def test_a_shorter_length_drops_the_head_of_what_is_there(start_server, channel_
     channel.queue_declare("dead", durable=True)
     channel.confirm_delivery()
     publish(channel, "q", *[b"%d" % n for n in range(2000)], properties=PERSISTENT)
-    reload(server, config(policy("short", "^q$", max_length=1500)))
+    server.take_over(config(policy("short", "^q$", max_length=1500)))
     assert depth(channel, "q") == 1500
     dead = {"dead_letter_exchange": "", "dead_letter_routing_key": "dead"}
-    reload(server, config(policy("shorter", "^q$", max_length=3, **dead)))
+    server.take_over(config(policy("shorter", "^q$", max_length=3, **dead)))
     assert depth(channel, "q") == 3
     wait_depth(channel, "dead", 1497)
     assert bodies(channel, "q") == [b"1997", b"1998", b"1999"]
     assert bodies(channel, "dead") == [b"%d" % n for n in range(500, 1997)]
-    reload(server, config(policy("refusing", "^q$", max_length=1, overflow="reject-publish")))
+    server.take_over(config(policy("refusing", "^q$", max_length=1, overflow="reject-publish")))
     publish(channel, "q", b"in")
     with pytest.raises(pika.exceptions.NackError):
         publish(channel, "q", b"out")
     assert queue_view(server, "q")["effective_policy_definition"] == {"max-length": 1, "overflow": "reject-publish"}
-    reload(server, config())
+    server.take_over(config())
     publish(channel, "q", b"in again")
     assert bodies(channel, "q") == [b"in", b"in again"]
 
@@ -210,10 +188,10 @@ def test_limits_change_under_load_and_a_confirm_stays_a_promise(start_server, ch
     for round_ in range(20):
         before = sum(map(len, confirmed)), sum(map(len, refused))
         if round_ % 2 == 0:
-            reload(server, config(policy("full", "^work$", max_length=0, overflow="reject-publish")))
+            server.take_over(config(policy("full", "^work$", max_length=0, overflow="reject-publish")))
             until(lambda: sum(map(len, refused)) > before[1] or failures, "the queue refuses", 20)  # noqa: B023
         else:
-            reload(server, config(policy("open", "^work$", max_length=1_000_000)))
+            server.take_over(config(policy("open", "^work$", max_length=1_000_000)))
             until(lambda: sum(map(len, confirmed)) > before[0] + 20 or failures, "clients went on", 20)  # noqa: B023
         consumer.channel.connection.process_data_events(time_limit=0)
     done.set()
@@ -236,7 +214,7 @@ def test_the_dispatch_of_a_queue_changes_live(start_server, channel_of):
     publish(channel, "q", *[b"%d" % n for n in range(10)])
     high.wait(10)
     assert low.bodies == []
-    reload(server, config(policy("turns", "", dispatch="round-robin")))
+    server.take_over(config(policy("turns", "", dispatch="round-robin")))
     publish(channel, "q", *[b"%d" % n for n in range(10)])
     low.wait(4)
     high.wait(14)

@@ -22,14 +22,6 @@ def quota(scope, match="", **rates):
     return {"scope": scope, "match": match, **rates}
 
 
-def reload(server, document):
-    """Takes a configuration over and waits until it is."""
-    before = server.stderr().count("configuration reloaded")
-    server.write_config(document)
-    server.reload()
-    until(lambda: server.stderr().count("configuration reloaded") > before, "the reload is done", 30)
-
-
 def metric(server, name, **labels):
     """The value of a sample with these labels, whatever others it has."""
     for line in request(server.ports["admin"], "GET", "/metrics").text.splitlines():
@@ -176,10 +168,10 @@ def test_a_reload_changes_rates_of_those_who_are_connected(start_server, broker_
     for number in range(3_000):
         publisher.basic_publish("", "q", b"%d" % number)
     consumer.wait(1)
-    reload(server, config())
+    server.take_over(config())
     assert consumer.wait(3_000, 30).bodies == [b"%d" % number for number in range(3_000)]
     assert metric(server, "sluicegate_quota_rate") is None
-    reload(server, config(quota("queue", "^q$", publish=40, burst=1)))
+    server.take_over(config(quota("queue", "^q$", publish=40, burst=1)))
     began = time.monotonic()
     for number in range(40):
         publisher.basic_publish("", "q", b"again %d" % number)

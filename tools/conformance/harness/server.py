@@ -69,6 +69,14 @@ class Server:
     def reload(self):
         self.process.send_signal(signal.SIGHUP)
 
+    def take_over(self, config):
+        """Reloads with this configuration and waits until it is in force."""
+        said = "configuration reloaded"
+        before = self.stderr().count(said)
+        self.write_config(config)
+        self.reload()
+        until(lambda: self.stderr().count(said) > before, "the reload is done", 30)
+
     # --- life ----------------------------------------------------------------------------------------------------
 
     def spawn(self, preexec=None):

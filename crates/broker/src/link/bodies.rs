@@ -46,38 +46,8 @@ impl LinkBodies {
 }
 
 impl Link {
-    /// Does what is asked of a body, or has it asked again after the next wake.
-    pub(super) fn body_request(&mut self, channel: ChannelId, request: Request, now: Now) -> Reply {
-        match self.try_body_request(channel, request, now) {
-            Ok(reply) => reply,
-            Err(refusal) => Reply::Now(Event::Refused { channel, refusal }),
-        }
-    }
-
-    fn try_body_request(&mut self, channel: ChannelId, request: Request, now: Now) -> Result<Reply, Refusal> {
-        match request {
-            Request::BeginBody { len, .. } => {
-                if self.begin_body(channel, len)? {
-                    return Ok(Reply::None);
-                }
-                Ok(Reply::Wait(request))
-            }
-            Request::AppendBody { part, .. } => match self.bodies.incoming.get_mut(&channel) {
-                Some(writer) if writer.is_ready().map_err(|error| refuse::engine(&error))? => {
-                    writer.append(part);
-                    Ok(Reply::None)
-                }
-                Some(_) => Ok(Reply::Wait(Request::AppendBody { channel, part })),
-                // It was refused when it was begun.
-                None => Ok(Reply::None),
-            },
-            Request::PublishLarge(publish) => self.publish_large(publish, now),
-            other => unreachable!("{other:?} is not about a body"),
-        }
-    }
-
-    /// Begins a body; false while the engine takes none.
-    fn begin_body(&mut self, channel: ChannelId, len: u64) -> Result<bool, Refusal> {
+    /// Begins a body, or has it begun again after the next wake, while the engine takes none.
+    pub(super) fn begin_body(&mut self, channel: ChannelId, len: u64) -> Result<Reply, Refusal> {
         self.side(channel)?;
         // Whose body has to wait is told of the pressure, and of its end.
         self.publisher.has_published = true;
@@ -86,15 +56,28 @@ impl Link {
         match self.broker.engine.begin_body(len, Arc::new(move || mailbox.wake())) {
             Ok(writer) => {
                 self.bodies.incoming.insert(channel, writer);
-                Ok(true)
+                Ok(Reply::None)
             }
-            Err(EngineError::Pressed(_)) => Ok(false),
+            Err(EngineError::Pressed(_)) => Ok(Reply::Wait(Request::BeginBody { channel, len })),
             Err(error) => Err(refuse::engine(&error)),
         }
     }
 
+    /// Hands on a part of a body, once the one before is written.
+    pub(super) fn append_body(&mut self, channel: ChannelId, part: Bytes) -> Result<Reply, Refusal> {
+        let Some(writer) = self.bodies.incoming.get_mut(&channel) else {
+            // It was refused when it was begun.
+            return Ok(Reply::None);
+        };
+        if !writer.is_ready().map_err(|error| refuse::engine(&error))? {
+            return Ok(Reply::Wait(Request::AppendBody { channel, part }));
+        }
+        writer.append(part);
+        Ok(Reply::None)
+    }
+
     /// Publishes a message once its body is durable.
-    fn publish_large(&mut self, mut publish: Box<Publish>, now: Now) -> Result<Reply, Refusal> {
+    pub(super) fn publish_large(&mut self, mut publish: Box<Publish>, now: Now) -> Result<Reply, Refusal> {
         let channel = publish.channel;
         let Some(writer) = self.bodies.incoming.get_mut(&channel) else {
             return Ok(Reply::None);

@@ -118,10 +118,9 @@ impl Link {
                 }
                 Reply::None
             }
-            Request::BeginBody { channel, .. } | Request::AppendBody { channel, .. } => {
-                self.body_request(channel, request, now)
-            }
-            Request::PublishLarge(publish) => self.body_request(publish.channel, Request::PublishLarge(publish), now),
+            Request::BeginBody { channel, len } => replied(channel, self.begin_body(channel, len)),
+            Request::AppendBody { channel, part } => replied(channel, self.append_body(channel, part)),
+            Request::PublishLarge(publish) => replied(publish.channel, self.publish_large(publish, now)),
             request => {
                 self.flush(now);
                 if self.publisher.is_stalled() {
@@ -261,8 +260,9 @@ impl Drop for Link {
 }
 
 fn refused(channel: ChannelId, result: Result<(), Refusal>) -> Reply {
-    match result {
-        Ok(()) => Reply::None,
-        Err(refusal) => Reply::Now(Event::Refused { channel, refusal }),
-    }
+    replied(channel, result.map(|()| Reply::None))
+}
+
+fn replied(channel: ChannelId, result: Result<Reply, Refusal>) -> Reply {
+    result.unwrap_or_else(|refusal| Reply::Now(Event::Refused { channel, refusal }))
 }
