@@ -250,8 +250,9 @@ pub trait Engine: Send + Sync + 'static {
     /// are gone and not told.
     fn take_dead(&self, queue: QueueId, max: usize, now: Now, dead: &mut Vec<Dead>) -> Reaped;
 
-    /// Changes what a queue may hold; what is there beyond it dies, or is gone at once, as far as that is quickly done,
-    /// and the rest with the next calls of [`Engine::take_dead`].
+    /// Changes what a queue may hold; what is there beyond it dies, or is gone, at once as far as that is quickly done. The
+    /// rest follows by itself, and [`EngineEvents::readable`] is said; only while very many dead entries wait to be taken
+    /// it waits for [`Engine::take_dead`].
     fn set_limits(&self, queue: QueueId, limits: Limits, now: Now);
 
     /// Says whether a consumer waits for entries of a queue. While one does, publishes beyond its limits push nothing

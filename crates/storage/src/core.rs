@@ -24,7 +24,7 @@ use crate::spill::Spill;
 use crate::writer::Writer;
 use engine::{EngineError, EngineEvents, Pressure, QueueSpec, Ticket};
 use foldhash::fast::FixedState;
-use model::QueueId;
+use model::{Now, QueueId};
 use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -79,8 +79,8 @@ pub(crate) struct Core {
     pub(crate) durable_changed: (Mutex<()>, Condvar),
     /// Queues whose head waits for the log to be durable beyond an LSN.
     pub(crate) waiters: Mutex<Vec<(u64, QueueId)>>,
-    /// Queues whose head must be read from the disk.
-    pub(crate) reads: Mutex<VecDeque<QueueId>>,
+    /// Queues whose head must be read from the disk, and when somebody asked for that.
+    pub(crate) reads: Mutex<VecDeque<(QueueId, Now)>>,
     /// Bytes of messages and of queues' indexes in memory.
     pub(crate) resident: AtomicUsize,
     pub(crate) spill: Mutex<Spill>,

@@ -6,12 +6,13 @@
 //! are taken, so nothing here is proportional to how much too long it is.
 
 use crate::canary::Canary;
-use crate::core::Core;
+use crate::core::{Cell, Core};
 use crate::deliver::Head;
 use crate::queue::{DAMAGED, Entry, NO_SLOT, Queue};
 use engine::{Dead, Death, Limits, Reaped};
 use model::limits::GRAVES_MAX;
 use model::{HolderId, Now, QueueId, Seq};
+use parking_lot::MutexGuard;
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -40,23 +41,23 @@ impl Core {
         self.log_settled(queue, entries);
     }
 
-    /// Drops or buries heads of a queue that is longer than it may be, `max` at most; returns how many.
+    /// Drops or buries heads of a queue that is longer than it may be, `max` at most; returns how many. The reader goes on
+    /// with the rest, and with what is in a page that must be read first.
     pub(crate) fn trim(&self, queue: &mut Queue, max: usize, now: Now) -> usize {
         if queue.waited || !queue.is_too_long() {
             return 0;
         }
-        let room =
-            if queue.limits().dead_letters { GRAVES_MAX.saturating_sub(queue.contents.graves.len()) } else { max };
+        let graves = queue.contents.graves.len();
+        let room = if queue.limits().dead_letters { GRAVES_MAX.saturating_sub(graves) } else { usize::MAX };
         let mut gone = Vec::new();
         while gone.len() < room.min(max) && queue.is_too_long() {
-            let Some(entry) = queue.pop() else {
-                // It is in a page that must be read first.
-                self.read_ahead(queue);
-                break;
-            };
+            let Some(entry) = queue.pop() else { break };
             gone.push(entry);
         }
         let n = gone.len();
+        if n < room && queue.is_too_long() {
+            self.read_ahead(queue, now);
+        }
         self.die(queue, &mut gone, Death::MaxLen, now);
         n
     }
@@ -68,7 +69,7 @@ impl Core {
         let mut gone = Vec::new();
         while reaped.ended < max {
             if !queue.contents.graves.is_empty() {
-                if !self.take_buried(&mut queue, dead) {
+                if !self.take_buried(&mut queue, now, dead) {
                     reaped.pending = !queue.contents.graves.is_empty();
                     break;
                 }
@@ -93,7 +94,7 @@ impl Core {
             }
         }
         self.die(&mut queue, &mut gone, Death::Expired, now);
-        self.read_on(&mut queue);
+        self.read_on(&mut queue, now);
         self.charge(&mut queue);
         drop(queue);
         self.tell_pressure();
@@ -101,7 +102,7 @@ impl Core {
     }
 
     /// Takes the first buried entry, if it is durable and its message in memory.
-    fn take_buried(&self, queue: &mut Queue, dead: &mut Vec<Dead>) -> bool {
+    fn take_buried(&self, queue: &mut Queue, now: Now, dead: &mut Vec<Dead>) -> bool {
         let Some(&(seq, death)) = queue.contents.graves.front() else {
             return false;
         };
@@ -123,10 +124,10 @@ impl Core {
             // It keeps its place in the log, as a head that is damaged does.
             queue.contents.graves.pop_front();
             queue.contents.unsettled.insert(seq, (entry, HolderId::QUARANTINE));
-            return self.take_buried(queue, dead);
+            return self.take_buried(queue, now, dead);
         }
         let Some(message) = queue.message(entry.slot).cloned() else {
-            self.read_ahead(queue);
+            self.read_ahead(queue, now);
             return false;
         };
         if entry.lsn != 0 && self.resident.load(Relaxed) > self.options.resident_bytes_max {
@@ -156,6 +157,11 @@ impl Core {
         let Some(cell) = self.queue(id) else { return };
         let mut queue = cell.lock();
         change(&mut queue);
+        self.trim_all(&cell, queue, now);
+    }
+
+    /// Drops or buries all that is beyond what a queue may hold, a batch under each hold of its lock.
+    pub(crate) fn trim_all<'a>(&self, cell: &'a Cell, mut queue: MutexGuard<'a, Queue>, now: Now) {
         while self.trim(&mut queue, TRIM_BATCH, now) == TRIM_BATCH {
             drop(queue);
             queue = cell.lock();

@@ -6,7 +6,7 @@
 use crate::attempts;
 use crate::canary::Canary;
 use crate::core::Core;
-use crate::dead::bury_again;
+use crate::dead::{TRIM_BATCH, bury_again};
 use crate::lane::Next;
 use crate::log::LogState;
 use crate::payload::{Record, add_to_ranges};
@@ -47,7 +47,7 @@ impl Core {
                 Next::Nothing => return Head::None,
                 Next::Entry(entry) => entry,
                 Next::Away => {
-                    self.read_ahead(queue);
+                    self.read_ahead(queue, now);
                     return Head::Pending;
                 }
             };
@@ -59,7 +59,7 @@ impl Core {
             queue.contents.unsettled.insert(entry.seq, (entry, HolderId::QUARANTINE));
         };
         if queue.wants_messages(now.wall, self.durable_lsn()) {
-            self.read_ahead(queue);
+            self.read_ahead(queue, now);
         }
         if queue.head_waits(now.wall) {
             return Head::None;
@@ -87,7 +87,7 @@ impl Core {
             _ => None,
         };
         if entry.slot == NO_SLOT && (dead.is_none() || queue.limits().dead_letters) {
-            self.read_ahead(queue);
+            self.read_ahead(queue, now);
             return Head::Pending;
         }
         dead.map_or(Head::Ready(entry), Head::Dead)
@@ -133,7 +133,7 @@ impl Core {
                 }
             }
         }
-        self.read_on(&mut queue);
+        self.read_on(&mut queue, now);
         self.charge(&mut queue);
         remainder
     }
@@ -269,7 +269,8 @@ impl Core {
             dead.reverse();
             self.die(queue, &mut dead, Death::DeliveryLimit, now);
         }
-        self.trim(queue, entries.len(), now);
+        // A large one that came back may push many small ones out.
+        self.trim(queue, entries.len().max(TRIM_BATCH), now);
     }
 
     pub(crate) fn purge(&self, id: QueueId) -> u64 {

@@ -212,6 +212,13 @@ impl Storage {
         self.core.read_step()
     }
 
+    /// Whether the reader was asked for a queue and has not looked yet. Until then it may be longer than it may be.
+    #[cfg(feature = "sim")]
+    #[must_use]
+    pub fn is_reading(&self, queue: QueueId) -> bool {
+        self.core.queue(queue).is_some_and(|cell| cell.lock().reading)
+    }
+
     /// Reads one piece of a large body that somebody waits for; false if nobody does.
     #[cfg(feature = "sim")]
     pub fn piece_step(&self) -> bool {

@@ -13,7 +13,7 @@ use crate::lane::Next;
 use crate::payload::{MESSAGE_HEAD_MAX, MessageView};
 use crate::queue::{DAMAGED, Entry, NO_SLOT, Queue, SLOT_BYTES, SPILLED};
 use crate::record::Reader;
-use model::{Message, Wall};
+use model::{Message, Now, Wall};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -39,17 +39,17 @@ struct Run {
 
 impl Core {
     /// Has the head of a queue read. The caller holds the queue's lock.
-    pub(crate) fn read_ahead(&self, queue: &mut Queue) {
+    pub(crate) fn read_ahead(&self, queue: &mut Queue, now: Now) {
         if !queue.reading {
             queue.reading = true;
-            self.reads.lock().push_back(queue.id);
+            self.reads.lock().push_back((queue.id, now));
             self.signals.read.work();
         }
     }
 
     /// Reads the head of one queue that waits for it; false if none does.
     pub(crate) fn read_step(&self) -> bool {
-        let Some(id) = self.reads.lock().pop_front() else {
+        let Some((id, asked)) = self.reads.lock().pop_front() else {
             return false;
         };
         let Some(cell) = self.queue(id) else {
@@ -59,25 +59,30 @@ impl Core {
             self.fail(&error.to_string());
             return true;
         }
+        // What is beyond the queue's limits dies without being read, as far as it could not before.
+        self.trim_all(&cell, cell.lock(), asked);
         let wanted = wanted(&mut cell.lock(), self.durable_lsn(), self.ahead_bytes());
         for run in self.runs(wanted) {
             let messages = self.read_run(&run, self.options.plants(Canary::TrustReads));
             self.keep_read(&mut cell.lock(), messages);
         }
-        cell.lock().reading = false;
+        let mut queue = cell.lock();
+        queue.reading = false;
+        // Asks for the next page if there is more.
+        self.trim_all(&cell, queue, asked);
         self.counters.cold_reads.fetch_add(1, Relaxed);
         self.events.readable(id);
         true
     }
 
     /// Has the reader go on once half of what it read was handed out. The caller holds the queue's lock.
-    pub(crate) fn read_on(&self, queue: &mut Queue) {
+    pub(crate) fn read_on(&self, queue: &mut Queue, now: Now) {
         if let Some((lane, seq)) = queue.contents.read_from
             && let Next::Entry(next) = queue.next()
             && (next.lane < lane || (next.lane == lane && next.seq >= seq))
         {
             queue.contents.read_from = None;
-            self.read_ahead(queue);
+            self.read_ahead(queue, now);
         }
     }
 

@@ -134,8 +134,7 @@ impl Run {
         self.watch.said().readable.clear();
         let metas = self.engine.metas();
         self.model.restart(durable, &recovered, &metas)?;
-        self.set_limits();
-        Ok(())
+        self.set_limits()
     }
 
     fn fault_of_recovery(&mut self) {

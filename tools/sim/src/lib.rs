@@ -6,9 +6,12 @@
 
 mod bodies;
 mod calls;
+mod deliver;
 mod faults;
 mod message;
 mod model;
+mod publish;
+mod queues;
 mod run;
 mod watch;
 

@@ -141,15 +141,24 @@ impl Queue {
         self.pending = false;
     }
 
-    /// Whether it has no room for one more, or for none.
-    pub(crate) fn is_full(&self, more: u64) -> bool {
-        let ready = self.entries.iter().filter(|e| e.state == State::Ready).count() as u64;
-        self.limits.are_exceeded_by(ready + more, 0)
+    /// Entries that are ready.
+    pub(crate) fn ready(&self) -> u64 {
+        self.entries.iter().filter(|e| e.state == State::Ready).count() as u64
     }
 
-    /// What is beyond its limits dies, from the head on.
-    pub(crate) fn trim(&mut self) {
-        while self.limits.overflow == Overflow::DropHead && self.is_full(0) {
+    /// Whether it has no room for one more, or for none.
+    pub(crate) fn is_full(&self, more: u64) -> bool {
+        self.limits.are_exceeded_by(self.ready() + more, 0)
+    }
+
+    /// Whether it holds what must die.
+    pub(crate) fn is_too_long(&self) -> bool {
+        self.limits.overflow == Overflow::DropHead && self.is_full(0)
+    }
+
+    /// What is beyond its limits dies, from the head on, as long as more than `left` are there.
+    pub(crate) fn trim(&mut self, left: u64) {
+        while self.is_too_long() && self.ready() > left {
             let Some(at) = self.next(Wall(u64::MAX)) else { return };
             self.die(at, Death::MaxLen);
         }

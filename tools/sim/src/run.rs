@@ -137,7 +137,10 @@ impl Run {
             77..=84 => self.engine.sync_step(false),
             85..=87 => self.engine.sync_step(true),
             88..=91 => self.engine.keep_step(),
-            92 => _ = self.engine.read_step(),
+            92 => {
+                self.engine.read_step();
+                self.trim_all()?;
+            }
             93 => _ = self.idle.pop(),
             94 => self.stall()?,
             95..=96 => self.fault(),

@@ -1,0 +1,209 @@
+//! Handing entries out, taking dead ones, and settling: what comes, in which order, and what is left.
+
+use crate::bodies::check_body;
+use crate::message::checked_tag;
+use crate::model::{Gone, State};
+use crate::run::Run;
+use ::model::{HolderId, QueueId, Seq};
+use engine::{Credit, Dead, Death, Delivery, Durability, Engine, Outcome as Settle};
+
+impl Run {
+    pub(crate) fn deliver(&mut self) -> Result<(), String> {
+        let Some(id) = self.any_queue() else {
+            return Ok(());
+        };
+        let credit = Credit { messages: 1 + self.dice.below(8), bytes: 1 + self.dice.below(20_000) };
+        let holder = HolderId(self.next_holder);
+        self.next_holder += 1;
+        self.take(id, credit, holder).map(|_| ())
+    }
+
+    /// Delivers and checks what comes.
+    fn take(&mut self, id: QueueId, credit: Credit, holder: HolderId) -> Result<engine::Remainder, String> {
+        let mut got: Vec<Delivery> = Vec::new();
+        let durable = self.engine.durable();
+        let now = self.now;
+        let remainder = self.engine.deliver(id, credit, now, &mut |delivery| {
+            got.push(delivery);
+            holder
+        });
+        if got.len() != remainder.delivered || got.len() > credit.messages {
+            return Err("more was handed out than asked for or said".to_owned());
+        }
+        let mut fresh = self.model.queues.get(&id).is_some_and(|queue| queue.pending);
+        for delivery in got {
+            if std::mem::take(&mut fresh) && !self.watch.said().readable.remove(&id) {
+                return Err(format!("queue {id} was pending and nobody was told that it no longer is"));
+            }
+            let tag = checked_tag(&delivery.message)?;
+            if self.dice.once_in(2) {
+                check_body(&self.engine, &delivery.message)?;
+            }
+            self.model.see(id, delivery.seq, tag)?;
+            let at = self.model.next(id, self.now.wall);
+            let queue = self.model.queues.get_mut(&id).ok_or("no such queue")?;
+            let Some(entry) = at.map(|at| &mut queue.entries[at]) else {
+                return Err(format!("queue {id} handed out {tag}, and should be empty"));
+            };
+            if entry.tag != tag {
+                return Err(format!("queue {id} handed out {tag} instead of {}", entry.tag));
+            }
+            let syncs = queue.durability == Durability::Sync;
+            if entry.durable && syncs && self.model.batches[entry.batch].ticket > durable.0 {
+                return Err(format!("message {tag} was handed out before it was durable"));
+            }
+            if entry.requeued && entry.batch > 0 && !delivery.redelivered {
+                return Err(format!("message {tag} is not marked redelivered"));
+            }
+            if entry.expires_at.is_some_and(|at| at <= now.wall) {
+                return Err(format!("message {tag} was handed out after it had expired"));
+            }
+            entry.state = State::Held(delivery.seq, holder.0);
+            queue.totals[1] += 1;
+        }
+        self.check_remainder(id, remainder)?;
+        Ok(remainder)
+    }
+
+    /// What is said to be left in a queue.
+    fn check_remainder(&mut self, id: QueueId, remainder: engine::Remainder) -> Result<(), String> {
+        let next = self.model.next(id, self.now.wall);
+        let now = self.now.wall;
+        let Some(queue) = self.model.queues.get_mut(&id) else {
+            return Ok(());
+        };
+        queue.pending = remainder.pending;
+        let next = next.map(|at| queue.entries[at].expires_at.is_some_and(|at| at <= now));
+        let right = match next {
+            None => !remainder.ready && !remainder.head_dead && !remainder.pending,
+            Some(true) => !remainder.ready && (remainder.head_dead || remainder.pending),
+            Some(false) => !remainder.head_dead && (remainder.ready || remainder.pending),
+        };
+        if right { Ok(()) } else { Err(format!("queue {id} says of its rest: {remainder:?}")) }
+    }
+
+    /// Takes expired entries out.
+    pub(crate) fn expire(&mut self) -> Result<(), String> {
+        let Some(id) = self.any_queue() else {
+            return Ok(());
+        };
+        let max = 1 + self.dice.below(6);
+        let mut expired: Vec<Dead> = Vec::new();
+        let reaped = self.engine.take_dead(id, max, self.now, &mut expired);
+        if expired.len() > max || reaped.ended != expired.len() {
+            return Err(format!("{} expired of {max} asked for, and said {}", expired.len(), reaped.ended));
+        }
+        for dead in expired {
+            let tag = checked_tag(&dead.message)?;
+            self.model.see(id, dead.seq, tag)?;
+            let next = self.model.next(id, self.now.wall);
+            let queue = self.model.queues.get_mut(&id).ok_or("no such queue")?;
+            let at = queue.graves.pop_front().or(next).ok_or("something died in an empty queue")?;
+            let entry = &mut queue.entries[at];
+            let death = match entry.state {
+                State::Dead(death) => Some(death),
+                _ => entry.expires_at.filter(|at| *at <= self.now.wall).map(|_| Death::Expired),
+            };
+            if entry.tag != tag || death != Some(dead.death) {
+                return Err(format!("message {tag} of queue {id} is not dead so, or is not the next"));
+            }
+            entry.state = State::Held(dead.seq, HolderId::BROKER.0);
+            queue.pending = false;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn settle(&mut self) -> Result<(), String> {
+        let Some(id) = self.any_queue() else {
+            return Ok(());
+        };
+        let held = self.held(id, 10);
+        let seqs: Vec<Seq> = held.iter().map(|&(_, seq)| seq).collect();
+        let outcome = match self.dice.below(8) {
+            0..=1 => Settle::Requeue,
+            2 => Settle::Dead(Death::Rejected),
+            _ => Settle::Ack,
+        };
+        if outcome == Settle::Ack && seqs.len().is_multiple_of(2) {
+            let mut acks = seqs.iter().map(|&seq| (id, seq)).collect();
+            self.engine.acknowledge(&mut acks, self.now);
+        } else {
+            let n = self.engine.settle(id, &seqs, outcome, self.now);
+            if n != seqs.len() {
+                return Err(format!("{n} settled of {}", seqs.len()));
+            }
+        }
+        let step = self.model.step;
+        if let Some(queue) = self.model.queues.get_mut(&id) {
+            // What the broker gives back comes before all others, in its order.
+            let again = !held.iter().any(|&(at, _)| queue.entries[at].is_with_client());
+            let before = std::mem::take(&mut queue.graves);
+            for (at, _) in held {
+                let entry = &mut queue.entries[at];
+                if outcome != Settle::Requeue {
+                    queue.totals[2] += u64::from(entry.is_with_client());
+                }
+                match outcome {
+                    Settle::Ack => entry.state = State::Gone(Gone::At(step)),
+                    Settle::Dead(death) => queue.die(at, death),
+                    Settle::Requeue => {
+                        entry.state = State::Ready;
+                        entry.requeued = true;
+                        queue.pending = false;
+                    }
+                }
+            }
+            if again {
+                queue.graves.extend(before);
+            } else {
+                for at in before.into_iter().rev() {
+                    queue.graves.push_front(at);
+                }
+            }
+        }
+        self.trim(id)
+    }
+
+    pub(crate) fn release(&mut self) -> Result<(), String> {
+        let Some(id) = self.any_queue() else {
+            return Ok(());
+        };
+        let holder = self.next_holder - 1 - self.dice.below(5) as u64 % self.next_holder;
+        // What the broker has is settled, never released.
+        let holder = holder.max(1);
+        let n = self.engine.release(id, HolderId(holder), self.now);
+        let mut expected = 0;
+        if let Some(queue) = self.model.queues.get_mut(&id) {
+            for entry in &mut queue.entries {
+                if matches!(entry.state, State::Held(_, by) if by == holder) {
+                    entry.state = State::Ready;
+                    entry.requeued = true;
+                    queue.pending = false;
+                    expected += 1;
+                }
+            }
+        }
+        self.trim(id)?;
+        if n != expected {
+            return Err(format!("{n} released of {expected}"));
+        }
+        Ok(())
+    }
+
+    /// Some entries of a queue that are handed out.
+    pub(crate) fn held(&mut self, id: QueueId, max: usize) -> Vec<(usize, Seq)> {
+        let Some(queue) = self.model.queues.get(&id) else {
+            return Vec::new();
+        };
+        let mut held: Vec<(usize, Seq)> = Vec::new();
+        for (at, entry) in queue.entries.iter().enumerate() {
+            if let State::Held(seq, _) = entry.state
+                && held.len() < max
+                && !self.dice.once_in(3)
+            {
+                held.push((at, seq));
+            }
+        }
+        held
+    }
+}

@@ -1,0 +1,172 @@
+//! Queues: made, limited, counted, emptied and deleted.
+
+use crate::model::{Gone, Queue, State};
+use crate::run::Run;
+use ::model::QueueId;
+use engine::{Durability, Engine, Limits, Order, Overflow, QueueSpec, Ticket};
+use std::collections::VecDeque;
+
+impl Run {
+    pub(crate) fn create(&mut self) -> Result<(), String> {
+        if self.model.queues.len() > 8 && !self.dice.once_in(4) {
+            return Ok(());
+        }
+        let classes = [Durability::Interval, Durability::None, Durability::Memory];
+        let durability = if self.dice.once_in(3) { classes[self.dice.below(3)] } else { Durability::Sync };
+        let spec = QueueSpec {
+            durable: !self.dice.once_in(5),
+            durability,
+            priority_max: if self.dice.once_in(4) { 2 } else { 0 },
+            ttl_ms: self.ttl(),
+            order: if self.dice.once_in(4) { Order::Due } else { Order::Arrival },
+        };
+        match self.engine.create_queue(spec) {
+            Ok((id, ticket)) => {
+                if spec.durable {
+                    self.model.tickets.push((self.model.step, ticket.0));
+                }
+                let limits = if spec.order == Order::Due { LIMITS } else { self.limits() };
+                self.engine.set_limits(id, limits, self.now);
+                let queue = Queue {
+                    durable: spec.durable,
+                    durability,
+                    // Where time counts, priorities do not.
+                    priority_max: if spec.order == Order::Due { 0 } else { spec.priority_max },
+                    by_due: spec.order == Order::Due,
+                    created: ticket.0,
+                    deleted: None,
+                    entries: Vec::new(),
+                    ttl_ms: spec.ttl_ms,
+                    totals: [0; 3],
+                    limits,
+                    graves: VecDeque::new(),
+                    pending: false,
+                };
+                self.model.create(id, queue)
+            }
+            Err(error) => self.excuse(&error),
+        }
+    }
+
+    pub(crate) fn delete(&mut self) -> Result<(), String> {
+        let Some(id) = self.any_queue() else {
+            return Ok(());
+        };
+        match self.engine.delete_queue(id) {
+            Ok(ticket) => {
+                if ticket != Ticket::NONE {
+                    self.model.tickets.push((self.model.step, ticket.0));
+                }
+                if let Some(queue) = self.model.queues.get_mut(&id) {
+                    queue.deleted = Some(ticket.0);
+                    let step = self.model.step;
+                    for entry in &mut queue.entries {
+                        if !matches!(entry.state, State::Gone(_)) {
+                            entry.state = State::Gone(Gone::At(step));
+                        }
+                    }
+                }
+                Ok(())
+            }
+            Err(error) => self.excuse(&error),
+        }
+    }
+
+    pub(crate) fn purge(&mut self) -> Result<(), String> {
+        let Some(id) = self.any_queue() else {
+            return Ok(());
+        };
+        let n = self.engine.purge(id, self.now);
+        let step = self.model.step;
+        let mut expected = 0;
+        if let Some(queue) = self.model.queues.get_mut(&id) {
+            for entry in &mut queue.entries {
+                if entry.state == State::Ready {
+                    entry.state = State::Gone(Gone::At(step));
+                    queue.pending = false;
+                    expected += 1;
+                }
+            }
+        }
+        if n != expected {
+            return Err(format!("{n} purged of {expected}"));
+        }
+        Ok(())
+    }
+
+    /// What a queue may hold.
+    pub(crate) fn limits(&mut self) -> Limits {
+        if self.dice.once_in(2) {
+            return LIMITS;
+        }
+        let overflow = match self.dice.below(3) {
+            0 => Overflow::RejectPublish,
+            1 => Overflow::RejectPublishDeadLetter,
+            _ => Overflow::DropHead,
+        };
+        Limits { messages: Some(self.dice.below(12) as u64), overflow, ..LIMITS }
+    }
+
+    /// Says again what queues may hold, as after a start; now and then something else.
+    pub(crate) fn set_limits(&mut self) -> Result<(), String> {
+        let ids: Vec<QueueId> = self.model.queues.keys().copied().collect();
+        for id in ids {
+            let other = self.dice.once_in(8).then(|| self.limits());
+            let Some(queue) = self.model.queues.get_mut(&id) else { continue };
+            if let Some(limits) = other.filter(|_| !queue.by_due) {
+                queue.limits = limits;
+            }
+            self.engine.set_limits(id, queue.limits, self.now);
+        }
+        self.trim_all()
+    }
+
+    pub(crate) fn ttl(&mut self) -> Option<u64> {
+        self.dice.once_in(8).then(|| self.dice.below(1_000_000) as u64)
+    }
+
+    /// What is beyond the limits of a queue is dead; only if the head must be read first, more may be there until then.
+    pub(crate) fn trim(&mut self, id: QueueId) -> Result<(), String> {
+        let Some(queue) = self.model.queues.get_mut(&id) else { return Ok(()) };
+        if !queue.is_too_long() || queue.deleted.is_some() {
+            return Ok(());
+        }
+        queue.trim(self.engine.stats(id).ready);
+        if queue.is_too_long() && !self.engine.is_reading(id) {
+            return Err(format!("queue {id} is longer than it may be, and nothing is read for it"));
+        }
+        Ok(())
+    }
+
+    /// The same for all queues: something was read.
+    pub(crate) fn trim_all(&mut self) -> Result<(), String> {
+        let ids: Vec<QueueId> = self.model.queues.keys().copied().collect();
+        ids.into_iter().try_for_each(|id| self.trim(id))
+    }
+
+    /// The counts of a queue.
+    pub(crate) fn count(&mut self) -> Result<(), String> {
+        let Some(id) = self.any_queue() else {
+            return Ok(());
+        };
+        let stats = self.engine.stats(id);
+        let queue = &self.model.queues[&id];
+        let ready = || queue.entries.iter().filter(|e| e.state == State::Ready);
+        let held = queue.entries.iter().filter(|e| matches!(e.state, State::Held(..) | State::Dead(_))).count() as u64;
+        let expected = (ready().count() as u64, held, ready().map(|e| e.size).sum::<u64>(), queue.totals);
+        let counted = (stats.ready, stats.unsettled, stats.ready_bytes, [stats.enqueued, stats.delivered, stats.acked]);
+        if counted == expected { Ok(()) } else { Err(format!("queue {id} counts {counted:?} and has {expected:?}")) }
+    }
+}
+
+/// Dead entries are told, and nothing else is limited.
+const LIMITS: Limits = Limits {
+    fair: None,
+    messages: None,
+    bytes: None,
+    overflow: Overflow::DropHead,
+    attempts: None,
+    counts_attempts: false,
+    ttl_ms: None,
+    dead_letters: true,
+};
