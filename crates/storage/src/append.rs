@@ -87,7 +87,7 @@ impl Core {
         let mut guards: Guards<'_> = cells.iter().map(|cell| cell.lock()).collect();
         let first_seqs: Vec<u64> = guards.iter().map(|queue| queue.next_seq).collect();
         let published = batch.len();
-        let verdicts = judge(batch, &places, &guards, u64::from(self.options.plants(Canary::TakeOneMore)));
+        let verdicts = self.judge(batch, &places, &guards);
         let plan = Plan { offsets, places, verdicts };
         let mut kept = encode_refs(&mut record, batch, &plan, &mut guards);
         let acked = self.take_acked(batch, &cells, &mut guards, now);
@@ -143,6 +143,41 @@ impl Core {
             self.sync_within_interval();
         }
         Ok(ticket)
+    }
+
+    /// What the queues of a batch say to each target in turn; empty if all take everything.
+    fn judge(&self, batch: &Batch, places: &[usize], guards: &Guards<'_>) -> Vec<Verdict> {
+        let mut verdicts = Vec::new();
+        if !guards.iter().any(|queue| queue.limits().refuse_publishes()) {
+            return verdicts;
+        }
+        let spare = u64::from(self.options.plants(Canary::TakeOneMore));
+        let weightless = self.options.plants(Canary::IgnoreBytes);
+        let mut lengths: Vec<(u64, u64)> = guards.iter().map(|queue| queue.length()).collect();
+        let mut places = places.iter();
+        for (message, targets) in batch.entries() {
+            let size = if weightless { 0 } else { message.body_len() as u64 };
+            for &place in places.by_ref().take(targets.len()) {
+                let Some(at) = live_guard(guards, place) else {
+                    verdicts.push(Verdict::Take);
+                    continue;
+                };
+                let (messages, bytes) = &mut lengths[at];
+                let after = (*messages + 1, *bytes + size);
+                let limits = guards[at].limits();
+                let verdict = match limits.overflow {
+                    _ if !limits.are_exceeded_by(after.0 - spare, after.1) => Verdict::Take,
+                    Overflow::DropHead => Verdict::Take,
+                    Overflow::RejectPublishDeadLetter if limits.dead_letters => Verdict::Bury,
+                    Overflow::RejectPublish | Overflow::RejectPublishDeadLetter => Verdict::Refuse,
+                };
+                if verdict == Verdict::Take {
+                    (*messages, *bytes) = after;
+                }
+                verdicts.push(verdict);
+            }
+        }
+        verdicts
     }
 
     /// What [`Canary::AcksBeforeBatch`] does.
@@ -227,7 +262,10 @@ impl Core {
                 let lsn = if offset > 0 && queue.spec.keeps() { lsn + offset as u64 } else { 0 };
                 let entry = self.keep(queue, message, schedule, lsn, targets.len(), now);
                 match verdict {
-                    Verdict::Bury => bury(queue, entry, Death::MaxLen),
+                    Verdict::Bury => {
+                        let entry = queue.pass(entry, schedule);
+                        bury(queue, entry, Death::MaxLen);
+                    }
                     _ if self.options.plants(Canary::DropTail) && queue.limits().push_out(queue.length().0 + 1, 0) => {
                         bury(queue, entry, Death::MaxLen);
                     }
@@ -288,39 +326,6 @@ impl Core {
             redelivered: false,
         }
     }
-}
-
-/// What the queues of a batch say to each target in turn; empty if all take everything. Each takes `spare` (0 or 1) messages
-/// too many.
-fn judge(batch: &Batch, places: &[usize], guards: &Guards<'_>, spare: u64) -> Vec<Verdict> {
-    let mut verdicts = Vec::new();
-    if !guards.iter().any(|queue| queue.limits().refuse_publishes()) {
-        return verdicts;
-    }
-    let mut lengths: Vec<(u64, u64)> = guards.iter().map(|queue| queue.length()).collect();
-    let mut places = places.iter();
-    for (message, targets) in batch.entries() {
-        for &place in places.by_ref().take(targets.len()) {
-            let Some(at) = live_guard(guards, place) else {
-                verdicts.push(Verdict::Take);
-                continue;
-            };
-            let (messages, bytes) = &mut lengths[at];
-            let after = (*messages + 1, *bytes + message.body_len() as u64);
-            let limits = guards[at].limits();
-            let verdict = match limits.overflow {
-                _ if !limits.are_exceeded_by(after.0 - spare, after.1) => Verdict::Take,
-                Overflow::DropHead => Verdict::Take,
-                Overflow::RejectPublishDeadLetter if limits.dead_letters => Verdict::Bury,
-                Overflow::RejectPublish | Overflow::RejectPublishDeadLetter => Verdict::Refuse,
-            };
-            if verdict == Verdict::Take {
-                (*messages, *bytes) = after;
-            }
-            verdicts.push(verdict);
-        }
-    }
-    verdicts
 }
 
 /// Encodes the messages that a durable queue must keep; returns how far behind the start of the record each message

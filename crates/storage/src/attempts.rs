@@ -8,6 +8,7 @@
 //! given up only for its digest, which says it too. In a queue with priorities the highest seq says nothing of the others, so
 //! there each time is told.
 
+use crate::canary::Canary;
 use crate::core::Core;
 use crate::log::LogState;
 use crate::payload::Record;
@@ -79,6 +80,9 @@ impl Core {
         let mut dirty = std::mem::take(&mut queue.contents.retries.dirty);
         dirty.sort_unstable();
         dirty.dedup();
+        if self.options.plants(Canary::ForgetAttempts) {
+            return;
+        }
         self.say_attempts(&mut self.log.lock(), queue, dirty.into_iter());
     }
 

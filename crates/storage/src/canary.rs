@@ -62,6 +62,18 @@ pub enum Canary {
     DropTail,
     /// A queue that refuses takes one message too many. *No longer than it may be.*
     TakeOneMore,
+    /// A queue that refuses does not count the bytes of what comes. *No larger than it may be.*
+    IgnoreBytes,
+    /// What is too large pushes one entry out, however small. *No larger than it may be.*
+    PushOneOut,
+    /// An entry is given back once more than it may be. *It dies when it was handed out too often.*
+    GiveBackOnceMore,
+    /// The log is not told what was handed out for the first time. *What was in flight at a crash counts.*
+    ForgetHandedOut,
+    /// The log is not told what was handed out again. *Counts of attempts outlive the process.*
+    ForgetAttempts,
+    /// Counts are not said again of entries that are moved. *Counts of attempts outlive the file they lie in.*
+    MoveUncounted,
     /// A dead entry that was taken is there again to be taken. *It is taken once until it is settled.*
     TakeTwice,
     /// What is dead is settled when it dies. *It is there until it is dead-lettered.*
@@ -79,7 +91,7 @@ pub enum Canary {
 #[cfg(feature = "sim")]
 impl Canary {
     /// All of them.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 40] = [
         Self::ConfirmBeforeSync,
         Self::RetryFailedSync,
         Self::DropDirSync,
@@ -108,6 +120,12 @@ impl Canary {
         Self::ForgetDeletions,
         Self::DropTail,
         Self::TakeOneMore,
+        Self::IgnoreBytes,
+        Self::PushOneOut,
+        Self::GiveBackOnceMore,
+        Self::ForgetHandedOut,
+        Self::ForgetAttempts,
+        Self::MoveUncounted,
         Self::TakeTwice,
         Self::SettleDead,
         Self::GiveUpUntold,

@@ -49,6 +49,7 @@ impl Core {
         }
         let graves = queue.contents.graves.len();
         let room = if queue.limits().dead_letters { GRAVES_MAX.saturating_sub(graves) } else { usize::MAX };
+        let max = if self.options.plants(Canary::PushOneOut) { 1 } else { max };
         let mut gone = Vec::new();
         while gone.len() < room.min(max) && queue.is_too_long() {
             let Some(entry) = queue.pop() else { break };

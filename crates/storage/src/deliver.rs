@@ -180,7 +180,11 @@ impl Core {
             for &id in some {
                 let Some(cell) = self.queue(id) else { continue };
                 let mut queue = cell.lock();
-                put_delivered(&mut record, &mut queue);
+                if self.options.plants(Canary::ForgetHandedOut) {
+                    queue.delivered_logged = queue.delivered;
+                } else {
+                    put_delivered(&mut record, &mut queue);
+                }
                 self.log_attempts(&mut queue);
             }
             self.log.lock().push(Kind::Delivered, record, self.durable_lsn());
@@ -257,9 +261,10 @@ impl Core {
         // Those with the highest seq first: then each goes to the front.
         entries.sort_unstable_by_key(|e| std::cmp::Reverse(e.seq));
         let mut dead = Vec::new();
+        let spare = u16::from(self.options.plants(Canary::GiveBackOnceMore));
         for entry in entries.iter_mut() {
             entry.redelivered = true;
-            if queue.limits().are_exhausted_by(u32::from(entry.attempts)) {
+            if queue.limits().are_exhausted_by(u32::from(entry.attempts.saturating_sub(spare))) {
                 dead.push(*entry);
             } else {
                 queue.put_back(*entry);

@@ -9,7 +9,7 @@
 //!
 //! Not here: locks, the log, messages; which entries were handed out.
 
-use crate::queue::{DAMAGED, Entry, NO_SLOT, SLOT_BYTES};
+use crate::queue::{DAMAGED, Entry, NO_SLOT, NO_TTL, SLOT_BYTES};
 use crate::sorted::{Keyed, Sorted};
 use engine::{EntryKey, Schedule};
 use foldhash::fast::FixedState;
@@ -63,12 +63,25 @@ pub(crate) fn due_at(entry: &Entry) -> Wall {
     Wall(entry.mono)
 }
 
+fn waiting(entry: Entry, schedule: Option<Schedule>) -> Waiting {
+    let mono = schedule.map_or(0, |s| s.at.0);
+    let key = schedule.and_then(|s| s.key).map_or(0, |key| key.0.get());
+    Waiting { entry: Entry { mono, ttl_ms: NO_TTL, ..entry }, key }
+}
+
 impl Due {
     /// Adds an entry.
-    pub(crate) fn push(&mut self, mut entry: Entry, schedule: Option<Schedule>) {
-        entry.mono = schedule.map_or(0, |s| s.at.0);
-        let key = schedule.and_then(|s| s.key).map_or(0, |key| key.0.get());
-        self.insert(Waiting { entry, key });
+    pub(crate) fn push(&mut self, entry: Entry, schedule: Option<Schedule>) {
+        self.insert(waiting(entry, schedule));
+    }
+
+    /// The same for an entry that does not wait, but may be put back.
+    pub(crate) fn pass(&mut self, entry: Entry, schedule: Option<Schedule>) -> Entry {
+        let Waiting { entry, key } = waiting(entry, schedule);
+        if key != 0 {
+            self.held.insert(entry.seq, key);
+        }
+        entry
     }
 
     /// Puts an entry back that was handed out.

@@ -376,7 +376,9 @@ impl Core {
             if copied.first().is_some_and(|first| *first <= queue.delivered) {
                 after = after.max(self.say_delivered(&mut log, queue));
             }
-            after = after.max(self.say_attempts(&mut log, queue, copied.into_iter()));
+            if !self.options.plants(Canary::MoveUncounted) {
+                after = after.max(self.say_attempts(&mut log, queue, copied.into_iter()));
+            }
         }
         drop(log);
         guards.iter_mut().for_each(|queue| self.close_pages(queue));

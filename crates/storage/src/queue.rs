@@ -157,10 +157,18 @@ impl Queue {
     /// Adds a new entry behind its lane or to its time; its seq is the highest so far.
     pub(crate) fn push(&mut self, entry: Entry, schedule: Option<Schedule>) {
         match &mut self.due {
-            Some(due) => due.push(Entry { ttl_ms: NO_TTL, ..entry }, schedule),
+            Some(due) => due.push(entry, schedule),
             None => self.lane_mut(entry.lane).push(entry),
         }
         self.count_in(&entry);
+    }
+
+    /// A new entry as it is when it comes back, for one that is not added.
+    pub(crate) fn pass(&mut self, entry: Entry, schedule: Option<Schedule>) -> Entry {
+        match &mut self.due {
+            Some(due) => due.pass(entry, schedule),
+            None => entry,
+        }
     }
 
     /// Whether the entries of this queue wait for a time.
@@ -234,7 +242,7 @@ impl Queue {
     pub(crate) fn order_recovered(&mut self, entries: Vec<Entry>, mut schedule: impl FnMut(u64) -> Option<Schedule>) {
         let mut due = Box::<Due>::default();
         for entry in entries {
-            due.push(Entry { ttl_ms: NO_TTL, ..entry }, schedule(entry.seq));
+            due.push(entry, schedule(entry.seq));
         }
         self.due = Some(due);
     }

@@ -3,10 +3,13 @@
 mod common;
 
 use common::{Recorder, at, message};
-use engine::{Batch, Credit, Death, Durability, Engine, Limits, Order, Outcome, QueueSpec};
+use engine::{
+    Batch, Credit, Death, Durability, Engine, EntryKey, Limits, Order, Outcome, Overflow, QueueSpec, Schedule,
+};
 use model::{HolderId, QueueId, Seq};
 use sluicegate_storage::sim::SimDisk;
 use sluicegate_storage::{Options, Storage};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 const DURABLE: QueueSpec =
@@ -153,4 +156,36 @@ fn a_large_one_that_comes_or_comes_back_pushes_as_many_small_ones_out_as_it_take
     storage.set_limits(queue, limits, at(0));
     publish(&[5000]);
     assert_eq!((storage.stats(queue).ready, storage.stats(queue).ready_bytes), (1, 5000));
+}
+
+#[test]
+fn what_is_refused_for_want_of_room_and_given_back_waits_for_its_time_after_all() {
+    let opened = Storage::open_by_hand(Arc::new(SimDisk::new()), Options::default(), Arc::new(Recorder::default()));
+    let storage = opened.expect("an empty disk opens");
+    let (queue, _) = storage.create_queue(QueueSpec { order: Order::Due, ..DURABLE }).expect("a queue");
+    let overflow = Overflow::RejectPublishDeadLetter;
+    storage.set_limits(queue, Limits { messages: Some(1), overflow, dead_letters: true, ..Limits::default() }, at(0));
+    let mut batch = Batch::new();
+    for (ms, key) in [(300, 1), (200, 2), (400, 3)] {
+        let schedule = Schedule { at: at(ms).wall, key: NonZeroU64::new(key).map(EntryKey) };
+        batch.push_scheduled(message(true, ms.to_string().into_bytes()), queue, schedule);
+    }
+    storage.append(&mut batch, at(0)).expect("taken");
+    storage.sync_step(true);
+    let mut dead = Vec::new();
+    storage.take_dead(queue, 9, at(0), &mut dead);
+    let seqs: Vec<Seq> = dead.iter().map(|one| one.seq).collect();
+    assert_eq!(storage.settle(queue, &seqs, Outcome::Requeue, at(0)), 2);
+    let key = EntryKey(NonZeroU64::new(3).expect("not zero"));
+    assert_eq!(storage.cancel(queue, key, at(0)).map(|(n, _)| n), Ok(1));
+    while storage.read_step() {}
+    let mut got = Vec::new();
+    let credit = Credit { messages: 9, bytes: usize::MAX };
+    for ms in [199, 200, 300, 999] {
+        storage.deliver(queue, credit, at(ms), &mut |delivery| {
+            got.push((ms, text(&delivery.message)));
+            HolderId(1)
+        });
+    }
+    assert_eq!(got, [(200, "200".to_owned()), (300, "300".to_owned())]);
 }

@@ -9,7 +9,7 @@ use std::num::NonZeroU64;
 impl Run {
     /// One call.
     pub(crate) fn call(&mut self) -> Result<(), String> {
-        match self.dice.below(75) {
+        match self.dice.below(78) {
             0..=29 => self.publish(),
             30..=45 => self.deliver(),
             46..=57 => self.settle(),
@@ -18,9 +18,11 @@ impl Run {
             61..=63 => self.create(),
             64 => self.delete(),
             65..=67 => self.meta(),
-            68..=69 => self.expire(),
+            68..=69 => self.bury(),
             70..=72 => self.cancel(),
-            _ => self.count(),
+            73..=74 => self.count(),
+            75..=76 => self.limit(),
+            _ => self.wait(),
         }
     }
 

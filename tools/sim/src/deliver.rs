@@ -6,6 +6,7 @@ use crate::model::{Gone, State};
 use crate::run::Run;
 use ::model::{HolderId, QueueId, Seq};
 use engine::{Credit, Dead, Death, Delivery, Durability, Engine, Outcome as Settle};
+use std::collections::VecDeque;
 
 impl Run {
     pub(crate) fn deliver(&mut self) -> Result<(), String> {
@@ -42,9 +43,10 @@ impl Run {
             self.model.see(id, delivery.seq, tag)?;
             let at = self.model.next(id, self.now.wall);
             let queue = self.model.queues.get_mut(&id).ok_or("no such queue")?;
-            let Some(entry) = at.map(|at| &mut queue.entries[at]) else {
+            let Some(at) = at else {
                 return Err(format!("queue {id} handed out {tag}, and should be empty"));
             };
+            let entry = &queue.entries[at];
             if entry.tag != tag {
                 return Err(format!("queue {id} handed out {tag} instead of {}", entry.tag));
             }
@@ -55,11 +57,14 @@ impl Run {
             if entry.requeued && entry.batch > 0 && !delivery.redelivered {
                 return Err(format!("message {tag} is not marked redelivered"));
             }
-            if entry.expires_at.is_some_and(|at| at <= now.wall) {
-                return Err(format!("message {tag} was handed out after it had expired"));
+            if let Some(death) = entry.death(&queue.limits, now.wall) {
+                return Err(format!("message {tag} was handed out and is dead: {death:?}"));
             }
-            entry.state = State::Held(delivery.seq, holder.0);
-            queue.totals[1] += 1;
+            if delivery.attempts != entry.attempts.now {
+                let (said, so_often) = (delivery.attempts, entry.attempts.now);
+                return Err(format!("message {tag} was handed out {so_often} times before, and not {said}"));
+            }
+            queue.hand_out(at, delivery.seq, holder);
         }
         self.check_remainder(id, remainder)?;
         Ok(remainder)
@@ -73,7 +78,7 @@ impl Run {
             return Ok(());
         };
         queue.pending = remainder.pending;
-        let next = next.map(|at| queue.entries[at].expires_at.is_some_and(|at| at <= now));
+        let next = next.map(|at| queue.entries[at].death(&queue.limits, now).is_some());
         let right = match next {
             None => !remainder.ready && !remainder.head_dead && !remainder.pending,
             Some(true) => !remainder.ready && (remainder.head_dead || remainder.pending),
@@ -82,18 +87,20 @@ impl Run {
         if right { Ok(()) } else { Err(format!("queue {id} says of its rest: {remainder:?}")) }
     }
 
-    /// Takes expired entries out.
-    pub(crate) fn expire(&mut self) -> Result<(), String> {
+    /// Takes dead entries out.
+    pub(crate) fn bury(&mut self) -> Result<(), String> {
         let Some(id) = self.any_queue() else {
             return Ok(());
         };
         let max = 1 + self.dice.below(6);
-        let mut expired: Vec<Dead> = Vec::new();
-        let reaped = self.engine.take_dead(id, max, self.now, &mut expired);
-        if expired.len() > max || reaped.ended != expired.len() {
-            return Err(format!("{} expired of {max} asked for, and said {}", expired.len(), reaped.ended));
-        }
-        for dead in expired {
+        let mut taken: Vec<Dead> = Vec::new();
+        let reaped = self.engine.take_dead(id, max, self.now, &mut taken);
+        let letters = self.model.queues.get(&id).is_some_and(|queue| queue.limits.dead_letters);
+        let untold = reaped.ended.checked_sub(taken.len()).filter(|untold| !letters || *untold == 0);
+        let Some(untold) = untold.filter(|_| reaped.ended <= max) else {
+            return Err(format!("{} are dead of {max} asked for, and said {}", taken.len(), reaped.ended));
+        };
+        for dead in taken {
             let tag = checked_tag(&dead.message)?;
             self.model.see(id, dead.seq, tag)?;
             let next = self.model.next(id, self.now.wall);
@@ -102,7 +109,7 @@ impl Run {
             let entry = &mut queue.entries[at];
             let death = match entry.state {
                 State::Dead(death) => Some(death),
-                _ => entry.expires_at.filter(|at| *at <= self.now.wall).map(|_| Death::Expired),
+                _ => entry.death(&queue.limits, self.now.wall),
             };
             if entry.tag != tag || death != Some(dead.death) {
                 return Err(format!("message {tag} of queue {id} is not dead so, or is not the next"));
@@ -110,6 +117,21 @@ impl Run {
             entry.state = State::Held(dead.seq, HolderId::BROKER.0);
             queue.pending = false;
         }
+        for _ in 0..untold {
+            self.end_untold(id)?;
+        }
+        Ok(())
+    }
+
+    /// The head of a queue without dead letters was dead and is gone.
+    fn end_untold(&mut self, id: QueueId) -> Result<(), String> {
+        let (next, step) = (self.model.next(id, self.now.wall), self.model.step);
+        let queue = self.model.queues.get_mut(&id).ok_or("no such queue")?;
+        let at = next.ok_or("something died in an empty queue")?;
+        let Some(death) = queue.entries[at].death(&queue.limits, self.now.wall) else {
+            return Err(format!("queue {id} dropped message {}, which is not dead", queue.entries[at].tag));
+        };
+        queue.die(at, death, step);
         Ok(())
     }
 
@@ -133,35 +155,30 @@ impl Run {
                 return Err(format!("{n} settled of {}", seqs.len()));
             }
         }
+        self.settled(id, &held, outcome);
+        self.trim(id)
+    }
+
+    /// Entries of a queue were settled.
+    fn settled(&mut self, id: QueueId, held: &[(usize, Seq)], outcome: Settle) {
         let step = self.model.step;
-        if let Some(queue) = self.model.queues.get_mut(&id) {
-            // What the broker gives back comes before all others, in its order.
-            let again = !held.iter().any(|&(at, _)| queue.entries[at].is_with_client());
-            let before = std::mem::take(&mut queue.graves);
-            for (at, _) in held {
-                let entry = &mut queue.entries[at];
-                if outcome != Settle::Requeue {
-                    queue.totals[2] += u64::from(entry.is_with_client());
-                }
-                match outcome {
-                    Settle::Ack => entry.state = State::Gone(Gone::At(step)),
-                    Settle::Dead(death) => queue.die(at, death),
-                    Settle::Requeue => {
-                        entry.state = State::Ready;
-                        entry.requeued = true;
-                        queue.pending = false;
-                    }
-                }
+        let Some(queue) = self.model.queues.get_mut(&id) else { return };
+        // What the broker gives back as dead comes before all others, in its order.
+        let again =
+            matches!(outcome, Settle::Dead(_)) && !held.iter().any(|&(at, _)| queue.entries[at].is_with_client());
+        let before = if again { std::mem::take(&mut queue.graves) } else { VecDeque::new() };
+        for &(at, _) in held {
+            let entry = &mut queue.entries[at];
+            if outcome != Settle::Requeue {
+                queue.totals[2] += u64::from(entry.is_with_client());
             }
-            if again {
-                queue.graves.extend(before);
-            } else {
-                for at in before.into_iter().rev() {
-                    queue.graves.push_front(at);
-                }
+            match outcome {
+                Settle::Ack => entry.state = State::Gone(Gone::At(step)),
+                Settle::Dead(death) => queue.die(at, death, step),
+                Settle::Requeue => queue.put_back(at, step),
             }
         }
-        self.trim(id)
+        queue.graves.extend(before);
     }
 
     pub(crate) fn release(&mut self) -> Result<(), String> {
@@ -172,13 +189,11 @@ impl Run {
         // What the broker has is settled, never released.
         let holder = holder.max(1);
         let n = self.engine.release(id, HolderId(holder), self.now);
-        let mut expected = 0;
+        let (mut expected, step) = (0, self.model.step);
         if let Some(queue) = self.model.queues.get_mut(&id) {
-            for entry in &mut queue.entries {
-                if matches!(entry.state, State::Held(_, by) if by == holder) {
-                    entry.state = State::Ready;
-                    entry.requeued = true;
-                    queue.pending = false;
+            for at in 0..queue.entries.len() {
+                if matches!(queue.entries[at].state, State::Held(_, by) if by == holder) {
+                    queue.put_back(at, step);
                     expected += 1;
                 }
             }

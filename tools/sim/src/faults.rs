@@ -52,6 +52,9 @@ impl Run {
     pub(crate) fn stall(&mut self) -> Result<(), String> {
         let (engine, disk) = (Arc::clone(&self.engine), self.disk.clone());
         let (keep, flush) = (self.dice.once_in(4), self.dice.once_in(2));
+        if flush && !keep {
+            self.model.tell_attempts();
+        }
         let job = move || if keep { engine.keep_step() } else { engine.sync_step(flush) };
         let mut result = Ok(());
         let stood = disk.during_sync(job, || result = self.meanwhile());
@@ -84,6 +87,7 @@ impl Run {
         if self.faulty {
             return self.crash();
         }
+        self.model.tell_attempts();
         self.engine.close().map_err(|e| e.to_string())?;
         let durable = self.engine.durable().0;
         // Everything is durable, settles too.
@@ -126,7 +130,7 @@ impl Run {
         }
         self.watch = Arc::new(Watch::new());
         self.engine = Arc::new(self.open(&self.disk, &self.watch).map_err(|e| e.to_string())?);
-        let (recovered, bodies) = read_everything(&self.engine)?;
+        let (recovered, bodies) = read_everything(&self.engine, &self.model)?;
         let files = self.disk.files().iter().filter(|name| name.starts_with("body-")).count();
         if files != bodies.len() {
             return Err(format!("{files} files of bodies are there, and {} bodies", bodies.len()));
@@ -176,7 +180,7 @@ impl Run {
         match self.open(&disk, &Arc::new(Watch::new())) {
             Ok(engine) => {
                 let proven = self.model.proven(durable);
-                let read = read_everything(&engine);
+                let read = read_everything(&engine, &self.model);
                 if engine.metrics().damaged > 0 {
                     // Recovery read a digest in place of the file, or it is a body: the message is kept aside and told.
                     return Ok(());

@@ -4,8 +4,10 @@
 //! between any two of them, and while a sync is under way. After every crash the whole content is read back and
 //! checked (see `model`); what the engine answers and says is checked after every operation.
 
+mod attempts;
 mod bodies;
 mod calls;
+mod check;
 mod deliver;
 mod faults;
 mod message;

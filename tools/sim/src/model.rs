@@ -1,15 +1,8 @@
-//! What the engine must hold: a simple model of queues and metadata, and the check of what a restart brought back.
-//!
-//! Invariants checked after every restart, `D` being the highest durable ticket seen before it:
-//! * what was appended with a ticket up to `D` is there unless it was settled;
-//! * what was settled does not come back if something later was durable;
-//! * a batch is there wholly or not at all, what it acknowledged and what it changed in the metadata included;
-//! * what went to queues that are not synced is there if anything later was durable, and never if they are in memory;
-//! * nothing is there that was not appended, nothing twice, and order is kept;
-//! * a seq never means another message.
+//! What the engine must hold: a simple model of queues and metadata. What a restart brings back is checked in `check`.
 
+use crate::attempts::Attempts;
 use engine::{Death, Durability, Limits, Overflow};
-use model::{QueueId, Seq, Wall};
+use model::{HolderId, QueueId, Seq, Wall};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// A message, told apart by a number that its body carries.
@@ -61,15 +54,27 @@ pub(crate) struct Entry {
     pub(crate) batch: usize,
     pub(crate) state: State,
     pub(crate) requeued: bool,
+    pub(crate) attempts: Attempts,
     /// Bytes of the body.
     pub(crate) size: u64,
-    pub(crate) expires_at: Option<Wall>,
+    /// When it was appended, and how long it lives whatever its queue's limits say.
+    pub(crate) at: Wall,
+    pub(crate) ttl_ms: Option<u64>,
 }
 
 impl Entry {
     /// Whether somebody else than the broker has it.
     pub(crate) fn is_with_client(&self) -> bool {
-        matches!(self.state, State::Held(_, by) if by != model::HolderId::BROKER.0)
+        matches!(self.state, State::Held(_, by) if by != HolderId::BROKER.0)
+    }
+
+    /// Why it is dead when its turn comes, if it is.
+    pub(crate) fn death(&self, limits: &Limits, now: Wall) -> Option<Death> {
+        let ttl = self.ttl_ms.into_iter().chain(limits.ttl_ms).min();
+        if ttl.is_some_and(|ms| self.at.after_millis(ms) <= now) {
+            return Some(Death::Expired);
+        }
+        limits.are_exhausted_by(self.attempts.now).then_some(Death::DeliveryLimit)
     }
 }
 
@@ -86,6 +91,10 @@ pub(crate) struct Queue {
     /// Since the start: entries enqueued, handed out, and settled by who had them.
     pub(crate) totals: [u64; 3],
     pub(crate) limits: Limits,
+    /// A consumer waits.
+    pub(crate) waited: bool,
+    /// The last durable entry that was handed out.
+    pub(crate) handed_to: Option<usize>,
     /// Entries that are dead, in the order they are taken.
     pub(crate) graves: VecDeque<usize>,
     /// It was said that its head is pending, and nothing has happened to it since.
@@ -121,8 +130,16 @@ pub(crate) struct Value {
     pub(crate) value: Option<Vec<u8>>,
 }
 
-/// What a queue held after a restart, in order.
-pub(crate) type Recovered = BTreeMap<QueueId, Vec<(Tag, Seq)>>;
+/// What came back after a restart.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Back {
+    pub(crate) tag: Tag,
+    /// How often it is said to have been handed out.
+    pub(crate) attempts: u32,
+}
+
+/// What the queues held after a restart, in order.
+pub(crate) type Recovered = BTreeMap<QueueId, Vec<Back>>;
 
 impl Queue {
     /// The entry that must be handed out next at a time.
@@ -134,33 +151,73 @@ impl Queue {
             .map(|(at, _)| at)
     }
 
-    /// An entry is dead.
-    pub(crate) fn die(&mut self, at: usize, death: Death) {
-        self.entries[at].state = State::Dead(death);
-        self.graves.push_back(at);
+    /// Whether entries are handed out in order of arrival.
+    pub(crate) fn goes_by_seq(&self) -> bool {
+        self.priority_max == 0 && !self.by_due
+    }
+
+    /// An entry is handed out.
+    pub(crate) fn hand_out(&mut self, at: usize, seq: Seq, holder: HolderId) {
+        let by_seq = self.goes_by_seq();
+        let entry = &mut self.entries[at];
+        entry.state = State::Held(seq, holder.0);
+        if entry.durable {
+            self.handed_to = self.handed_to.max(Some(at));
+        }
+        entry.attempts.hand_out(self.limits.counts_attempts, by_seq);
+        self.totals[1] += 1;
+    }
+
+    /// An entry is dead: it waits to be taken, or is gone.
+    pub(crate) fn die(&mut self, at: usize, death: Death, step: Step) {
         self.pending = false;
+        if self.limits.dead_letters {
+            self.entries[at].state = State::Dead(death);
+            self.graves.push_back(at);
+        } else {
+            self.entries[at].state = State::Gone(Gone::At(step));
+        }
     }
 
-    /// Entries that are ready.
-    pub(crate) fn ready(&self) -> u64 {
-        self.entries.iter().filter(|e| e.state == State::Ready).count() as u64
+    /// An entry comes back: to its place, unless it was handed out too often.
+    pub(crate) fn put_back(&mut self, at: usize, step: Step) {
+        let entry = &mut self.entries[at];
+        entry.state = State::Ready;
+        entry.requeued = true;
+        self.pending = false;
+        if self.limits.are_exhausted_by(self.entries[at].attempts.now) {
+            self.die(at, Death::DeliveryLimit, step);
+        }
     }
 
-    /// Whether it has no room for one more, or for none.
-    pub(crate) fn is_full(&self, more: u64) -> bool {
-        self.limits.are_exceeded_by(self.ready() + more, 0)
+    /// Entries that are ready, and the bytes of their bodies.
+    pub(crate) fn length(&self) -> (u64, u64) {
+        let ready = self.entries.iter().filter(|e| e.state == State::Ready);
+        ready.fold((0, 0), |(n, bytes), entry| (n + 1, bytes + entry.size))
+    }
+
+    /// Whether a publish of so many bytes is refused.
+    pub(crate) fn refuses(&self, size: u64) -> bool {
+        let (n, bytes) = self.length();
+        self.limits.refuse_publishes() && self.limits.are_exceeded_by(n + 1, bytes + size)
+    }
+
+    /// Whether what it refuses dies.
+    pub(crate) fn buries_refused(&self) -> bool {
+        self.limits.overflow == Overflow::RejectPublishDeadLetter && self.limits.dead_letters
     }
 
     /// Whether it holds what must die.
     pub(crate) fn is_too_long(&self) -> bool {
-        self.limits.overflow == Overflow::DropHead && self.is_full(0)
+        let (n, bytes) = self.length();
+        !self.waited && self.limits.push_out(n, bytes)
     }
 
     /// What is beyond its limits dies, from the head on, as long as more than `left` are there.
-    pub(crate) fn trim(&mut self, left: u64) {
-        while self.is_too_long() && self.ready() > left {
+    pub(crate) fn trim(&mut self, left: u64, step: Step) {
+        while self.is_too_long() && self.length().0 > left {
             let Some(at) = self.next(Wall(u64::MAX)) else { return };
-            self.die(at, Death::MaxLen);
+            self.die(at, Death::MaxLen, step);
         }
     }
 }
@@ -169,6 +226,12 @@ impl Model {
     /// The entry that must be handed out next at a time.
     pub(crate) fn next(&self, id: QueueId, now: Wall) -> Option<usize> {
         self.queues.get(&id)?.next(now)
+    }
+
+    /// The log is told how often everything was handed out.
+    pub(crate) fn tell_attempts(&mut self) {
+        let entries = self.queues.values_mut().flat_map(|queue| &mut queue.entries);
+        entries.for_each(|entry| entry.attempts.tell(self.step));
     }
 
     /// Notes a new queue; its id must be new.
@@ -198,7 +261,7 @@ impl Model {
     }
 
     /// Whether something logged at `step` without a ticket must have survived.
-    fn is_durable_at(&self, step: Step, durable: u64) -> bool {
+    pub(crate) fn is_durable_at(&self, step: Step, durable: u64) -> bool {
         self.tickets.iter().any(|&(at, ticket)| at > step && ticket <= durable)
     }
 
@@ -211,178 +274,7 @@ impl Model {
         }
     }
 
-    fn has_batch(&self, batch: usize, durable: u64) -> bool {
+    pub(crate) fn has_batch(&self, batch: usize, durable: u64) -> bool {
         self.is_durable(self.batches[batch], durable)
-    }
-
-    /// Checks what a restart brought back, and goes on from there.
-    pub(crate) fn restart(
-        &mut self,
-        durable: u64,
-        recovered: &Recovered,
-        metas: &[(Vec<u8>, Vec<u8>)],
-    ) -> Result<(), String> {
-        self.check_queues(durable, recovered)?;
-        self.check_metas(durable, metas)?;
-        for (&id, entries) in recovered {
-            self.check_entries(id, entries, durable)?;
-        }
-        self.check_batches(durable, recovered, metas)?;
-        self.adopt(recovered, metas);
-        Ok(())
-    }
-
-    fn check_queues(&self, durable: u64, recovered: &Recovered) -> Result<(), String> {
-        for (id, queue) in &self.queues {
-            let there = recovered.contains_key(id);
-            if !queue.durable {
-                if there {
-                    return Err(format!("transient queue {id} came back"));
-                }
-                continue;
-            }
-            match queue.deleted {
-                Some(ticket) if ticket <= durable && there => {
-                    return Err(format!("deleted queue {id} came back"));
-                }
-                None if queue.created <= durable && !there => {
-                    return Err(format!("queue {id} was lost"));
-                }
-                _ => {}
-            }
-        }
-        match recovered.keys().find(|id| !self.queues.contains_key(id)) {
-            Some(id) => Err(format!("queue {id} came from nowhere")),
-            None => Ok(()),
-        }
-    }
-
-    fn check_entries(&self, id: QueueId, found: &[(Tag, Seq)], durable: u64) -> Result<(), String> {
-        let queue = &self.queues[&id];
-        let mut expected: Vec<&Entry> = queue.entries.iter().filter(|e| e.durable).collect();
-        // Stable: within a lane or a time the order of appending stays.
-        expected.sort_by_key(|e| (std::cmp::Reverse(e.lane), e.due));
-        let mut found = found.iter().peekable();
-        for entry in expected {
-            let there = found.peek().is_some_and(|(tag, _)| *tag == entry.tag);
-            if there {
-                found.next();
-            }
-            let appended = self.has_batch(entry.batch, durable);
-            match entry.state {
-                State::Ready | State::Held(..) | State::Dead(_) if appended && !there => {
-                    return Err(format!("message {} of queue {id} was lost", entry.tag));
-                }
-                State::Gone(Gone::At(step)) if there && self.is_durable_at(step, durable) => {
-                    return Err(format!("settled message {} of queue {id} is back", entry.tag));
-                }
-                State::Gone(Gone::With(batch)) if there && self.has_batch(batch, durable) => {
-                    return Err(format!("message {} of queue {id} is back", entry.tag));
-                }
-                _ => {}
-            }
-        }
-        match found.next() {
-            Some((tag, _)) => Err(format!("queue {id} holds message {tag} twice, out of order, or from nowhere")),
-            None => Ok(()),
-        }
-    }
-
-    /// Batches whose ticket was not durable: all or nothing.
-    fn check_batches(&self, durable: u64, recovered: &Recovered, metas: &[(Vec<u8>, Vec<u8>)]) -> Result<(), String> {
-        // Whether some of the batch is there, and whether some is not.
-        let mut there = vec![(false, false); self.batches.len()];
-        for (key, value) in metas {
-            // No two values are the same, so this one tells up to where the history of its key goes.
-            let history = self.metas.get(key).map_or(&[][..], Vec::as_slice);
-            let last = history.iter().rposition(|v| v.value.as_ref() == Some(value));
-            for (at, batch) in history.iter().enumerate().filter_map(|(at, v)| Some((at, v.batch?))) {
-                if Some(at) <= last {
-                    there[batch].0 = true;
-                } else {
-                    there[batch].1 = true;
-                }
-            }
-        }
-        let is_there = |id: &QueueId, tag: Tag| recovered.get(id).map(|entries| entries.iter().any(|(t, _)| *t == tag));
-        for (id, queue) in &self.queues {
-            for entry in queue.entries.iter().filter(|e| e.durable) {
-                match is_there(id, entry.tag) {
-                    Some(true) => there[entry.batch].0 = true,
-                    Some(false) if !matches!(entry.state, State::Gone(_)) => {
-                        there[entry.batch].1 = true;
-                    }
-                    _ => {}
-                }
-            }
-        }
-        if let Some(at) = there.iter().position(|t| *t == (true, true)) {
-            return Err(format!("batch {at} came back in part"));
-        }
-        for (id, queue) in &self.queues {
-            for entry in queue.entries.iter().filter(|e| e.durable) {
-                let State::Gone(Gone::With(batch)) = entry.state else {
-                    continue;
-                };
-                let back = is_there(id, entry.tag);
-                if there[batch].0 && back == Some(true) {
-                    return Err(format!("batch {batch} came back without its acks"));
-                }
-                let appended = self.has_batch(entry.batch, durable);
-                if there[batch].1 && appended && back == Some(false) {
-                    return Err(format!("batch {batch} was lost, but its acks were not"));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn check_metas(&self, durable: u64, found: &[(Vec<u8>, Vec<u8>)]) -> Result<(), String> {
-        let found: BTreeMap<&Vec<u8>, &Vec<u8>> = found.iter().map(|(k, v)| (k, v)).collect();
-        for key in found.keys() {
-            if !self.metas.contains_key(*key) {
-                return Err("a key came from nowhere".to_owned());
-            }
-        }
-        for (key, history) in &self.metas {
-            let last = history.iter().rposition(|v| self.is_durable(v.mark, durable));
-            let mut allowed = history[last.unwrap_or(0)..].iter().map(|v| v.value.as_ref());
-            let value = found.get(key).copied();
-            let never = last.is_none() && value.is_none();
-            if !never && !allowed.any(|v| v == value) {
-                return Err(format!("key {key:?} has a value it should not have"));
-            }
-        }
-        Ok(())
-    }
-
-    fn adopt(&mut self, recovered: &Recovered, metas: &[(Vec<u8>, Vec<u8>)]) {
-        self.batches = vec![Mark::default()];
-        self.tickets.clear();
-        self.claims.clear();
-        let before = std::mem::take(&mut self.queues);
-        for (id, entries) in recovered {
-            let Some(mut queue) = before.get(id).cloned() else {
-                continue;
-            };
-            queue.created = 0;
-            queue.deleted = None;
-            // Reading everything back has handed everything out once.
-            queue.totals = [0, entries.len() as u64, 0];
-            queue.pending = false;
-            queue.graves.clear();
-            let tags: BTreeSet<Tag> = entries.iter().map(|(tag, _)| *tag).collect();
-            queue.entries.retain(|e| e.durable && tags.contains(&e.tag));
-            for entry in &mut queue.entries {
-                entry.state = State::Ready;
-                entry.batch = 0;
-                entry.requeued = true;
-            }
-            self.queues.insert(*id, queue);
-        }
-        self.metas.clear();
-        for (key, value) in metas {
-            self.metas.insert(key.clone(), vec![Value { value: Some(value.clone()), ..Value::default() }]);
-        }
     }
 }

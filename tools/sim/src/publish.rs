@@ -1,10 +1,11 @@
 //! Publishing: batches of messages, changes of the metadata and acknowledgements, and what each must answer.
 
+use crate::attempts::Attempts;
 use crate::message::{message_of, tag_of};
 use crate::model::{Entry, Gone, Mark, State, Value, key_of};
 use crate::run::Run;
 use ::model::{Message, QueueId, Seq, Wall};
-use engine::{Death, Durability, Engine, EntryKey, MetaChange, Overflow, Schedule, Ticket};
+use engine::{Death, Durability, Engine, EntryKey, MetaChange, Schedule, Ticket};
 use std::num::NonZeroU64;
 
 impl Run {
@@ -80,11 +81,12 @@ impl Run {
                 let Some(queue) = self.model.queues.get_mut(id) else {
                     continue;
                 };
-                let refuses = queue.limits.refuse_publishes() && queue.is_full(1);
+                let size = message.body_len() as u64;
+                let refuses = queue.refuses(size);
                 if refuses && rejected.last() != Some(&index) {
                     rejected.push(index);
                 }
-                if refuses && queue.limits.overflow == Overflow::RejectPublish {
+                if refuses && !queue.buries_refused() {
                     continue;
                 }
                 let syncs = queue.durability == Durability::Sync;
@@ -101,13 +103,13 @@ impl Run {
                     batch,
                     state: State::Ready,
                     requeued: false,
-                    size: message.body_len() as u64,
-                    expires_at: shorter(queue.ttl_ms, message.envelope.ttl_ms)
-                        .filter(|_| !queue.by_due)
-                        .map(|ms| now.wall.after_millis(ms)),
+                    attempts: Attempts::default(),
+                    size,
+                    at: now.wall,
+                    ttl_ms: shorter(queue.ttl_ms, message.envelope.ttl_ms).filter(|_| !queue.by_due),
                 });
                 if refuses {
-                    queue.die(queue.entries.len() - 1, Death::MaxLen);
+                    queue.die(queue.entries.len() - 1, Death::MaxLen, mark.step);
                 }
                 queue.totals[0] += 1;
                 queue.pending = false;

@@ -25,7 +25,7 @@ impl Run {
                 if spec.durable {
                     self.model.tickets.push((self.model.step, ticket.0));
                 }
-                let limits = if spec.order == Order::Due { LIMITS } else { self.limits() };
+                let limits = self.limits();
                 self.engine.set_limits(id, limits, self.now);
                 let queue = Queue {
                     durable: spec.durable,
@@ -39,6 +39,8 @@ impl Run {
                     ttl_ms: spec.ttl_ms,
                     totals: [0; 3],
                     limits,
+                    waited: false,
+                    handed_to: None,
                     graves: VecDeque::new(),
                     pending: false,
                 };
@@ -96,7 +98,7 @@ impl Run {
 
     /// What a queue may hold.
     pub(crate) fn limits(&mut self) -> Limits {
-        if self.dice.once_in(2) {
+        if self.dice.once_in(3) {
             return LIMITS;
         }
         let overflow = match self.dice.below(3) {
@@ -104,7 +106,43 @@ impl Run {
             1 => Overflow::RejectPublishDeadLetter,
             _ => Overflow::DropHead,
         };
-        Limits { messages: Some(self.dice.below(12) as u64), overflow, ..LIMITS }
+        Limits {
+            fair: None,
+            messages: self.dice.once_in(2).then(|| self.dice.below(12) as u64),
+            bytes: self.dice.once_in(3).then(|| self.dice.below(4000) as u64),
+            overflow,
+            attempts: self.dice.once_in(3).then(|| self.dice.below(6) as u32),
+            counts_attempts: self.dice.once_in(2),
+            ttl_ms: if self.dice.once_in(4) { self.ttl() } else { None },
+            dead_letters: !self.dice.once_in(4),
+        }
+    }
+
+    /// Changes what a queue may hold.
+    pub(crate) fn limit(&mut self) -> Result<(), String> {
+        let Some(id) = self.any_queue() else {
+            return Ok(());
+        };
+        let limits = self.limits();
+        self.engine.set_limits(id, limits, self.now);
+        if let Some(queue) = self.model.queues.get_mut(&id) {
+            queue.limits = limits;
+            queue.pending = false;
+        }
+        self.trim(id)
+    }
+
+    /// A consumer waits, or does not any more.
+    pub(crate) fn wait(&mut self) -> Result<(), String> {
+        let Some(id) = self.any_queue() else {
+            return Ok(());
+        };
+        let waited = self.dice.once_in(2);
+        self.engine.set_waited(id, waited, self.now);
+        if let Some(queue) = self.model.queues.get_mut(&id) {
+            queue.waited = waited;
+        }
+        self.trim(id)
     }
 
     /// Says again what queues may hold, as after a start; now and then something else.
@@ -113,9 +151,7 @@ impl Run {
         for id in ids {
             let other = self.dice.once_in(8).then(|| self.limits());
             let Some(queue) = self.model.queues.get_mut(&id) else { continue };
-            if let Some(limits) = other.filter(|_| !queue.by_due) {
-                queue.limits = limits;
-            }
+            queue.limits = other.unwrap_or(queue.limits);
             self.engine.set_limits(id, queue.limits, self.now);
         }
         self.trim_all()
@@ -131,7 +167,7 @@ impl Run {
         if !queue.is_too_long() || queue.deleted.is_some() {
             return Ok(());
         }
-        queue.trim(self.engine.stats(id).ready);
+        queue.trim(self.engine.stats(id).ready, self.model.step);
         if queue.is_too_long() && !self.engine.is_reading(id) {
             return Err(format!("queue {id} is longer than it may be, and nothing is read for it"));
         }

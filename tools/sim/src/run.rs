@@ -4,10 +4,10 @@
 
 use crate::bodies::check_body;
 use crate::message::checked_tag;
-use crate::model::{Mark, Model, Recovered, Tag};
+use crate::model::{Back, Mark, Model, Recovered, Tag};
 use crate::watch::Watch;
-use ::model::{HolderId, LargeBody, Message, Mono, Now, QueueId, Seq, Wall};
-use engine::{Batch, Credit, Engine, Order};
+use ::model::{HolderId, LargeBody, Message, Mono, Now, QueueId, Wall};
+use engine::{Batch, Credit, Engine, Limits, Order};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use storage::sim::{Dice, SimDisk};
@@ -135,7 +135,10 @@ impl Run {
             0..=73 => self.call()?,
             74..=76 => self.engine.write_step(),
             77..=84 => self.engine.sync_step(false),
-            85..=87 => self.engine.sync_step(true),
+            85..=87 => {
+                self.model.tell_attempts();
+                self.engine.sync_step(true);
+            }
             88..=91 => self.engine.keep_step(),
             92 => {
                 self.engine.read_step();
@@ -170,26 +173,24 @@ impl Run {
     }
 }
 
-/// Everything in the durable queues, put back afterwards, and the large bodies that belong to it.
-pub(crate) fn read_everything(engine: &Storage) -> Result<(Recovered, BTreeSet<u64>), String> {
+/// Everything in the durable queues, put back afterwards, and the large bodies that belong to it. Queues that count
+/// attempts count this one.
+pub(crate) fn read_everything(engine: &Storage, model: &Model) -> Result<(Recovered, BTreeSet<u64>), String> {
     let mut recovered = Recovered::new();
     let mut bodies = BTreeSet::new();
     for (id, spec) in engine.queues() {
         if !spec.durable {
             return Err(format!("transient queue {id} was recovered"));
         }
+        let counts_attempts = model.queues.get(&id).is_some_and(|queue| queue.limits.counts_attempts);
+        engine.set_limits(id, Limits { counts_attempts, ..Limits::default() }, Now { mono: Mono(1), wall: Wall(0) });
         recovered.insert(id, read_all(engine, id, spec.order, &mut bodies)?);
     }
     Ok((recovered, bodies))
 }
 
 /// Everything in a queue, put back afterwards.
-fn read_all(
-    engine: &Storage,
-    id: QueueId,
-    order: Order,
-    bodies: &mut BTreeSet<u64>,
-) -> Result<Vec<(Tag, Seq)>, String> {
+fn read_all(engine: &Storage, id: QueueId, order: Order, bodies: &mut BTreeSet<u64>) -> Result<Vec<Back>, String> {
     let mut all = Vec::new();
     let holder = HolderId(u64::MAX - 1);
     let credit = Credit { messages: usize::MAX, bytes: usize::MAX };
@@ -201,7 +202,7 @@ fn read_all(
         let mut large: Vec<Message> = Vec::new();
         let remainder = engine.deliver(id, credit, now, &mut |delivery| {
             match checked_tag(&delivery.message) {
-                Ok(tag) => all.push((tag, delivery.seq)),
+                Ok(tag) => all.push(Back { tag, attempts: delivery.attempts }),
                 Err(error) => bad = Some(error),
             }
             if let Some(body) = delivery.message.large_body() {
