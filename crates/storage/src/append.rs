@@ -291,7 +291,10 @@ impl Core {
         now: Now,
     ) -> Entry {
         let size = message.bytes().len();
-        let lane = queue.lane_for(&message);
+        let mut lane = queue.lane_for(&message);
+        if self.options.plants(Canary::SplitGroups) && queue.is_fair() {
+            lane += (queue.next_seq % 2) as u8;
+        }
         let body = u32::try_from(message.body_len()).unwrap_or(u32::MAX);
         let ttl_ms = queue.ttl_of(message.envelope.ttl_ms);
         let large = message.large_body().is_some();

@@ -74,6 +74,12 @@ pub enum Canary {
     ForgetAttempts,
     /// Counts are not said again of entries that are moved. *Counts of attempts outlive the file they lie in.*
     MoveUncounted,
+    /// The first group that has something has every turn. *Groups take turns.*
+    SkipTurns,
+    /// Entries of a group lie in two. *A group keeps its order.*
+    SplitGroups,
+    /// What came before the queue was fair is in a group once it came back. *It comes before whatever came after it.*
+    GroupBacklog,
     /// A dead entry that was taken is there again to be taken. *It is taken once until it is settled.*
     TakeTwice,
     /// What is dead is settled when it dies. *It is there until it is dead-lettered.*
@@ -91,7 +97,7 @@ pub enum Canary {
 #[cfg(feature = "sim")]
 impl Canary {
     /// All of them.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 43] = [
         Self::ConfirmBeforeSync,
         Self::RetryFailedSync,
         Self::DropDirSync,
@@ -126,6 +132,9 @@ impl Canary {
         Self::ForgetHandedOut,
         Self::ForgetAttempts,
         Self::MoveUncounted,
+        Self::SkipTurns,
+        Self::SplitGroups,
+        Self::GroupBacklog,
         Self::TakeTwice,
         Self::SettleDead,
         Self::GiveUpUntold,

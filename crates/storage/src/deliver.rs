@@ -141,6 +141,9 @@ impl Core {
     /// Takes the head, whose message is in memory, out of the lanes.
     fn take(&self, queue: &mut Queue) -> Option<(Delivery, Entry)> {
         let mut entry = queue.pop()?;
+        if self.options.plants(Canary::SkipTurns) {
+            queue.contents.turn = 0;
+        }
         let message = queue.message(entry.slot)?.clone();
         if entry.lsn != 0 && self.resident.load(Relaxed) > self.options.handed_out_bytes_max() {
             self.resident.fetch_sub(queue.forget(entry.slot), Relaxed);
@@ -264,6 +267,9 @@ impl Core {
         let spare = u16::from(self.options.plants(Canary::GiveBackOnceMore));
         for entry in entries.iter_mut() {
             entry.redelivered = true;
+            if self.options.plants(Canary::GroupBacklog) && queue.is_fair() {
+                entry.lane = entry.lane.max(1);
+            }
             if queue.limits().are_exhausted_by(u32::from(entry.attempts.saturating_sub(spare))) {
                 dead.push(*entry);
             } else {

@@ -137,7 +137,7 @@ impl Queue {
 
     /// The lane that a message goes to: that of its group, if the queue is fair.
     pub(crate) fn lane_for(&self, message: &Message) -> u8 {
-        match self.limits().fair.filter(|_| self.spec.priority_max == 0) {
+        match self.limits().fair.filter(|_| self.is_fair()) {
             None => self.lane_of(message.envelope.priority),
             Some(grouping) => groups::lane(grouping, message),
         }
@@ -324,6 +324,11 @@ impl Queue {
             this
         });
         lanes.flat_map(Lane::ahead).chain(of_groups).chain(self.due.iter().flat_map(|due| due.soon()))
+    }
+
+    /// Whether entries that come are put in groups.
+    pub(crate) fn is_fair(&self) -> bool {
+        self.spec.priority_max == 0 && self.limits().fair.is_some()
     }
 
     /// Whether entries lie in lanes by their group.

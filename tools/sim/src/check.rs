@@ -190,6 +190,7 @@ impl Model {
             queue.pending = false;
             queue.graves.clear();
             queue.waited = false;
+            queue.turns.clear();
             let attempts: BTreeMap<Tag, u32> = entries.iter().map(|back| (back.tag, back.attempts)).collect();
             queue.entries.retain(|e| e.durable && attempts.contains_key(&e.tag));
             queue.handed_to = queue.entries.len().checked_sub(1);
@@ -198,6 +199,7 @@ impl Model {
                 entry.state = State::Ready;
                 entry.batch = 0;
                 entry.requeued = true;
+                entry.group = None;
                 entry.attempts = Attempts::recovered(attempts[&entry.tag], by_seq);
                 entry.attempts.hand_out(counts, by_seq);
             }

@@ -2,7 +2,7 @@
 
 use crate::bodies::check_body;
 use crate::message::checked_tag;
-use crate::model::{Gone, State};
+use crate::model::{Gone, State, Tag};
 use crate::run::Run;
 use ::model::{HolderId, QueueId, Seq};
 use engine::{Credit, Dead, Death, Delivery, Durability, Engine, Outcome as Settle};
@@ -41,15 +41,13 @@ impl Run {
                 check_body(&self.engine, &delivery.message)?;
             }
             self.model.see(id, delivery.seq, tag)?;
-            let at = self.model.next(id, self.now.wall);
             let queue = self.model.queues.get_mut(&id).ok_or("no such queue")?;
-            let Some(at) = at else {
-                return Err(format!("queue {id} handed out {tag}, and should be empty"));
+            let heads = queue.heads(now.wall);
+            let Some(&at) = heads.iter().find(|at| queue.entries[**at].tag == tag) else {
+                let tags: Vec<Tag> = heads.iter().map(|at| queue.entries[*at].tag).collect();
+                return Err(format!("queue {id} handed out {tag} instead of one of {tags:?}"));
             };
             let entry = &queue.entries[at];
-            if entry.tag != tag {
-                return Err(format!("queue {id} handed out {tag} instead of {}", entry.tag));
-            }
             let syncs = queue.durability == Durability::Sync;
             if entry.durable && syncs && self.model.batches[entry.batch].ticket > durable.0 {
                 return Err(format!("message {tag} was handed out before it was durable"));
@@ -72,17 +70,19 @@ impl Run {
 
     /// What is said to be left in a queue.
     fn check_remainder(&mut self, id: QueueId, remainder: engine::Remainder) -> Result<(), String> {
-        let next = self.model.next(id, self.now.wall);
         let now = self.now.wall;
         let Some(queue) = self.model.queues.get_mut(&id) else {
             return Ok(());
         };
         queue.pending = remainder.pending;
-        let next = next.map(|at| queue.entries[at].death(&queue.limits, now).is_some());
-        let right = match next {
-            None => !remainder.ready && !remainder.head_dead && !remainder.pending,
-            Some(true) => !remainder.ready && (remainder.head_dead || remainder.pending),
-            Some(false) => !remainder.head_dead && (remainder.ready || remainder.pending),
+        let heads = queue.heads(now);
+        let is_dead = |at: &usize| queue.entries[*at].death(&queue.limits, now).is_some();
+        let right = match (remainder.ready, remainder.head_dead, remainder.pending) {
+            (false, false, false) => heads.is_empty(),
+            (false, false, true) => !heads.is_empty(),
+            (true, false, _) => !heads.iter().all(is_dead),
+            (false, true, _) => heads.iter().any(is_dead),
+            (true, true, _) => false,
         };
         if right { Ok(()) } else { Err(format!("queue {id} says of its rest: {remainder:?}")) }
     }
@@ -103,16 +103,22 @@ impl Run {
         for dead in taken {
             let tag = checked_tag(&dead.message)?;
             self.model.see(id, dead.seq, tag)?;
-            let next = self.model.next(id, self.now.wall);
             let queue = self.model.queues.get_mut(&id).ok_or("no such queue")?;
-            let at = queue.graves.pop_front().or(next).ok_or("something died in an empty queue")?;
+            let buried = queue.graves.pop_front();
+            let heads = buried.map_or_else(|| queue.heads(self.now.wall), |at| vec![at]);
+            let Some(&at) = heads.iter().find(|at| queue.entries[**at].tag == tag) else {
+                return Err(format!("message {tag} of queue {id} is not the next that is dead"));
+            };
+            if buried.is_none() {
+                queue.take_turn(at);
+            }
             let entry = &mut queue.entries[at];
             let death = match entry.state {
                 State::Dead(death) => Some(death),
                 _ => entry.death(&queue.limits, self.now.wall),
             };
-            if entry.tag != tag || death != Some(dead.death) {
-                return Err(format!("message {tag} of queue {id} is not dead so, or is not the next"));
+            if death != Some(dead.death) {
+                return Err(format!("message {tag} of queue {id} is not dead so: {:?}", dead.death));
             }
             entry.state = State::Held(dead.seq, HolderId::BROKER.0);
             queue.pending = false;
@@ -125,9 +131,9 @@ impl Run {
 
     /// The head of a queue without dead letters was dead and is gone.
     fn end_untold(&mut self, id: QueueId) -> Result<(), String> {
-        let (next, step) = (self.model.next(id, self.now.wall), self.model.step);
+        let step = self.model.step;
         let queue = self.model.queues.get_mut(&id).ok_or("no such queue")?;
-        let at = next.ok_or("something died in an empty queue")?;
+        let at = *queue.heads(self.now.wall).first().ok_or("something died in an empty queue")?;
         let Some(death) = queue.entries[at].death(&queue.limits, self.now.wall) else {
             return Err(format!("queue {id} dropped message {}, which is not dead", queue.entries[at].tag));
         };

@@ -15,6 +15,7 @@ mod model;
 mod publish;
 mod queues;
 mod run;
+mod turns;
 mod watch;
 
 pub use run::{Found, Outcome, run_seed};

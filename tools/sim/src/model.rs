@@ -1,6 +1,7 @@
 //! What the engine must hold: a simple model of queues and metadata. What a restart brings back is checked in `check`.
 
 use crate::attempts::Attempts;
+use crate::turns::{Group, Turns};
 use engine::{Death, Durability, Limits, Overflow};
 use model::{HolderId, QueueId, Seq, Wall};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -47,6 +48,8 @@ pub(crate) struct Entry {
     /// It is kept over a restart.
     pub(crate) durable: bool,
     pub(crate) lane: u8,
+    /// Its group, if the queue was fair when it came, in this life.
+    pub(crate) group: Option<Group>,
     /// Milliseconds since 1970; 0 in a queue that is not in order of due time.
     pub(crate) due: u64,
     /// What it can be taken back by while it waits; 0 is nothing.
@@ -91,6 +94,7 @@ pub(crate) struct Queue {
     /// Since the start: entries enqueued, handed out, and settled by who had them.
     pub(crate) totals: [u64; 3],
     pub(crate) limits: Limits,
+    pub(crate) turns: Turns,
     /// A consumer waits.
     pub(crate) waited: bool,
     /// The last durable entry that was handed out.
@@ -142,22 +146,66 @@ pub(crate) struct Back {
 pub(crate) type Recovered = BTreeMap<QueueId, Vec<Back>>;
 
 impl Queue {
-    /// The entry that must be handed out next at a time.
-    fn next(&self, now: Wall) -> Option<usize> {
+    /// The entries of which one must be handed out next at a time: more than one only where groups take turns.
+    pub(crate) fn heads(&self, now: Wall) -> Vec<usize> {
+        if self.is_fair() {
+            let heads = self.heads_of_groups();
+            let groups: Vec<Group> = heads.iter().filter_map(|at| self.entries[*at].group).collect();
+            let may = |at: &usize| self.entries[*at].group.is_none_or(|group| self.turns.may_take(group, &groups));
+            return heads.iter().copied().filter(may).collect();
+        }
         let ready = self.entries.iter().enumerate();
         ready
             .filter(|(_, e)| e.state == State::Ready && e.due <= now.0)
             .min_by_key(|(at, e)| (std::cmp::Reverse(e.lane), e.due, *at))
-            .map(|(at, _)| at)
+            .map(|(at, _)| vec![at])
+            .unwrap_or_default()
+    }
+
+    /// The first entry of each group, as far as none that is in no group comes before it; if that is the first of all, it
+    /// alone.
+    fn heads_of_groups(&self) -> Vec<usize> {
+        let mut heads: Vec<usize> = Vec::new();
+        for (at, entry) in self.entries.iter().enumerate().filter(|(_, e)| e.state == State::Ready) {
+            if entry.group.is_none() {
+                return if heads.is_empty() { vec![at] } else { heads };
+            }
+            if !heads.iter().any(|head| self.entries[*head].group == entry.group) {
+                heads.push(at);
+            }
+        }
+        heads
+    }
+
+    /// Whether groups of entries take turns.
+    pub(crate) fn is_fair(&self) -> bool {
+        self.limits.fair.is_some() && self.priority_max == 0 && !self.by_due
     }
 
     /// Whether entries are handed out in order of arrival.
     pub(crate) fn goes_by_seq(&self) -> bool {
-        self.priority_max == 0 && !self.by_due
+        self.priority_max == 0 && !self.by_due && self.limits.fair.is_none()
     }
 
-    /// An entry is handed out.
+    /// The queue has something else to heed.
+    pub(crate) fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+        self.pending = false;
+        self.turns.clear();
+    }
+
+    /// It is the turn of a head.
+    pub(crate) fn take_turn(&mut self, at: usize) {
+        if self.is_fair() {
+            let heads = self.heads_of_groups();
+            let groups: Vec<Group> = heads.iter().filter_map(|at| self.entries[*at].group).collect();
+            self.turns.take(self.entries[at].group, &groups);
+        }
+    }
+
+    /// A head is handed out.
     pub(crate) fn hand_out(&mut self, at: usize, seq: Seq, holder: HolderId) {
+        self.take_turn(at);
         let by_seq = self.goes_by_seq();
         let entry = &mut self.entries[at];
         entry.state = State::Held(seq, holder.0);
@@ -216,18 +264,13 @@ impl Queue {
     /// What is beyond its limits dies, from the head on, as long as more than `left` are there.
     pub(crate) fn trim(&mut self, left: u64, step: Step) {
         while self.is_too_long() && self.length().0 > left {
-            let Some(at) = self.next(Wall(u64::MAX)) else { return };
+            let Some(&at) = self.heads(Wall(u64::MAX)).first() else { return };
             self.die(at, Death::MaxLen, step);
         }
     }
 }
 
 impl Model {
-    /// The entry that must be handed out next at a time.
-    pub(crate) fn next(&self, id: QueueId, now: Wall) -> Option<usize> {
-        self.queues.get(&id)?.next(now)
-    }
-
     /// The log is told how often everything was handed out.
     pub(crate) fn tell_attempts(&mut self) {
         let entries = self.queues.values_mut().flat_map(|queue| &mut queue.entries);

@@ -4,6 +4,7 @@ use crate::attempts::Attempts;
 use crate::message::{message_of, tag_of};
 use crate::model::{Entry, Gone, Mark, State, Value, key_of};
 use crate::run::Run;
+use crate::turns::group_of;
 use ::model::{Message, QueueId, Seq, Wall};
 use engine::{Death, Durability, Engine, EntryKey, MetaChange, Schedule, Ticket};
 use std::num::NonZeroU64;
@@ -97,6 +98,7 @@ impl Run {
                 queue.entries.push(Entry {
                     tag: tag_of(message),
                     durable,
+                    group: queue.limits.fair.filter(|_| queue.is_fair()).and_then(|by| group_of(by, message)),
                     lane: message.envelope.priority.min(queue.priority_max),
                     due: *due,
                     key: if queue.by_due { key_of(tag_of(message)) } else { 0 },

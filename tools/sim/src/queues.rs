@@ -2,8 +2,9 @@
 
 use crate::model::{Gone, Queue, State};
 use crate::run::Run;
+use crate::turns::Turns;
 use ::model::QueueId;
-use engine::{Durability, Engine, Limits, Order, Overflow, QueueSpec, Ticket};
+use engine::{Durability, Engine, Grouping, Limits, Order, Overflow, QueueSpec, Ticket};
 use std::collections::VecDeque;
 
 impl Run {
@@ -39,6 +40,7 @@ impl Run {
                     ttl_ms: spec.ttl_ms,
                     totals: [0; 3],
                     limits,
+                    turns: Turns::default(),
                     waited: false,
                     handed_to: None,
                     graves: VecDeque::new(),
@@ -82,6 +84,7 @@ impl Run {
         let step = self.model.step;
         let mut expected = 0;
         if let Some(queue) = self.model.queues.get_mut(&id) {
+            queue.turns.clear();
             for entry in &mut queue.entries {
                 if entry.state == State::Ready {
                     entry.state = State::Gone(Gone::At(step));
@@ -96,25 +99,32 @@ impl Run {
         Ok(())
     }
 
-    /// What a queue may hold.
+    /// What a queue may hold. Which group's turn it is cannot be told beforehand, so where they take turns nothing dies
+    /// untold.
     pub(crate) fn limits(&mut self) -> Limits {
         if self.dice.once_in(3) {
             return LIMITS;
         }
+        let fair = match self.dice.below(6) {
+            0 => Some(Grouping::RoutingKey),
+            1 => Some(Grouping::Producer),
+            _ => None,
+        };
         let overflow = match self.dice.below(3) {
             0 => Overflow::RejectPublish,
             1 => Overflow::RejectPublishDeadLetter,
+            _ if fair.is_some() => Overflow::RejectPublish,
             _ => Overflow::DropHead,
         };
         Limits {
-            fair: None,
+            fair,
             messages: self.dice.once_in(2).then(|| self.dice.below(12) as u64),
             bytes: self.dice.once_in(3).then(|| self.dice.below(4000) as u64),
             overflow,
             attempts: self.dice.once_in(3).then(|| self.dice.below(6) as u32),
             counts_attempts: self.dice.once_in(2),
             ttl_ms: if self.dice.once_in(4) { self.ttl() } else { None },
-            dead_letters: !self.dice.once_in(4),
+            dead_letters: fair.is_some() || !self.dice.once_in(4),
         }
     }
 
@@ -126,8 +136,7 @@ impl Run {
         let limits = self.limits();
         self.engine.set_limits(id, limits, self.now);
         if let Some(queue) = self.model.queues.get_mut(&id) {
-            queue.limits = limits;
-            queue.pending = false;
+            queue.set_limits(limits);
         }
         self.trim(id)
     }
@@ -151,7 +160,7 @@ impl Run {
         for id in ids {
             let other = self.dice.once_in(8).then(|| self.limits());
             let Some(queue) = self.model.queues.get_mut(&id) else { continue };
-            queue.limits = other.unwrap_or(queue.limits);
+            queue.set_limits(other.unwrap_or(queue.limits));
             self.engine.set_limits(id, queue.limits, self.now);
         }
         self.trim_all()

@@ -174,7 +174,7 @@ impl Run {
 }
 
 /// Everything in the durable queues, put back afterwards, and the large bodies that belong to it. Queues that count
-/// attempts count this one.
+/// attempts count this one, and those that are fair have nothing in groups.
 pub(crate) fn read_everything(engine: &Storage, model: &Model) -> Result<(Recovered, BTreeSet<u64>), String> {
     let mut recovered = Recovered::new();
     let mut bodies = BTreeSet::new();
@@ -182,8 +182,13 @@ pub(crate) fn read_everything(engine: &Storage, model: &Model) -> Result<(Recove
         if !spec.durable {
             return Err(format!("transient queue {id} was recovered"));
         }
-        let counts_attempts = model.queues.get(&id).is_some_and(|queue| queue.limits.counts_attempts);
-        engine.set_limits(id, Limits { counts_attempts, ..Limits::default() }, Now { mono: Mono(1), wall: Wall(0) });
+        let limits = model.queues.get(&id).map(|queue| queue.limits).unwrap_or_default();
+        let Limits { counts_attempts, fair, .. } = limits;
+        engine.set_limits(
+            id,
+            Limits { counts_attempts, fair, ..Limits::default() },
+            Now { mono: Mono(1), wall: Wall(0) },
+        );
         recovered.insert(id, read_all(engine, id, spec.order, &mut bodies)?);
     }
     Ok((recovered, bodies))
