@@ -12,10 +12,10 @@ use crate::log::LogState;
 use crate::payload::{Record, add_to_ranges, put_meta_changes};
 use crate::queue::{Entry, NO_SLOT, Queue, SLOT_BYTES};
 use crate::record::Kind;
+use crate::sync::MutexGuard;
 use crate::usage::Arrivals;
 use engine::{Batch, Death, Durability, EngineError, MetaChange, Overflow, Schedule, Ticket};
 use model::{HolderId, Message, Now, QueueId};
-use parking_lot::MutexGuard;
 use std::sync::atomic::Ordering::Relaxed;
 
 type Guards<'a> = Vec<MutexGuard<'a, Queue>>;

@@ -11,9 +11,9 @@ use crate::disk::{Disk, DiskError};
 use crate::entry::Entry;
 use crate::keeper::Left;
 use crate::signal::Signals;
+use crate::sync::Mutex;
 use foldhash::fast::FixedState;
 use model::{LargeBody, QueueId};
-use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
 

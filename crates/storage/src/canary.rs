@@ -1,4 +1,4 @@
-//! Faults built in on purpose, to prove that the simulation finds them: one for each promise.
+//! Faults built in on purpose, to prove that the simulation, or a model, finds them: one for each promise.
 //!
 //! Without the feature `sim` none can be chosen, and the compiler takes them out.
 
@@ -92,11 +92,20 @@ pub enum Canary {
     BodyAfterLog,
     /// The file of a large body goes before the settles that ended it are durable. *A body is there while its message is.*
     DropBodyEarly,
+    /// A thread looks whether there is work, and goes to sleep as a second step. *A signal is not lost.*
+    SleepLater,
+    /// A sync counts for what was written when it ended. *It covers what was written before it began.*
+    CoverTooMuch,
+    /// A sync does not wait until the fate of the one before is known. *A failed sync is final, for all.*
+    SyncOutOfTurn,
+    /// Whether an entry is durable is asked before its queue is put down to be told. *What was pending is said to be
+    /// readable.*
+    AskTooEarly,
 }
 
 #[cfg(feature = "sim")]
 impl Canary {
-    /// All of them.
+    /// All that the simulation must find. The others are races, which the models of `handover` must find.
     pub const ALL: [Self; 43] = [
         Self::ConfirmBeforeSync,
         Self::RetryFailedSync,

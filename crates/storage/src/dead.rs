@@ -9,10 +9,10 @@ use crate::canary::Canary;
 use crate::core::{Cell, Core};
 use crate::deliver::Head;
 use crate::queue::{DAMAGED, Entry, NO_SLOT, Queue};
+use crate::sync::MutexGuard;
 use engine::{Dead, Death, Limits, Reaped};
 use model::limits::GRAVES_MAX;
 use model::{HolderId, Now, QueueId, Seq};
-use parking_lot::MutexGuard;
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
 

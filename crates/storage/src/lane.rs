@@ -296,7 +296,7 @@ impl Cold {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::entry::{NO_SLOT, NO_TTL};

@@ -35,6 +35,8 @@ mod due;
 mod entry;
 mod gather;
 mod groups;
+#[cfg(all(loom, test))]
+mod handover;
 mod keeper;
 mod lane;
 mod log;
@@ -58,6 +60,7 @@ pub mod sim;
 mod sorted;
 mod space;
 mod spill;
+mod sync;
 mod threads;
 mod usage;
 mod writer;

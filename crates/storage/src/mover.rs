@@ -21,9 +21,9 @@ use crate::payload::{Record, put_meta, put_queue, read_batch, read_meta, read_qu
 use crate::queue::Queue;
 use crate::record::{FILE_HEADER_BYTES, Header, Kind};
 use crate::scan::{Records, Unreadable};
+use crate::sync::MutexGuard;
 use crate::usage::{Arrivals, QUEUE_BYTES};
 use model::QueueId;
-use parking_lot::MutexGuard;
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
 

@@ -17,11 +17,11 @@ use crate::payload::{Placed, read_batch, read_meta, read_queue, read_ranges, rea
 use crate::queue::{Entry, NO_SLOT, NO_TTL, PageOut, Queue};
 use crate::record::{Kind, Reader};
 use crate::spill::{Spill, read_content, read_page, write_pages};
+use crate::sync::Mutex;
 use crate::usage::{Arrivals, QUEUE_BYTES, charge};
 use engine::{Durability, Order, QueueSpec, Schedule};
 use foldhash::fast::FixedState;
 use model::{QueueId, Wall};
-use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Seqs of one life of the process; the bits above count the lives.

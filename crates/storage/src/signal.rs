@@ -3,8 +3,10 @@
 //! Invariants: a signal given before its thread waits is not lost. Without threads nobody waits, so signals cost a
 //! short lock and do nothing.
 
+use crate::Options;
+use crate::canary::Canary;
+use crate::sync::{Condvar, Mutex};
 use engine::Durability;
-use parking_lot::{Condvar, Mutex};
 use std::time::Duration;
 
 /// Work that may wait, and that nothing else carries to the disk, waits this long. Half of what is promised: other work
@@ -29,13 +31,19 @@ struct State {
 }
 
 /// Wakes the threads of one job.
-#[derive(Default)]
 pub(crate) struct Signal {
     state: Mutex<State>,
     changed: Condvar,
+    /// See [`Canary::SleepLater`].
+    sleeps_later: bool,
 }
 
 impl Signal {
+    fn new(options: &Options) -> Self {
+        let sleeps_later = options.plants(Canary::SleepLater);
+        Self { state: Mutex::default(), changed: Condvar::default(), sleeps_later }
+    }
+
     /// There is work.
     pub(crate) fn work(&self) {
         let mut state = self.state.lock();
@@ -73,6 +81,10 @@ impl Signal {
                 state.work = false;
                 return Wake::Work;
             }
+            if self.sleeps_later {
+                drop(state);
+                state = self.state.lock();
+            }
             state.waiting += 1;
             let late = if state.lazy {
                 self.changed.wait_for(&mut state, FLUSH).timed_out()
@@ -90,10 +102,16 @@ impl Signal {
 }
 
 /// One signal a job.
-#[derive(Default)]
 pub(crate) struct Signals {
     pub(crate) write: Signal,
     pub(crate) keep: Signal,
     pub(crate) read: Signal,
     pub(crate) bodies: Signal,
+}
+
+impl Signals {
+    pub(crate) fn new(options: &Options) -> Self {
+        let signal = || Signal::new(options);
+        Self { write: signal(), keep: signal(), read: signal(), bodies: signal() }
+    }
 }

@@ -7,7 +7,7 @@ use crate::core::Core;
 use crate::disk::DiskError;
 use crate::keeper::Left;
 use crate::signal::Wake;
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -76,7 +76,7 @@ impl Threads {
     }
 }
 
-fn write(core: &Core) {
+pub(crate) fn write(core: &Core) {
     loop {
         let wake = core.signals.write.wait();
         if wake == Wake::Stop {

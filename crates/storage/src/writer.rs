@@ -122,7 +122,7 @@ impl Core {
         if self.options.plants(Canary::ConfirmBeforeSync) {
             self.advance(written);
         }
-        let _turn = self.sync_turn.lock();
+        let _turn = (!self.options.plants(Canary::SyncOutOfTurn)).then(|| self.sync_turn.lock());
         if let Some(why) = self.log.lock().failed.clone() {
             return Err(DiskError::Io(why));
         }
@@ -139,6 +139,10 @@ impl Core {
         }
         let took = self.disk.micros().saturating_sub(started);
         self.counters.syncs.add(took);
+        if self.options.plants(Canary::CoverTooMuch) {
+            let now = self.writer.try_lock().map_or(written, |writer| writer.written);
+            self.advance(now);
+        }
         self.advance(written);
         Ok(())
     }

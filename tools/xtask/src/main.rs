@@ -4,6 +4,7 @@
 
 mod bench;
 mod fuzz;
+mod models;
 mod process;
 mod proof;
 mod python;
@@ -25,7 +26,9 @@ const HELP: &str = "\
   soak [ARGS]      half the load it can carry for half an hour, and whether memory and files stay flat; draws what it
                    saw into target/soak.png (--minutes N for another time)
   fuzz TARGET [S]  fuzz a decoder for S seconds (default 60); without TARGET: list them
-  proof            the long proofs: 100,000 simulated crashes, fifty kill -9 rounds, ten minutes of fuzzing a decoder
+  models           try every order of steps in the storage engine's hand-over, as `test rust` does at its end
+  proof            the long proofs: 100,000 simulated crashes, fifty kill -9 rounds, ten minutes of fuzzing a decoder,
+                   models with one more interruption
   help             this
 ";
 
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         Some("bench") => bench::run(rest),
         Some("soak") => bench::soak(rest),
         Some("fuzz") => fuzz::run(rest),
+        Some("models") => models::check(false, |_| {}),
         Some("proof") => proof::run(rest),
         None | Some("help" | "--help" | "-h") => {
             process::say(HELP);

@@ -1,7 +1,7 @@
 //! `./dev test` and `./dev check`: the same steps on every machine, CI's included.
 
 use crate::process::{Failure, Step, complain, root, say};
-use crate::python;
+use crate::{models, python};
 
 /// Builds the binary the real clients run against.
 pub(crate) fn build_release() -> Result<(), Failure> {
@@ -49,11 +49,13 @@ fn count(line: &str, word: &str) -> Option<u64> {
 
 fn rust() -> Result<u64, Failure> {
     let mut passed = 0;
-    Step::new("cargo").args(["test", "--locked", "--workspace"]).run_and_read(|line| {
+    let mut add = |line: &str| {
         if line.starts_with("test result:") {
             passed += count(line, "passed").unwrap_or_default();
         }
-    })?;
+    };
+    Step::new("cargo").args(["test", "--locked", "--workspace"]).run_and_read(&mut add)?;
+    models::check(false, &mut add)?;
     Ok(passed)
 }
 
