@@ -219,8 +219,13 @@ fn look_at(disk: &dyn Disk, id: u64, len: u64, names: &[String]) -> Result<(Body
     }
     let file = disk.open(&name).map_err(|error| error.to_string())?;
     let mut head = [0; crate::body::BODY_HEADER_BYTES as usize];
-    let read = file.pread(&mut head, 0).map_err(|error| error.to_string())?;
-    let header = BodyHeader::decode(&head[..read]).filter(|header| header.id == id && header.len == len);
+    let mut header = || -> Result<_, DiskError> {
+        let read = file.pread(&mut head, 0)?;
+        Ok(BodyHeader::decode(&head[..read]).filter(|header| header.id == id && header.len == len))
+    };
+    // Once more if it is not right: it may have come so only once.
+    let header = header().and_then(|found| found.map_or_else(header, |found| Ok(Some(found))));
+    let header = header.map_err(|error| error.to_string())?;
     let header = header.ok_or("the header of its file is damaged")?;
     let (size, right) = (file.size().map_err(|error| error.to_string())?, header.file_bytes());
     match right {

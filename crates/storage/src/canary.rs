@@ -50,6 +50,8 @@ pub enum Canary {
     TrustReads,
     /// A bad record before the tail ends the log. *Damage is refused, not skipped.*
     SkipDamage,
+    /// Recovery takes what it reads for what is on the disk. *What comes wrong once is read again.*
+    ReadOnce,
     /// A torn tail is left as it is. *It is cut, and never comes back.*
     KeepTornTail,
     /// A file goes before the settles that emptied it are durable. *A file is given up when nothing lives in it.*
@@ -106,7 +108,7 @@ pub enum Canary {
 #[cfg(feature = "sim")]
 impl Canary {
     /// All that the simulation must find. The others are races, which the models of `handover` must find.
-    pub const ALL: [Self; 43] = [
+    pub const ALL: [Self; 44] = [
         Self::ConfirmBeforeSync,
         Self::RetryFailedSync,
         Self::DropDirSync,
@@ -129,6 +131,7 @@ impl Canary {
         Self::IgnoreChecksum,
         Self::TrustReads,
         Self::SkipDamage,
+        Self::ReadOnce,
         Self::KeepTornTail,
         Self::GiveUpEarly,
         Self::ForgetSettles,

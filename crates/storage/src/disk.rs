@@ -120,3 +120,23 @@ pub trait DiskFile: Send + Sync {
     /// Any.
     fn truncate(&self, size: u64) -> Result<(), DiskError>;
 }
+
+/// So often something is read before it is given up that it is twice the same.
+const READS_MAX: usize = 4;
+
+/// Reads so many bytes of a file, or what there is of them, until they are twice the same: for who would change something for
+/// good because of a bit that came wrong once.
+pub(crate) fn read_alike(file: &dyn DiskFile, name: &str, offset: u64, len: usize) -> Result<Vec<u8>, DiskError> {
+    let (mut one, mut other) = (vec![0; len], vec![0; len]);
+    let mut read = file.pread(&mut one, offset)?;
+    for _ in 0..READS_MAX {
+        let n = file.pread(&mut other, offset)?;
+        if n == read && one[..n] == other[..n] {
+            one.truncate(n);
+            return Ok(one);
+        }
+        std::mem::swap(&mut one, &mut other);
+        read = n;
+    }
+    Err(DiskError::Io(format!("{name} is something else each time it is read")))
+}

@@ -1,27 +1,26 @@
 //! Opening a directory: reading the log back into queues and metadata.
 //!
-//! Invariants: nothing is skipped silently and nothing is deleted that could hold a record. A bad record is a torn
-//! tail only in the last file that has records, and only if no record behind it says that the log had been synced
-//! beyond it; then the file is sealed there. Anything else is [`OpenError::Damaged`], and the directory is left as it
+//! Invariants: nothing is skipped silently and nothing is deleted that could hold a record. A torn tail is sealed in
+//! front of the first bad record. Anything else that is not right is [`OpenError::Damaged`], and the directory is left as it
 //! is. Every open starts a new file, so no LSN, seq or queue id of an earlier life is used again.
+
+mod read;
 
 use crate::Options;
 use crate::body::body_id;
 use crate::canary::Canary;
-use crate::chain::{Place, breaks, fold, put_link, put_oldest};
+use crate::chain::{fold, put_link, put_oldest};
 use crate::core::Parts;
-use crate::digest::{DIGEST_HEADER_BYTES, DigestHeader, digest_number, read_digest};
-use crate::disk::{Disk, DiskError, DiskFile};
+use crate::digest::digest_number;
+use crate::disk::{Disk, DiskError, DiskFile, read_alike};
 use crate::log::{Form, LogFile, LogState, file_name, file_number};
 use crate::payload::Record;
 use crate::prepare::SPARE_SUFFIX;
-use crate::record::{
-    ALIGN, FILE_HEADER_BYTES, FileHeader, FileHeaderError, HEADER_BYTES, Header, Kind, decode_header, encode_header,
-    record_bytes, u32_at,
-};
+use crate::record::{FILE_HEADER_BYTES, FileHeader, HEADER_BYTES, Kind, encode_header, record_bytes, u32_at};
 use crate::replay::{Recovered, Replay, SEQ_BITS};
 use crate::spill::{PAGES_PREFIX, Spill};
 use crate::writer::Writer;
+use read::{Found, Names, read_files};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io::IoSlice;
@@ -105,46 +104,6 @@ impl From<DiskError> for OpenError {
     }
 }
 
-/// A file that was read.
-struct Found {
-    name: String,
-    form: Form,
-    header: FileHeader,
-    /// `None` if its digest stands alone.
-    handle: Option<Arc<dyn DiskFile>>,
-    size: u64,
-    /// LSN behind the last good record, and whether a seal is the last.
-    end: u64,
-    sealed: bool,
-    /// The log was durable up to here when the last of its records was made.
-    synced: u64,
-    /// A whole record lies behind a bad one.
-    more: bool,
-    /// What it says of itself and the file in front of it.
-    place: Place,
-}
-
-impl Found {
-    /// One of which nothing has been read.
-    fn new(name: String, form: Form, header: FileHeader, handle: Option<Arc<dyn DiskFile>>, size: u64) -> Self {
-        let (end, synced) = (header.base, header.base);
-        let place = Place::new(header.number, header.before);
-        Self { name, form, header, handle, size, end, sealed: false, synced, more: false, place }
-    }
-
-    /// One of which a digest was read in its place.
-    fn digested(mut self, of: DigestHeader) -> Self {
-        (self.end, self.synced, self.sealed) = (of.end, of.end, true);
-        self.place = Place { before: of.before, chain: of.chain, used: true, ..self.place };
-        self
-    }
-
-    /// Whether records were ever written to it, as far as can be told.
-    fn is_used(&self) -> bool {
-        self.end > self.header.base || self.more
-    }
-}
-
 /// Reads everything back and starts a new file.
 pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &Options) -> Result<Parts, OpenError> {
     disk.lock()?;
@@ -173,254 +132,6 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &Options) -> Result<Parts, 
             Err(error)
         }
     }
-}
-
-/// What there is of a file of the log.
-#[derive(Default)]
-struct Names {
-    log: Option<String>,
-    digest: Option<String>,
-}
-
-/// Replays all files in order; digests that are of no use go to the spares.
-fn read_files(
-    disk: &dyn Disk,
-    numbers: BTreeMap<u64, Names>,
-    spares: &mut Vec<String>,
-    replay: &mut Replay<'_>,
-    options: &Options,
-) -> Result<Vec<Found>, OpenError> {
-    let mut found: Vec<Found> = Vec::new();
-    let mut buffer = Vec::new();
-    let mut oldest = 0;
-    for (number, names) in numbers {
-        let file = match (names.log, names.digest) {
-            (None, None) => continue,
-            (Some(log), None) => read_file(disk, number, log, &mut buffer, &mut oldest, replay, options)?,
-            (None, Some(digest)) => match read_alone(disk, number, &digest, &mut oldest, replay)? {
-                Some(file) => file,
-                None => {
-                    spares.push(digest);
-                    continue;
-                }
-            },
-            (Some(log), Some(digest)) => match read_digested(disk, number, &log, &digest, &mut oldest, replay)? {
-                Some(file) => file,
-                None => {
-                    spares.push(digest);
-                    read_file(disk, number, log, &mut buffer, &mut oldest, replay, options)?
-                }
-            },
-        };
-        check_order(&found, &file)?;
-        found.push(file);
-        if let Some(error) = replay.take_error() {
-            return Err(error.into());
-        }
-    }
-    let places: Vec<Place> = found.iter().map(|file| file.place).collect();
-    match breaks(&places, oldest).first() {
-        None => Ok(found),
-        Some(broken) => Err(damaged(&broken.file(), 0, broken.what())),
-    }
-}
-
-fn read_whole(file: &dyn DiskFile) -> Result<Vec<u8>, OpenError> {
-    let len = usize::try_from(file.size()?).map_err(|_| OpenError::Io("file too large".to_owned()))?;
-    let mut bytes = vec![0; len];
-    let n = file.pread(&mut bytes, 0)?;
-    bytes.truncate(n);
-    Ok(bytes)
-}
-
-/// Replays a digest whose file was given up; `None` if it is one that was to be removed with its file.
-fn read_alone(
-    disk: &dyn Disk,
-    number: u64,
-    name: &str,
-    oldest: &mut u64,
-    replay: &mut Replay<'_>,
-) -> Result<Option<Found>, OpenError> {
-    let bytes = read_whole(&*disk.open(name)?)?;
-    let (header, content) = DigestHeader::decode(&bytes).map_err(|error| header_error(name, error))?;
-    if header.number != number {
-        return Err(damaged(name, 16, "the digest has another number"));
-    }
-    if !header.alone {
-        return Ok(None);
-    }
-    let DigestHeader { base, generation, before, .. } = header;
-    let of = FileHeader { number, base, generation, before, bytes: 0 };
-    let mut found = Found::new(name.to_owned(), Form::Alone, of, None, bytes.len() as u64).digested(header);
-    replay_digest(&mut found, name, content, oldest, replay)?;
-    Ok(Some(found))
-}
-
-/// Replays the content of a digest.
-fn replay_digest(
-    file: &mut Found,
-    digest: &str,
-    content: &[u8],
-    oldest: &mut u64,
-    replay: &mut Replay<'_>,
-) -> Result<(), OpenError> {
-    let base = file.header.base;
-    replay.start_file(base);
-    let read = read_digest(base, content, |kind, lsn, payload| {
-        file.place.note(oldest, kind, payload) && replay.record(kind, lsn, payload)
-    });
-    let what = "a digest's checksum is right but its content is not";
-    read.ok_or_else(|| damaged(digest, DIGEST_HEADER_BYTES as u64, what))
-}
-
-/// Replays the digest of a file in its place; `None` if it cannot be trusted, or the file is not as it says.
-fn read_digested(
-    disk: &dyn Disk,
-    number: u64,
-    log: &str,
-    digest: &str,
-    oldest: &mut u64,
-    replay: &mut Replay<'_>,
-) -> Result<Option<Found>, OpenError> {
-    let bytes = read_whole(&*disk.open(digest)?)?;
-    let handle = disk.open(log)?;
-    let mut head = [0; FILE_HEADER_BYTES as usize];
-    let n = handle.pread(&mut head, 0)?;
-    let (Ok((of, content)), Ok(header)) = (DigestHeader::decode(&bytes), FileHeader::decode(&head[..n])) else {
-        return Ok(None);
-    };
-    let mut seal = [0; HEADER_BYTES];
-    let sealed_at = of.end.saturating_sub(HEADER_BYTES as u64).max(of.base);
-    let n = handle.pread(&mut seal, sealed_at - of.base + FILE_HEADER_BYTES)?;
-    let seal = decode_header(&seal[..n], sealed_at).filter(|record| record.kind.is_seal());
-    let same = (of.number, of.base) == (header.number, header.base) && of.number == number;
-    let whole = same && !of.alone && read_digest(of.base, content, |_, _, _| true).is_some();
-    let Some(seal) = seal.filter(|_| whole) else {
-        return Ok(None);
-    };
-    let size = handle.size()?;
-    let mut found = Found::new(log.to_owned(), Form::Digested, header, Some(handle), size).digested(of);
-    found.place.goes_on = seal.kind == Kind::GoesOn;
-    replay_digest(&mut found, digest, content, oldest, replay)?;
-    Ok(Some(found))
-}
-
-/// A file with records may only follow one that was sealed, and lies behind it in the log.
-fn check_order(before: &[Found], file: &Found) -> Result<(), OpenError> {
-    if let Some(last) = before.last()
-        && file.header.base < last.end
-    {
-        return Err(damaged(&file.name, 24, "its place in the log is not behind that of the file before it"));
-    }
-    let has_records = |f: &Found| f.end > f.header.base;
-    match before.iter().find(|f| !f.sealed && has_records(file)) {
-        None => Ok(()),
-        Some(torn) => Err(OpenError::Damaged {
-            file: torn.name.clone(),
-            offset: torn.end - torn.header.base + FILE_HEADER_BYTES,
-            what: "a record is damaged or missing, and a later file goes on",
-        }),
-    }
-}
-
-/// Replays one file.
-fn read_file(
-    disk: &dyn Disk,
-    number: u64,
-    name: String,
-    buffer: &mut Vec<u8>,
-    oldest: &mut u64,
-    replay: &mut Replay<'_>,
-    options: &Options,
-) -> Result<Found, OpenError> {
-    let handle = disk.open(&name)?;
-    let size = handle.size()?;
-    let len = usize::try_from(size).map_err(|_| OpenError::Io("file too large".to_owned()))?;
-    // Zeroing a fresh vector is free; zeroing an old one is not.
-    if buffer.len() < len {
-        *buffer = vec![0; len];
-    }
-    let bytes = &mut buffer[..len];
-    let read = handle.pread(bytes, 0)?;
-    let bytes = &bytes[..read];
-    let header = FileHeader::decode(bytes).map_err(|error| header_error(&name, error))?;
-    if header.number != number {
-        return Err(damaged(&name, 16, "the file header has another number: this is another file under this name"));
-    }
-    replay.start_file(header.base);
-    let mut file = Found::new(name, Form::Log, header, Some(handle), size);
-    scan(&mut file, bytes, oldest, replay, options)?;
-    // Only one that was sealed is shorter than it was made.
-    if !file.sealed && size < header.bytes {
-        return Err(damaged(&file.name, size, "the file ends here, and was made longer"));
-    }
-    Ok(file)
-}
-
-/// Replays records until one is bad, and decides what that means.
-fn scan(
-    file: &mut Found,
-    bytes: &[u8],
-    oldest: &mut u64,
-    replay: &mut Replay<'_>,
-    options: &Options,
-) -> Result<(), OpenError> {
-    let mut at = FILE_HEADER_BYTES as usize;
-    let base = file.header.base;
-    let lsn_at = |at: usize| base + (at as u64 - FILE_HEADER_BYTES);
-    while let Some((header, payload)) = record_at(bytes, at, lsn_at(at), options) {
-        let noted = header.kind != Kind::Refs && file.place.note(oldest, header.kind, payload);
-        if !noted || !replay.record(header.kind, lsn_at(at), payload) {
-            let what = "a record's checksum is right but its content is not";
-            return Err(damaged(&file.name, at as u64, what));
-        }
-        at += record_bytes(header.len);
-        file.end = lsn_at(at);
-        file.synced = file.synced.max(header.synced);
-        file.place.chain = fold(file.place.chain, header.crc);
-        file.place.used = true;
-        if header.kind.is_seal() {
-            file.sealed = true;
-            file.place.goes_on = header.kind == Kind::GoesOn;
-            return Ok(());
-        }
-    }
-    let bad = lsn_at(at);
-    let mut later = at + ALIGN;
-    while later < bytes.len() {
-        if let Some((header, _)) = record_at(bytes, later, lsn_at(later), options) {
-            file.more = true;
-            if header.synced > bad && !options.plants(Canary::SkipDamage) {
-                let what = "a record is damaged that had been synced";
-                return Err(damaged(&file.name, at as u64, what));
-            }
-        }
-        later += ALIGN;
-    }
-    Ok(())
-}
-
-/// The record at a place, if it is whole.
-fn record_at<'a>(bytes: &'a [u8], at: usize, lsn: u64, options: &Options) -> Option<(Header, &'a [u8])> {
-    let header = decode_header(bytes.get(at..)?, lsn)?;
-    let start = at + HEADER_BYTES;
-    let payload = bytes.get(start..start.checked_add(header.len)?)?;
-    let intact = options.plants(Canary::IgnoreChecksum) || crc32c::crc32c(payload) == header.payload_crc;
-    intact.then_some((header, payload))
-}
-
-fn header_error(file: &str, error: FileHeaderError) -> OpenError {
-    match error {
-        FileHeaderError::Newer(found) => {
-            OpenError::Newer { file: file.to_owned(), found, known: crate::record::FORMAT_VERSION }
-        }
-        FileHeaderError::Encrypted(key) => OpenError::Encrypted { file: file.to_owned(), key },
-        FileHeaderError::Damaged => damaged(file, 0, "the file header is not readable"),
-    }
-}
-
-fn damaged(file: &str, offset: u64, what: &'static str) -> OpenError {
-    OpenError::Damaged { file: file.to_owned(), offset, what }
 }
 
 /// Seals the torn file, drops files that hold nothing, and starts a new one.
@@ -526,11 +237,10 @@ fn write_again(file: &Found) -> Result<(), OpenError> {
         return Ok(());
     };
     let from = file.synced.min(file.end);
-    let offset = from - file.header.base + FILE_HEADER_BYTES;
-    let mut tail = vec![0; (file.end - from) as usize];
-    let n = handle.pread(&mut tail, offset)?;
-    if n > 0 {
-        handle.pwritev(&[IoSlice::new(&tail[..n])], offset)?;
+    if from < file.end {
+        let offset = from - file.header.base + FILE_HEADER_BYTES;
+        let tail = read_alike(&**handle, &file.name, offset, (file.end - from) as usize)?;
+        handle.pwritev(&[IoSlice::new(&tail)], offset)?;
         // The seal that follows says that all before it was synced.
         handle.sync()?;
     }
@@ -568,4 +278,8 @@ fn first_file(disk: &dyn Disk, header: FileHeader) -> Result<Arc<dyn DiskFile>, 
     disk.rename(&name, &file_name(header.number))?;
     disk.sync_dir()?;
     Ok(file)
+}
+
+fn damaged(file: &str, offset: u64, what: &'static str) -> OpenError {
+    OpenError::Damaged { file: file.to_owned(), offset, what }
 }

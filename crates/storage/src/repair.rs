@@ -10,7 +10,7 @@
 
 use crate::chain::{Break, Place, breaks, fold, put_link};
 use crate::digest::{DigestHeader, digest_name, digest_number, read_digest};
-use crate::disk::{Disk, DiskError, DiskFile};
+use crate::disk::{Disk, DiskError, DiskFile, read_alike};
 use crate::log::{file_name, file_number};
 use crate::payload::{
     Placed, Record, put_meta, put_queue, read_batch, read_meta, read_queue, read_ranges, read_short_batch,
@@ -161,9 +161,7 @@ fn examine_digest(
 ) -> Result<Option<LostDigest>, OpenError> {
     let handle = disk.open(&name)?;
     let size = usize::try_from(handle.size()?).map_err(|_| OpenError::Io("file too large".to_owned()))?;
-    let mut bytes = vec![0; size];
-    let n = handle.pread(&mut bytes, 0)?;
-    bytes.truncate(n);
+    let bytes = read_alike(&*handle, &name, 0, size)?;
     // One that is damaged is not missing.
     let there = Place { chain: 0, used: true, ..Place::new(number, 0) };
     let whole = match DigestHeader::decode(&bytes) {
@@ -196,9 +194,7 @@ fn examine(
 ) -> Result<Plan, OpenError> {
     let handle = disk.open(&name)?;
     let size = usize::try_from(handle.size()?).map_err(|_| OpenError::Io("file too large".to_owned()))?;
-    let mut bytes = vec![0; size];
-    let n = handle.pread(&mut bytes, 0)?;
-    bytes.truncate(n);
+    let bytes = read_alike(&*handle, &name, 0, size)?;
     let (header, bad_header) = match FileHeader::decode(&bytes) {
         Ok(header) if header.number == number => (Some(header), false),
         Err(FileHeaderError::Newer(found)) => {

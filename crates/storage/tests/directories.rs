@@ -314,7 +314,7 @@ fn a_disk_that_turns_read_only_under_load_is_final() {
 
 #[test]
 fn a_read_that_fails_once_is_read_again() {
-    for fault in [Fault::Read, Fault::Flip(700)] {
+    for fault in [Fault::Read, Fault::Flip(0, 700)] {
         let disk = SimDisk::new();
         let events = Arc::new(Recorder::default());
         let storage = Storage::open_by_hand(Arc::new(disk.clone()), small(), events.clone()).expect("opens");

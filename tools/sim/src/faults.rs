@@ -16,7 +16,7 @@ impl Run {
             2 => Fault::SyncDir,
             3 => Fault::Name,
             4..=6 => Fault::Read,
-            7..=11 => Fault::Flip(self.dice.below(20_000)),
+            7..=11 => Fault::Flip(self.dice.below(3), self.dice.below(1 << 20)),
             _ => Fault::Full(self.dice.below(6)),
         };
         self.faulty |= matches!(fault, Fault::Sync | Fault::Write | Fault::SyncDir | Fault::Name);
@@ -120,6 +120,9 @@ impl Run {
         if self.dice.once_in(2) {
             self.rot(durable)?;
         }
+        if self.dice.once_in(2) {
+            self.misread(durable)?;
+        }
         // Now and then the disk fails, or the machine crashes again, during recovery.
         while self.dice.once_in(4) {
             if self.dice.once_in(2) {
@@ -152,6 +155,24 @@ impl Run {
         };
         self.disk.inject(fault);
         self.done.faults += 1;
+    }
+
+    /// One read of recovery brings a bit wrong that is right on the disk: it is read again, and nothing is lost by it.
+    fn misread(&mut self, durable: u64) -> Result<(), String> {
+        let reads = self.dice.below(2 * self.disk.files().len() + 2);
+        let bit = self.dice.below(1 << 20);
+        self.disk.inject(Fault::Flip(reads, bit));
+        self.done.faults += 1;
+        let wrong = |what: String| format!("after bit {bit} of read {reads} came wrong: {what}");
+        let engine = self.open(&self.disk, &Arc::new(Watch::new())).map_err(|e| wrong(e.to_string()))?;
+        self.disk.take_back();
+        let (recovered, _) = read_everything(&engine, &self.model).map_err(wrong)?;
+        if engine.metrics().damaged > 0 {
+            return Err(wrong("it is taken for damage".to_owned()));
+        }
+        self.model.clone().restart(durable, &recovered, &engine.metas()).map_err(wrong)?;
+        self.disk.crash(&mut self.dice);
+        Ok(())
     }
 
     /// A bit flips on a copy of the disk: it is refused and left alone, or all that the log proves is there or told to be

@@ -23,8 +23,8 @@ pub enum Fault {
     Write,
     /// The next read fails.
     Read,
-    /// The next read brings one bit wrong; this one, counted from where it reads.
-    Flip(usize),
+    /// Of the reads, the one after so many brings one bit wrong: this one, counted round and round in what it reads.
+    Flip(usize, usize),
     /// The next sync of the directory fails.
     SyncDir,
     /// The next creation, removal or renaming fails.
@@ -343,10 +343,10 @@ impl DiskFile for SimFile {
             let from = usize::try_from(offset).unwrap_or(usize::MAX).min(now.len());
             let n = buffer.len().min(now.len() - from);
             buffer[..n].copy_from_slice(&now[from..from + n]);
-            if let Some(Fault::Flip(bit)) = state.fault {
-                state.fault = None;
-                if let Some(byte) = buffer[..n].get_mut(bit / 8) {
-                    *byte ^= 1 << (bit % 8);
+            if let Some(Fault::Flip(reads, bit)) = state.fault {
+                state.fault = reads.checked_sub(1).map(|reads| Fault::Flip(reads, bit));
+                if reads == 0 && n > 0 {
+                    buffer[bit / 8 % n] ^= 1 << (bit % 8);
                 }
             }
             Ok(n)
