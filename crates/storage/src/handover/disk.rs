@@ -2,6 +2,7 @@
 //! meanwhile.
 
 use crate::disk::{Disk, DiskError, DiskFile};
+use crate::log::file_number;
 use crate::record::{FILE_HEADER_BYTES, FileHeader};
 use crate::sync::Mutex;
 use std::collections::BTreeMap;
@@ -41,7 +42,7 @@ impl ModelDisk {
     pub(super) fn synced_lsn(&self) -> u64 {
         let files = self.files.lock();
         let mut synced_lsn = 0;
-        for file in files.values() {
+        for (_, file) in files.iter().filter(|(name, _)| file_number(name).is_some()) {
             let content = file.content.lock();
             let Some(base) = FileHeader::decode(&content.bytes).ok().map(|header| header.base) else { continue };
             let is_begun = content.written > FILE_HEADER_BYTES;
