@@ -7,6 +7,8 @@ use crate::record::FORMAT_VERSION;
 
 /// Bytes of the header.
 pub(crate) const BODY_HEADER_BYTES: u64 = 64;
+/// Where in it its checksum is, which covers all before.
+pub(crate) const HEADER_CRC_AT: usize = 60;
 /// Bytes of the checksum behind a piece.
 pub(crate) const PIECE_CRC_BYTES: u64 = 4;
 
@@ -44,8 +46,8 @@ impl BodyHeader {
         bytes[16..24].copy_from_slice(&self.id.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.len.to_le_bytes());
         bytes[32..40].copy_from_slice(&self.piece.to_le_bytes());
-        let crc = crc32c::crc32c(&bytes[..60]);
-        bytes[60..].copy_from_slice(&crc.to_le_bytes());
+        let crc = crc32c::crc32c(&bytes[..HEADER_CRC_AT]);
+        bytes[HEADER_CRC_AT..].copy_from_slice(&crc.to_le_bytes());
         bytes
     }
 
@@ -54,9 +56,12 @@ impl BodyHeader {
         let bytes: &[u8; BODY_HEADER_BYTES as usize] = bytes.first_chunk()?;
         let word = |at: usize| bytes[at..at + 8].try_into().map(u64::from_le_bytes).ok();
         let version = u32::from_le_bytes(bytes[8..12].try_into().ok()?);
-        let crc = u32::from_le_bytes(bytes[60..].try_into().ok()?);
+        let crc = u32::from_le_bytes(bytes[HEADER_CRC_AT..].try_into().ok()?);
         let plain = word(40)? == 0; // no encryption
-        let known = &bytes[..8] == MAGIC && version <= FORMAT_VERSION && plain && crc32c::crc32c(&bytes[..60]) == crc;
+        let known = &bytes[..8] == MAGIC
+            && version <= FORMAT_VERSION
+            && plain
+            && crc32c::crc32c(&bytes[..HEADER_CRC_AT]) == crc;
         let header = Self { id: word(16)?, len: word(24)?, piece: word(32)? };
         (known && header.len > 0 && header.piece > 0).then_some(header)
     }

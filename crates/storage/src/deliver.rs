@@ -9,7 +9,7 @@ use crate::core::Core;
 use crate::dead::{TRIM_BATCH, bury_again};
 use crate::lane::Next;
 use crate::log::LogState;
-use crate::payload::{Record, add_to_ranges};
+use crate::payload::{Record, add_to_ranges, read_ranges};
 use crate::queue::{DAMAGED, Entry, NO_SLOT, Queue};
 use crate::record::{Kind, Reader};
 use engine::{Credit, Death, Delivery, Outcome, Remainder};
@@ -398,6 +398,27 @@ pub(crate) fn read_delivered(payload: &[u8], mut each: impl FnMut(QueueId, u64))
         each(QueueId(reader.varint()?), reader.varint()?);
     }
     Some(())
+}
+
+/// Reads what lives of a queue below a seq: calls `gone` for each range that does not, and returns the queue and the highest
+/// seq that was handed out.
+pub(crate) fn read_live(payload: &[u8], mut gone: impl FnMut(u64, u64)) -> Option<(QueueId, u64)> {
+    let mut reader = Reader::new(payload);
+    let (id, end, delivered) = (QueueId(reader.varint()?), reader.varint()?, reader.varint()?);
+    let mut from = 0;
+    let mut up_to = |from: u64, next: u64| {
+        if let Some(before) = next.checked_sub(1)
+            && before >= from
+        {
+            gone(from, before);
+        }
+    };
+    read_ranges(&mut reader, |first, last| {
+        up_to(from, first);
+        from = last.saturating_add(1);
+    })?;
+    up_to(from, end);
+    Some((id, delivered))
 }
 
 /// Microseconds from the enqueueing of an entry to its acknowledgement, as far as this process knows; none where

@@ -3,7 +3,7 @@
 //! What is where: `record` and `payload` are the format (`docs/storage-format.md`), `log` gives records their place,
 //! `writer` writes and syncs them, `chain` tells whether its files belong together, `prepare` makes files ahead, `keeper` gives them back, `mover` (with `choice`, `gather`
 //! and `allowance`) empties them, `usage` counts what they hold, `recover` and `replay` read them at the start, from
-//! digests that `digest` and `checkpoint` make; `queue` is a queue in memory, `lane` its entries of one priority, `page`
+//! digests that `digest` and `checkpoint` make; `repair` looks for damage and `mend` moves it aside; `queue` is a queue in memory, `lane` its entries of one priority, `page`
 //! and `paging` pack the far part of it, `due` has its entries when they wait for a time; `append`, `deliver`,
 //! `acknowledge`, `dead` and `admin` are the calls of the port,
 //! `reader` brings back messages that are not in memory; `bodies` knows the large bodies, which lie in files of their own
@@ -40,6 +40,7 @@ mod handover;
 mod keeper;
 mod lane;
 mod log;
+mod mend;
 mod metrics;
 mod mover;
 mod page;

@@ -1,31 +1,29 @@
-//! Repairing a directory that recovery refuses: what is damaged moves to `quarantine/`, everything else stays.
+//! Looking for what is damaged in a directory that recovery refuses, and having it moved to `quarantine/`.
 //!
-//! Invariants: looking changes nothing. Bytes are durable in quarantine before they are overwritten or removed, and
-//! what makes up for them is durable in a file of its own before that: until the last step is done, the directory is
-//! refused as before, and repairing it again is safe. A damaged range becomes a *gap* record, so what lies behind it
-//! keeps its place. A digest that stands alone (see `digest`) goes as a whole; one beside its file is derived, and goes when
-//! the file is mended. A queue whose creation is gone is made again as a plain one, so that its messages stay.
+//! Invariants: looking changes nothing. A damaged range becomes a *gap* record, so what lies behind it keeps its place. A
+//! digest that stands alone (see `digest`) goes as a whole; one beside its file is derived, and goes when the file is
+//! mended. A queue whose creation is gone is made again as a plain one, so that its messages stay. What counts as damaged
+//! here is what recovery refuses.
 //!
-//! Not here: telling how a single bit flipped; a record is whole or it is damaged.
+//! Not here: how it is moved (see `mend`), large bodies (see `repair_bodies`), and telling how a single bit flipped: a
+//! record is whole or it is damaged.
 
-use crate::chain::{Break, Place, breaks, fold, put_link};
-use crate::digest::{DigestHeader, digest_name, digest_number, read_digest};
-use crate::disk::{Disk, DiskError, DiskFile, read_alike};
-use crate::log::{file_name, file_number};
-use crate::payload::{
-    Placed, Record, put_meta, put_queue, read_batch, read_meta, read_queue, read_ranges, read_short_batch,
-};
-use crate::prepare::SPARE_SUFFIX;
+use crate::attempts::read_attempts;
+use crate::chain::{Break, Place, breaks, fold};
+use crate::deliver::{read_delivered, read_live};
+use crate::digest::{DigestHeader, digest_number, read_digest};
+use crate::disk::{Disk, DiskFile, read_alike};
+use crate::log::file_number;
+use crate::mend::carry_out;
+use crate::payload::{Placed, read_batch, read_meta, read_queue, read_ranges, read_short_batch};
 use crate::record::{
     ALIGN, FILE_HEADER_BYTES, FileHeader, FileHeaderError, HEADER_BYTES, Header, Kind, Reader, decode_header,
-    encode_header, record_bytes,
+    record_bytes,
 };
 use crate::recover::OpenError;
-use crate::repair_bodies::{self, DamagedBody};
-use engine::{MetaSpace, QueueSpec};
+use crate::repair_bodies::{self, DamagedBody, Mentioned};
 use model::QueueId;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::IoSlice;
 use std::sync::Arc;
 
 /// What a damaged range holds of a queue, as far as it can be told.
@@ -63,7 +61,7 @@ pub struct Report {
     pub quarantined: Vec<String>,
     /// Records that are as they were written.
     pub intact_records: u64,
-    /// Large bodies that are damaged. They stay: the engine keeps their messages aside.
+    /// Large bodies that messages have and that are damaged or missing: the engine keeps these messages aside.
     pub damaged_bodies: Vec<DamagedBody>,
     /// Files of large bodies that belong to nothing that is left, if there is other damage: they get a
     /// [name that they keep](crate::kept_name), since what tells of them may be in quarantine.
@@ -73,35 +71,34 @@ pub struct Report {
 }
 
 /// A file and what is to be done with it.
-struct Plan {
-    name: String,
-    header: FileHeader,
-    handle: Arc<dyn DiskFile>,
-    bytes: Vec<u8>,
+pub(crate) struct Plan {
+    pub(crate) name: String,
+    pub(crate) header: FileHeader,
+    pub(crate) handle: Arc<dyn DiskFile>,
+    pub(crate) bytes: Vec<u8>,
     /// The header on the disk is wrong.
-    bad_header: bool,
+    pub(crate) bad_header: bool,
     /// Nothing of it can be read.
-    lost: bool,
+    pub(crate) lost: bool,
     /// From and to, in the file.
-    ranges: Vec<(usize, usize)>,
+    pub(crate) ranges: Vec<(usize, usize)>,
     /// Where its last record ends, and whether that is a seal.
-    end: usize,
-    sealed: bool,
-    place: Place,
+    pub(crate) end: usize,
+    pub(crate) sealed: bool,
+    pub(crate) place: Place,
 }
 
 /// What the intact records say, as far as repairing needs to know.
 #[derive(Default)]
-struct Seen {
-    created: BTreeSet<QueueId>,
-    referred: BTreeSet<QueueId>,
-    deleted: BTreeSet<QueueId>,
-    metas: BTreeMap<Vec<u8>, Vec<u8>>,
-    /// Large bodies that a message has.
-    bodies: BTreeSet<u64>,
-    records: u64,
+pub(crate) struct Seen {
+    pub(crate) created: BTreeSet<QueueId>,
+    pub(crate) referred: BTreeSet<QueueId>,
+    pub(crate) deleted: BTreeSet<QueueId>,
+    pub(crate) metas: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub(crate) bodies: Mentioned,
+    pub(crate) records: u64,
     /// Files before this one were given up.
-    oldest: u64,
+    pub(crate) oldest: u64,
 }
 
 /// Looks for damage in a directory that nobody has open and, if `apply`, moves it to quarantine.
@@ -142,14 +139,13 @@ pub fn repair(disk: &dyn Disk, apply: bool) -> Result<Report, OpenError> {
     }
     if apply && !report.damages.is_empty() {
         repair_bodies::keep(disk, &report.kept_bodies)?;
-        seal_all(&mut plans);
-        carry_out(disk, &plans, &lost_digests, &seen)?;
+        carry_out(disk, &mut plans, &lost_digests, &seen)?;
     }
     Ok(report)
 }
 
 /// A digest that stands alone and is damaged, with its content; what its file settled may be delivered again.
-type LostDigest = (String, Vec<u8>);
+pub(crate) type LostDigest = (String, Vec<u8>);
 
 /// Looks at a digest without a file.
 fn examine_digest(
@@ -236,7 +232,9 @@ fn scan(plan: &mut Plan, seen: &mut Seen) {
     let mut bad_from = None;
     while at < plan.bytes.len() && !plan.sealed {
         match record_at(&plan.bytes, at, base) {
-            Some((header, payload)) if seen.take(header.kind, payload, &mut plan.place) => {
+            Some((header, payload))
+                if header.kind != Kind::Refs && seen.take(header.kind, payload, &mut plan.place) =>
+            {
                 plan.place.used = true;
                 plan.place.chain = fold(plan.place.chain, header.crc);
                 plan.place.goes_on = header.kind == Kind::GoesOn;
@@ -267,24 +265,25 @@ impl Seen {
     /// Notes a record; false if its content is not what its kind says.
     fn take(&mut self, kind: Kind, payload: &[u8], place: &mut Place) -> bool {
         let read = match kind {
-            Kind::Batch => {
-                let (referred, bodies) = (&mut self.referred, &mut self.bodies);
-                let each = |_, _, placed: &Placed, id, _| {
-                    referred.insert(id);
-                    bodies.extend(placed.large.map(|large| large.id));
-                };
-                read_batch(payload, &mut Vec::new(), each, |_, _, _| {}, |_, _| {}).map(|_| ())
+            Kind::Batch | Kind::Refs => self.batch(kind, payload),
+            Kind::Settle => {
+                let mut reader = Reader::new(payload);
+                let bodies = &mut self.bodies;
+                let id = reader.varint().map(QueueId);
+                id.and_then(|id| read_ranges(&mut reader, |first, last| bodies.settle(id, first, last)))
             }
-            Kind::Refs => {
-                let (referred, bodies) = (&mut self.referred, &mut self.bodies);
-                let each = |_, _, placed: &Placed, id, _| {
-                    referred.insert(id);
-                    bodies.extend(placed.large.map(|large| large.id));
-                };
-                read_short_batch(payload, &mut Vec::new(), each, |_, _, _| {}, |_, _| {}).map(|_| ())
+            Kind::Live => {
+                let mut gone = Vec::new();
+                let read = read_live(payload, |first, last| gone.push((first, last)));
+                read.map(|(id, _)| gone.iter().for_each(|&(first, last)| self.bodies.settle(id, first, last)))
             }
+            Kind::Delivered => read_delivered(payload, |_, _| {}),
+            Kind::Attempts => read_attempts(payload, |_, _, _| {}),
             Kind::CreateQueue => read_queue(payload).map(|(id, _)| _ = self.created.insert(id)),
-            Kind::DeleteQueue => Reader::new(payload).varint().map(|id| _ = self.deleted.insert(QueueId(id))),
+            Kind::DeleteQueue => Reader::new(payload).varint().map(QueueId).map(|id| {
+                self.deleted.insert(id);
+                self.bodies.delete(id);
+            }),
             Kind::PutMeta => read_meta(payload).map(|(key, value)| _ = self.metas.insert(key.to_vec(), value.to_vec())),
             Kind::DeleteMeta => {
                 self.metas.remove(payload);
@@ -296,8 +295,27 @@ impl Seen {
         read.is_some()
     }
 
+    fn batch(&mut self, kind: Kind, payload: &[u8]) -> Option<()> {
+        let (referred, bodies) = (&mut self.referred, &mut self.bodies);
+        let mut settled = Vec::new();
+        let each = |_, _, placed: &Placed, id, seq| {
+            referred.insert(id);
+            if let Some(large) = placed.large {
+                bodies.refer(id, seq, large.id, large.len);
+            }
+        };
+        let acks = |id, first, last| settled.push((id, first, last));
+        if kind == Kind::Refs {
+            read_short_batch(payload, &mut Vec::new(), each, acks, |_, _| {})?;
+        } else {
+            read_batch(payload, &mut Vec::new(), each, acks, |_, _| {})?;
+        }
+        settled.into_iter().for_each(|(id, first, last)| self.bodies.settle(id, first, last));
+        Some(())
+    }
+
     /// Queues that something refers to and nothing created.
-    fn without_creation(&self) -> impl Iterator<Item = QueueId> {
+    pub(crate) fn without_creation(&self) -> impl Iterator<Item = QueueId> {
         let known = |id: &&QueueId| !self.created.contains(id) && !self.deleted.contains(id);
         self.referred.iter().filter(known).copied()
     }
@@ -320,15 +338,6 @@ fn close_files(plans: &mut [Plan]) {
         }
         let used = plan.bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
         plan.ranges.push((plan.end, used.max(plan.end + HEADER_BYTES).next_multiple_of(ALIGN)));
-    }
-}
-
-/// What makes up for the damage comes in a file behind all others, so all others end with a seal.
-fn seal_all(plans: &mut [Plan]) {
-    for plan in plans.iter_mut().filter(|p| !p.lost && !p.sealed) {
-        if plan.ranges.last().is_none_or(|(from, _)| *from < plan.end) {
-            plan.ranges.push((plan.end, plan.bytes.len().max(plan.end + HEADER_BYTES)));
-        }
     }
 }
 
@@ -428,106 +437,4 @@ fn report(plans: &[Plan], lost_digests: &[LostDigest], breaks: &[Break], seen: &
     }
     report.metas = seen.metas.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
     report
-}
-
-fn carry_out(disk: &dyn Disk, plans: &[Plan], lost_digests: &[LostDigest], seen: &Seen) -> Result<(), DiskError> {
-    let names = disk.list()?;
-    make_up(disk, plans, seen)?;
-    // A digest beside a file that is mended still tells of what goes into quarantine.
-    for plan in plans.iter().filter(|p| p.lost || p.bad_header || !p.ranges.is_empty()) {
-        let digest = digest_name(plan.header.number);
-        if names.contains(&digest) {
-            disk.remove(&digest)?;
-        }
-    }
-    for plan in plans.iter().filter(|p| !p.lost) {
-        mend(disk, plan)?;
-    }
-    for plan in plans.iter().filter(|p| p.lost) {
-        disk.put_aside(&plan.name, &plan.bytes)?;
-        disk.remove(&plan.name)?;
-    }
-    for (name, bytes) in lost_digests {
-        disk.put_aside(name, bytes)?;
-        disk.remove(name)?;
-    }
-    disk.sync_dir()
-}
-
-/// A file behind all others that tells the broker that things are missing, and makes queues whose creation is gone.
-fn make_up(disk: &dyn Disk, plans: &[Plan], seen: &Seen) -> Result<(), DiskError> {
-    let last = |pick: fn(&Plan) -> u64| plans.iter().map(pick).max().unwrap_or(0);
-    let header = FileHeader {
-        number: last(|p| p.header.number) + 1,
-        base: last(|p| p.header.base + p.bytes.len() as u64).next_multiple_of(4096) + 4096,
-        generation: last(|p| p.header.generation) + 1,
-        before: 0,
-        bytes: 0,
-    };
-    let mut bytes = header.encode().to_vec();
-    let mut link = Record::default();
-    link.start();
-    put_link(&mut link.buf, 0);
-    push(&mut bytes, header.base, Kind::Link, link);
-    let mut marker = Record::default();
-    marker.start();
-    put_meta(&mut marker, &MetaSpace::Repair.key(b""), b"");
-    push(&mut bytes, header.base, Kind::PutMeta, marker);
-    for id in seen.without_creation() {
-        let mut record = Record::default();
-        record.start();
-        put_queue(&mut record, id, QueueSpec { durable: true, ..QueueSpec::default() });
-        push(&mut bytes, header.base, Kind::CreateQueue, record);
-    }
-    let name = format!("repair{SPARE_SUFFIX}");
-    let file = disk.create(&name)?;
-    file.pwritev(&[IoSlice::new(&bytes)], 0)?;
-    file.sync()?;
-    disk.rename(&name, &file_name(header.number))?;
-    disk.sync_dir()
-}
-
-/// Adds a record to the bytes of a file.
-fn push(bytes: &mut Vec<u8>, base: u64, kind: Kind, mut record: Record) {
-    let lsn = base + bytes.len() as u64 - FILE_HEADER_BYTES;
-    let (len, crc) = record.finish();
-    bytes.extend_from_slice(&encode_header(kind, len, crc, lsn, lsn));
-    bytes.extend_from_slice(&record.buf[HEADER_BYTES..]);
-    bytes.resize(bytes.len().next_multiple_of(ALIGN), 0);
-}
-
-/// Puts the damaged ranges of a file aside and a gap in their place.
-fn mend(disk: &dyn Disk, plan: &Plan) -> Result<(), DiskError> {
-    if plan.bad_header {
-        let head = &plan.bytes[..plan.bytes.len().min(FILE_HEADER_BYTES as usize)];
-        disk.put_aside(&format!("{}.header", plan.name), head)?;
-    }
-    for &(from, to) in &plan.ranges {
-        let bytes = plan.bytes.get(from..to.min(plan.bytes.len())).unwrap_or_default();
-        // What lies behind the end of a file that was not full holds nothing.
-        if bytes.iter().any(|byte| *byte != 0) {
-            disk.put_aside(&format!("{}.{from}-{to}", plan.name), bytes)?;
-        }
-    }
-    for &(from, to) in &plan.ranges {
-        let lsn = plan.header.base + from as u64 - FILE_HEADER_BYTES;
-        // Behind the last record a seal ends the file; in front of one a gap takes the place.
-        let last = from >= plan.end;
-        let (kind, len) = if last { (Kind::Seal, 0) } else { (Kind::Gap, to - from - HEADER_BYTES) };
-        let payload = vec![0; len];
-        let head = encode_header(kind, len, crc32c::crc32c(&payload), lsn, lsn);
-        plan.handle.pwritev(&[IoSlice::new(&head), IoSlice::new(&payload)], from as u64)?;
-        if last {
-            // A file that is cut and has no seal is damaged.
-            plan.handle.sync()?;
-            plan.handle.truncate((from + HEADER_BYTES) as u64)?;
-        }
-    }
-    if plan.bad_header {
-        plan.handle.pwritev(&[IoSlice::new(&plan.header.encode())], 0)?;
-    }
-    if plan.bad_header || !plan.ranges.is_empty() {
-        plan.handle.sync()?;
-    }
-    Ok(())
 }

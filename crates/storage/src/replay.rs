@@ -8,7 +8,7 @@
 use crate::attempts::read_attempts;
 use crate::bodies::BodyRefs;
 use crate::core::{Cell, Metas, QueueCell};
-use crate::deliver::read_delivered;
+use crate::deliver::{read_delivered, read_live};
 use crate::disk::{Disk, DiskError};
 use crate::log::LogState;
 use crate::page::{Content, ENTRY_BYTES, PAGE_ENTRIES, Page, Spot};
@@ -346,28 +346,11 @@ impl<'a> Replay<'a> {
         gone.iter().for_each(|page| self.free_page(page));
     }
 
-    /// A queue's state: below a seq, only these ranges live.
+    /// A queue's state: below a seq, only some ranges live.
     fn live(&mut self, payload: &[u8]) -> Option<()> {
-        let mut reader = Reader::new(payload);
-        let id = QueueId(reader.varint()?);
-        let end = reader.varint()?;
-        let delivered = reader.varint()?;
-        let mut gaps = Vec::new();
-        let mut from = 0;
-        read_ranges(&mut reader, |first, last| {
-            if let Some(before) = first.checked_sub(1)
-                && before >= from
-            {
-                gaps.push((from, before));
-            }
-            from = last.saturating_add(1);
-        })?;
-        if let Some(before) = end.checked_sub(1)
-            && before >= from
-        {
-            gaps.push((from, before));
-        }
-        for (first, last) in gaps {
+        let mut gone = Vec::new();
+        let (id, delivered) = read_live(payload, |first, last| gone.push((first, last)))?;
+        for (first, last) in gone {
             self.drop_range(id, first, last);
         }
         if let Some(found) = self.queues.get_mut(&id) {

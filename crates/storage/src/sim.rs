@@ -11,6 +11,7 @@ mod gate;
 pub use dice::Dice;
 pub use disk::{Fault, SimDisk};
 
+use crate::body::{BODY_HEADER_BYTES, HEADER_CRC_AT};
 use crate::record::{FILE_HEADER_BYTES, FileHeader, Kind, encode_header, record_bytes};
 
 /// A file of the log, number 1, that holds these payloads as records of these kinds with checksums that are right:
@@ -31,4 +32,12 @@ pub fn log_file_of(records: &[(u8, &[u8])]) -> Vec<u8> {
         file.resize((lsn - header.base + FILE_HEADER_BYTES) as usize, 0);
     }
     file
+}
+
+/// Makes the checksum in the header of a body's file right, whatever the header says; one that is cut has none.
+pub fn check_body_header(file: &mut [u8]) {
+    if let Some(header) = file.first_chunk_mut::<{ BODY_HEADER_BYTES as usize }>() {
+        let (said, crc) = header.split_at_mut(HEADER_CRC_AT);
+        crc.copy_from_slice(&crc32c::crc32c(said).to_le_bytes());
+    }
 }

@@ -8,7 +8,8 @@ use engine::{Batch, BodyLost, BodyWriter, Credit, Delivery, Durability, Engine, 
 use model::{HolderId, LargeBody, QueueId};
 use parking_lot::Mutex;
 use sluicegate_storage::sim::{Dice, SimDisk};
-use sluicegate_storage::{OpenError, Options, Storage, kept_name, repair};
+use sluicegate_storage::{OpenError, Options, Report, Storage, kept_name, repair};
+use std::path::Path;
 use std::sync::Arc;
 
 const DURABLE: QueueSpec =
@@ -142,6 +143,46 @@ fn the_file_is_as_the_format_says() {
         crc = crc32c::crc32c_append(crc, &(piece as u64).to_le_bytes());
         crc = crc32c::crc32c_append(crc, &bytes[from..to]);
         assert_eq!(bytes[to..to + 4], crc.to_le_bytes());
+    }
+}
+
+/// A directory with a body, which two queues have, and small messages around it.
+fn write_golden() -> SimDisk {
+    let (world, queue) = World::new();
+    let (other, _) = world.storage.create_queue(DURABLE).expect("a queue");
+    world.publish_small(queue, "in front");
+    let mut batch = Batch::new();
+    batch.push(message(true, Vec::new()).with_large_body(world.store(&content(2_500))), &[queue, other]);
+    world.storage.append(&mut batch, at(0)).expect("taken");
+    world.publish_small(queue, "behind");
+    world.disk
+}
+
+#[test]
+fn the_golden_directory_opens_for_ever() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v2-large-body");
+    let written = write_golden();
+    let names = ["body-0000000100000001.data", "wal-000000000001.log"];
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::create_dir_all(&dir).expect("a directory");
+        for name in names {
+            let content = written.content(name).expect("it was written");
+            std::fs::write(dir.join(name), content).expect("the fixture can be written");
+        }
+    }
+    let disk = SimDisk::new();
+    for name in names {
+        let content = std::fs::read(dir.join(name)).expect("the fixture");
+        disk.set_content(name, &content);
+        assert!(written.content(name) == Some(content), "what is written has changed: raise the format version");
+    }
+    let world = open(&disk);
+    assert_eq!(world.events.damaged(), [""; 0]);
+    let queues = world.storage.queues();
+    let got = world.take(queues[0].0);
+    assert_eq!((got[0].message.body(), got[2].message.body()), (&b"in front"[..], &b"behind"[..]));
+    for large in [&got[1], &world.take(queues[1].0)[0]] {
+        assert_eq!(world.read(&body_of(large)).expect("intact"), content(2_500));
     }
 }
 
@@ -326,6 +367,59 @@ fn its_pieces_count_as_memory_until_they_are_written_and_its_file_as_space() {
     assert_eq!(world.storage.metrics().body_file_bytes, 64 + 10_000 + 10 * 4);
 }
 
+/// The damaged bodies, and where they are damaged first.
+fn said(report: &Report) -> Vec<(&str, Option<u64>)> {
+    report.damaged_bodies.iter().map(|body| (&*body.file, body.offset)).collect()
+}
+
+#[test]
+fn repair_tells_of_the_bodies_that_the_next_start_will_tell_of() {
+    let (world, queue) = World::new();
+    let (other, _) = world.storage.create_queue(DURABLE).expect("a queue");
+    let (purged, _) = world.storage.create_queue(DURABLE).expect("a queue");
+    let (deleted, _) = world.storage.create_queue(DURABLE).expect("a queue");
+    for body in [content(2_500), content(1_500), content(3_500)] {
+        world.publish(queue, &body);
+    }
+    let mut shared = Batch::new();
+    let body = world.store(&content(1_234));
+    shared.push(message(true, Vec::new()).with_large_body(body), &[queue, other, purged, deleted]);
+    world.storage.append(&mut shared, at(0)).expect("taken");
+    // What is settled has no message that could miss its body.
+    let settled = world.take(queue)[2].seq;
+    world.storage.settle(queue, &[settled], Outcome::Ack, at(0));
+    world.storage.purge(purged, at(0));
+    world.storage.delete_queue(deleted).expect("an engine at rest");
+    world.storage.sync_step(true);
+    let names = world.bodies();
+    let World { disk, storage, .. } = world;
+    storage.close().expect("written");
+    drop(storage);
+    disk.kill();
+    for name in [&names[0], &names[2], &names[3]] {
+        disk.lose_file(name);
+    }
+    flip(&disk, &names[1], 1_100);
+    let files = disk.files();
+    for apply in [false, true] {
+        let report = repair(&disk, apply).expect("it can be looked at");
+        disk.kill();
+        assert!(report.damages.is_empty() && report.kept_bodies.is_empty(), "the log is whole");
+        assert_eq!(said(&report), [(&*names[0], None), (&*names[1], Some(1_068)), (&*names[3], None)]);
+        assert_eq!(report.damaged_bodies[0].messages.iter().collect::<Vec<_>>(), [(&queue, &1)]);
+        assert_eq!(report.damaged_bodies[2].messages.iter().collect::<Vec<_>>(), [(&queue, &1), (&other, &1)]);
+    }
+    assert_eq!(disk.files(), files, "there is nothing to mend");
+    let world = open(&disk);
+    let got = world.take(queue);
+    assert_eq!(got.len(), 1, "its body is there");
+    assert_eq!(world.read(&body_of(&got[0])), Err(BodyLost));
+    let told = world.events.damaged();
+    let of = |name: &String| told.iter().filter(|what| what.contains(name)).count();
+    assert_eq!(names.iter().map(of).collect::<Vec<_>>(), [1, 1, 0, 1], "{told:?}");
+    assert_eq!(world.storage.stats(queue).unsettled, 3, "none of them is dropped");
+}
+
 #[test]
 fn repair_tells_of_damaged_bodies_and_keeps_those_it_knows_nothing_of() {
     let (world, queue) = World::new();
@@ -341,7 +435,7 @@ fn repair_tells_of_damaged_bodies_and_keeps_those_it_knows_nothing_of() {
     let report = repair(&disk, false).expect("it can be looked at");
     disk.kill();
     assert_eq!(report.damages.len(), 0);
-    assert_eq!(report.damaged_bodies.iter().map(|b| (&*b.file, b.offset)).collect::<Vec<_>>(), [(&*names[1], 1_068)]);
+    assert_eq!(said(&report), [(&*names[1], Some(1_068))]);
     // The message of the first is damaged too, and what follows proves that it had been synced.
     let first = log.windows(8).position(|w| w[..5] == [0x71, 0x11, 0, 0x81, 0x80]).expect("the head of the message");
     flip(&disk, "wal-000000000001.log", first + 2);

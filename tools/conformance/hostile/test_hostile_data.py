@@ -206,6 +206,42 @@ def test_damage_is_repaired_by_name_and_everything_else_stays(start_server):
     ch.connection.close()
 
 
+def test_large_bodies_that_are_missing_or_damaged_are_named_with_their_queue(start_server):
+    """`sluicegate repair` names them, as the next start does; it needs no repair, and everything else is delivered."""
+    server = start_server(CONFIG)
+    ch = channel(server)
+    ch.queue_declare("q", durable=True)
+    ch.confirm_delivery()
+    large = [bytes([number]) * (1_500_000 + number) for number in range(3)]
+    for body in large:
+        ch.basic_publish("", "q", body, PERSISTENT)
+    ch.basic_publish("", "q", b"small", PERSISTENT)
+    ch.connection.close()
+    server.stop()
+    missing, damaged, _ = files = sorted(server.data.glob("body-*.data"))
+    missing.unlink()
+    content = bytearray(damaged.read_bytes())
+    content[700_000] ^= 1
+    damaged.write_bytes(content)
+    looked = run_cli("repair", server.data)
+    assert looked.returncode == 0 and "nothing else is damaged" in looked.stdout, looked
+    assert f"{missing.name}: missing" in looked.stdout and f"{damaged.name}: damaged at " in looked.stdout, looked
+    assert looked.stdout.count("queue `q` of vhost `/`: 1 messages") == 2, looked
+    found = json.loads(run_cli("repair", server.data, "--json").stdout)["damaged_bodies"]
+    assert [(body["file"], body["missing"], body["queues"][0]["name"]) for body in found] == [
+        (missing.name, True, "q"), (damaged.name, False, "q")]
+    assert sorted(server.data.glob("body-*")) == list(files[1:]), "nothing is moved"
+    server.start()
+    assert missing.name in server.stderr(), "the start tells of it, too"
+    ch = channel(server)
+    # The damaged one is found when it is read: its consumer gets nothing of it, and it is kept aside.
+    with contextlib.suppress(pika.exceptions.AMQPError):
+        ch.basic_get("q")
+    ch = channel(server)
+    assert until(lambda: bodies(ch, "q"), "the others") == [large[2], b"small"]
+    ch.connection.close()
+
+
 def test_a_queue_whose_record_is_damaged_keeps_its_messages_under_another_name(start_server):
     server = start_server({"limits": {"disk_free_limit": 0}})
     fill(server)

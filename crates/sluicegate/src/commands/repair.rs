@@ -5,7 +5,7 @@ use crate::cli::RepairArgs;
 use model::QueueId;
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use storage::{Affected, Damage, RealDisk, Report};
+use storage::{Affected, Damage, DamagedBody, RealDisk, Report};
 
 /// Queues by id, as people know them: vhost and name.
 type Names = HashMap<QueueId, (String, String)>;
@@ -38,10 +38,11 @@ pub(crate) fn run(args: &RepairArgs) -> Result<(), Failure> {
 
 fn describe(report: &Report, names: &Names) {
     for body in &report.damaged_bodies {
-        say(&format!(
-            "{}: damaged at {}: a server keeps its messages aside; it cannot be repaired",
-            body.file, body.offset
-        ));
+        let what = body.offset.map_or("missing".to_owned(), |offset| format!("damaged at {offset}"));
+        say(&format!("{}: {what}: a server keeps its messages aside; it cannot be repaired", body.file));
+        for (id, messages) in &body.messages {
+            say(&format!("  {}: {messages} messages", name_of(*id, names)));
+        }
     }
     for file in &report.kept_bodies {
         say(&format!("{file}: a body that nothing tells of; it is kept as {}", storage::kept_name(file)));
@@ -86,11 +87,22 @@ fn in_words(affected: Affected) -> String {
 }
 
 fn as_json(report: &Report, names: &Names, applied: bool) -> Value {
+    let name = |id: &QueueId| names.get(id).map_or((Value::Null, Value::Null), |(v, n)| (json!(v), json!(n)));
     let queue = |(id, affected): (&QueueId, &Affected)| {
-        let (vhost, name) = names.get(id).map_or((Value::Null, Value::Null), |(v, n)| (json!(v), json!(n)));
+        let (vhost, name) = name(id);
         json!({
             "id": id.0, "vhost": vhost, "name": name, "messages": affected.messages, "settles": affected.settles,
             "created": affected.created,
+        })
+    };
+    let holds = |(id, messages): (&QueueId, &u64)| {
+        let (vhost, name) = name(id);
+        json!({"id": id.0, "vhost": vhost, "name": name, "messages": messages})
+    };
+    let body = |body: &DamagedBody| {
+        json!({
+            "file": body.file, "offset": body.offset, "missing": body.offset.is_none(),
+            "queues": body.messages.iter().map(holds).collect::<Vec<_>>(),
         })
     };
     let damage = |damage: &Damage| {
@@ -103,7 +115,7 @@ fn as_json(report: &Report, names: &Names, applied: bool) -> Value {
         "applied": applied && !report.damages.is_empty(),
         "damages": report.damages.iter().map(damage).collect::<Vec<_>>(),
         "quarantined_files": report.quarantined,
-        "damaged_bodies": report.damaged_bodies.iter().map(|b| json!({"file": b.file, "offset": b.offset})).collect::<Vec<_>>(),
+        "damaged_bodies": report.damaged_bodies.iter().map(body).collect::<Vec<_>>(),
         "kept_bodies": report.kept_bodies,
         "intact_records": report.intact_records,
     })
