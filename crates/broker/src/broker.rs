@@ -276,7 +276,7 @@ impl Broker {
     }
 
     pub(crate) fn queue(&self, id: QueueId) -> Option<Arc<Queue>> {
-        self.registry.read().queues.get(&id).cloned()
+        self.registry.read().queues.get(id).cloned()
     }
 
     fn wake_connection(&self, id: ConnectionId) {

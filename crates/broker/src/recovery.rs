@@ -121,7 +121,7 @@ fn recover_seen(engine: &dyn Engine, registry: &Registry, seen: Vec<(Vec<u8>, Ve
     let mut gone = Batch::new();
     for (key, value) in seen {
         let read = key.get(1..).and_then(DedupKey::read).ok_or_else(|| broken_seen(&key))?;
-        match registry.queues.get(&read.queue()).and_then(|queue| queue.dedup.as_ref()) {
+        match registry.queues.get(read.queue()).and_then(|queue| queue.dedup.as_ref()) {
             Some(dedup) => dedup.lock().recover(&read, &value).ok_or_else(|| broken_seen(&key))?,
             None => gone.delete_meta(key),
         }

@@ -9,7 +9,7 @@ use crate::policies::Policies;
 use crate::queue::Queue;
 use crate::record::{BindingRecord, Key};
 use crate::users::Users;
-use engine::{Batch, Engine, EngineError, Ticket};
+use engine::{Batch, Engine, EngineError, QueueMap, Ticket};
 use model::{Now, QueueId, Table};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub(crate) const SYSTEM_EXCHANGES: [(&str, ExchangeKind, bool); 6] = [
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     pub(crate) vhosts: HashMap<Arc<str>, Vhost>,
-    pub(crate) queues: HashMap<QueueId, Arc<Queue>>,
+    pub(crate) queues: QueueMap<Arc<Queue>>,
     /// Where the messages of delayed exchanges wait.
     pub(crate) stores: HashMap<QueueId, Arc<Store>>,
     pub(crate) users: Users,
@@ -103,7 +103,7 @@ impl Registry {
             engine.delete_meta(Key::queue(&queue.vhost, &queue.name).bytes())?;
         }
         vhost.queues.remove(&queue.name);
-        if self.queues.remove(&queue.id).is_some()
+        if self.queues.remove(queue.id).is_some()
             && let Some(spec) = &queue.arguments.dedup
         {
             self.dedup_ids -= spec.window;

@@ -26,6 +26,7 @@ mod body;
 mod durability;
 mod lifecycle;
 mod metrics;
+mod queue_map;
 mod schedule;
 mod space;
 pub mod suite;
@@ -35,6 +36,7 @@ pub use body::{BodyLost, BodyWake, BodyWriter, PieceRead};
 pub use durability::Durability;
 pub use lifecycle::{Dead, Death, Grouping, Limits, Overflow, Reaped};
 pub use metrics::{DiskBytes, EngineMetrics};
+pub use queue_map::QueueMap;
 pub use schedule::{EntryKey, Order, Schedule};
 pub use space::MetaSpace;
 

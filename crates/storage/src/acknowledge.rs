@@ -44,13 +44,13 @@ impl Core {
     fn cells_of_acks<'a>(&self, acks: &'a [(QueueId, Seq)]) -> Vec<(QueueCell, &'a [(QueueId, Seq)])> {
         let queues = self.queues.read();
         let groups = acks.chunk_by(|a, b| a.0 == b.0);
-        groups.filter_map(|of_queue| Some((queues.get(&of_queue[0].0)?.clone(), of_queue))).collect()
+        groups.filter_map(|of_queue| Some((queues.get(of_queue[0].0)?.clone(), of_queue))).collect()
     }
 
     /// Takes acknowledged entries out of their queue.
     fn take_out(&self, queue: &mut Queue, acks: &[(QueueId, Seq)], now: Now, taken: &mut Taken) {
         for (id, seq) in acks {
-            if let Some((entry, by)) = queue.contents.unsettled.remove(&seq.0) {
+            if let Some((entry, by)) = queue.contents.unsettled.remove(seq.0) {
                 queue.totals.acked += u64::from(by != HolderId::BROKER);
                 taken.freed += self.take_message(queue, &entry);
                 if let Some(us) = ack_us(queue, &entry, now) {

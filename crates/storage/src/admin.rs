@@ -55,7 +55,7 @@ impl Core {
         }
         queue.deleted = true;
         let (mut entries, pages, _) = queue.drain_ready();
-        entries.extend(queue.contents.unsettled.drain().map(|(_, (entry, _))| entry));
+        queue.contents.unsettled.take_where(|_| true, |entry| entries.push(entry));
         for entry in &entries {
             self.drop_message(&mut queue, entry);
         }
@@ -64,7 +64,7 @@ impl Core {
         if !queue.spec.durable {
             self.release_bodies_of(id, |_| false);
             drop(queue);
-            self.queues.write().remove(&id);
+            self.queues.write().remove(id);
             self.count_out(pages);
             return Ok(Ticket::NONE);
         }
@@ -79,7 +79,7 @@ impl Core {
         self.release_bodies_of(id, |_| false);
         // Only now: who finds the queue gone may rely on its deletion being in the log.
         drop(queue);
-        self.queues.write().remove(&id);
+        self.queues.write().remove(id);
         self.count_out(pages);
         self.signals.keep.work();
         Ok(ticket)

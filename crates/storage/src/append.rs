@@ -81,7 +81,7 @@ impl Core {
         }
         let changes = batch.take_metas();
         let mut metas = (!changes.is_empty()).then(|| self.metas.lock());
-        let (cells, places) = self.cells_of(batch);
+        let (ids, cells, places) = self.cells_of(batch);
         let mut record = self.record();
         let offsets = encode_messages(&mut record, batch, &cells, &places, now);
         let mut guards: Guards<'_> = cells.iter().map(|cell| cell.lock()).collect();
@@ -90,7 +90,7 @@ impl Core {
         let verdicts = self.judge(batch, &places, &guards);
         let plan = Plan { offsets, places, verdicts };
         let mut kept = encode_refs(&mut record, batch, &plan, &mut guards);
-        let acked = self.take_acked(batch, &cells, &mut guards, now);
+        let acked = self.take_acked(batch, &ids, &mut guards, now);
         if self.options.plants(Canary::AcksBeforeBatch) {
             self.log_acks_alone(&acked);
             encode_acks(&mut record, &[]);
@@ -190,8 +190,8 @@ impl Core {
         }
     }
 
-    /// The queues of a batch that exist, by id, and where among them each target of each message is.
-    fn cells_of(&self, batch: &Batch) -> (Vec<QueueCell>, Vec<usize>) {
+    /// The queues of a batch that exist, in order of id, and where among them each target of each message is.
+    fn cells_of(&self, batch: &Batch) -> (Vec<QueueId>, Vec<QueueCell>, Vec<usize>) {
         let mut ids: Vec<QueueId> = Vec::new();
         let targets = || batch.entries().flat_map(|(_, targets)| targets.iter().copied());
         for id in targets().chain(batch.acks().iter().map(|&(id, _)| id)) {
@@ -201,12 +201,10 @@ impl Core {
         }
         ids.sort_unstable();
         ids.dedup();
-        let cells: Vec<QueueCell> = {
+        let mut cells: Vec<QueueCell> = Vec::with_capacity(ids.len());
+        {
             let queues = self.queues.read();
-            ids.iter().filter_map(|id| queues.get(id).cloned()).collect()
-        };
-        if cells.len() < ids.len() {
-            ids = cells.iter().map(|cell| cell.id).collect();
+            ids.retain(|id| queues.get(*id).map(|cell| cells.push(cell.clone())).is_some());
         }
         // Searched for once, and not among the queues, which are seldom in the cache.
         let mut last = (QueueId(0), NOWHERE);
@@ -217,18 +215,18 @@ impl Core {
             last.1
         };
         let places = targets().map(place).collect();
-        (cells, places)
+        (ids, cells, places)
     }
 
     /// Takes the acknowledged entries out of their queues.
-    fn take_acked(&self, batch: &Batch, cells: &[QueueCell], guards: &mut Guards<'_>, now: Now) -> Vec<Acked> {
+    fn take_acked(&self, batch: &Batch, ids: &[QueueId], guards: &mut Guards<'_>, now: Now) -> Vec<Acked> {
         let mut acked = Vec::new();
         for &(id, seq) in batch.acks() {
-            let Ok(at) = cells.binary_search_by_key(&id, |cell| cell.id) else {
+            let Ok(at) = ids.binary_search(&id) else {
                 continue;
             };
             let queue = &mut guards[at];
-            if let Some((entry, by)) = queue.contents.unsettled.remove(&seq.0) {
+            if let Some((entry, by)) = queue.contents.unsettled.remove(seq.0) {
                 queue.totals.acked += u64::from(by != HolderId::BROKER);
                 self.drop_message(queue, &entry);
                 self.count_ack(queue, &entry, now);
@@ -334,7 +332,7 @@ impl Core {
 /// Encodes the messages that a durable queue must keep; returns how far behind the start of the record each message
 /// lies, 0 if it is not in it.
 fn encode_messages(record: &mut Record, batch: &Batch, cells: &[QueueCell], places: &[usize], now: Now) -> Vec<usize> {
-    let is_durable = |&at: &usize| cells.get(at).is_some_and(|cell| cell.spec.keeps());
+    let is_durable = |&at: &usize| cells.get(at).is_some_and(|cell| cell.keeps);
     let mut rest = places;
     let is_kept = |(message, targets): (&Message, &[QueueId])| {
         let (own, others) = rest.split_at(targets.len());

@@ -46,10 +46,6 @@ impl Retries {
     pub(crate) fn is_empty(&self) -> bool {
         self.counts.is_empty() && self.dirty.is_empty()
     }
-
-    pub(crate) fn is_told(&self) -> bool {
-        self.dirty.is_empty()
-    }
 }
 
 /// Whether entries are handed out in order of seq, the first time.
@@ -57,13 +53,17 @@ fn goes_by_seq(queue: &Queue) -> bool {
     queue.spec.priority_max == 0 && !queue.is_by_due() && queue.limits().fair.is_none()
 }
 
-/// Notes that a durable entry is handed out; `attempts` includes this time. The caller sees to it that the log is told.
-pub(crate) fn note(queue: &mut Queue, entry: &Entry) {
+/// Notes that an entry is handed out; `attempts` includes this time. Returns whether the log must be told, and was not to be
+/// already.
+pub(crate) fn note(queue: &mut Queue, entry: &Entry) -> bool {
     let first_by_seq = entry.attempts <= 1 && goes_by_seq(queue);
     if queue.limits().counts_attempts && entry.is_durable() && !first_by_seq {
-        queue.contents.retries.counts.insert(entry.seq, entry.attempts);
-        queue.contents.retries.dirty.push(entry.seq);
+        let retries = &mut queue.contents.retries;
+        retries.counts.insert(entry.seq, entry.attempts);
+        retries.dirty.push(entry.seq);
+        return retries.dirty.len() == 1;
     }
+    false
 }
 
 /// How often an entry that was not handed out since had been handed out before the start.

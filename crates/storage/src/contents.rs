@@ -5,32 +5,50 @@
 
 use crate::attempts::Retries;
 use crate::dead::Graveyard;
+use crate::entry::Entry;
+use crate::held::Held;
 use crate::lane::Lane;
-use crate::queue::{Entry, Slot};
-use foldhash::fast::FixedState;
-use model::HolderId;
-use std::collections::HashMap;
+use crate::slots::Slots;
+use smallvec::SmallVec;
 use std::ops::{Deref, DerefMut};
 use std::sync::LazyLock;
 
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Contents {
+    /// Entries that are ready, and the bytes of their bodies.
+    pub(crate) ready: u64,
+    pub(crate) ready_bytes: u64,
+    /// Someone waits for the log to be durable beyond this, where the head lay; 0 is nobody.
+    pub(crate) waiting: u64,
     /// By priority, or by group (see `groups`).
-    pub(crate) lanes: Vec<Lane>,
+    pub(crate) lanes: SmallVec<[Lane; 1]>,
     /// The lane that was handed out from last.
     pub(crate) turn: u8,
     /// What is handed out, and to whom.
-    pub(crate) unsettled: HashMap<u64, (Entry, HolderId), FixedState>,
+    pub(crate) unsettled: Held,
     pub(crate) graves: Graveyard,
     pub(crate) retries: Retries,
-    /// Messages in memory, and the slots without one.
-    pub(crate) slots: Vec<Option<Slot>>,
-    pub(crate) free: Vec<u32>,
+    /// Messages in memory.
+    pub(crate) slots: Slots,
     /// Where the search for messages of unsettled entries goes on.
     pub(crate) hand: usize,
     /// The reader should go on once an entry of this lane with this seq, or one behind it, is next.
     pub(crate) read_from: Option<(u8, u64)>,
+}
+
+impl Contents {
+    /// Counts an entry that is ready.
+    pub(crate) fn count_in(&mut self, entry: &Entry) {
+        self.ready += 1;
+        self.ready_bytes += u64::from(entry.body);
+    }
+
+    /// Counts one that no longer is.
+    pub(crate) fn count_out(&mut self, entry: &Entry) {
+        self.ready -= 1;
+        self.ready_bytes -= u64::from(entry.body);
+    }
 }
 
 static NOTHING: LazyLock<Contents> = LazyLock::new(Contents::default);
@@ -48,7 +66,7 @@ impl Lazy {
     /// Gives the memory back if nothing is in it.
     pub(crate) fn give_back(&mut self) {
         let idle = |c: &Contents| {
-            let empty = c.unsettled.is_empty() && c.graves.is_empty() && c.free.len() == c.slots.len();
+            let empty = c.ready == 0 && c.unsettled.is_empty() && c.graves.is_empty() && c.slots.is_empty();
             empty && c.retries.is_empty() && c.lanes.iter().all(Lane::is_empty)
         };
         if self.0.as_deref().is_some_and(idle) {
@@ -116,6 +134,6 @@ mod tests {
 
     #[test]
     fn a_queue_that_was_never_used_is_small() {
-        assert!(size_of::<Cell>() <= 208, "{}", size_of::<Cell>());
+        assert!(size_of::<Cell>() <= 152, "{}", size_of::<Cell>());
     }
 }

@@ -11,6 +11,7 @@ use crate::Options;
 use crate::bodies::{Bodies, BodyRefs};
 use crate::body_io::BodyJobs;
 use crate::canary::Canary;
+use crate::deliver::HandedOut;
 use crate::disk::{Disk, DiskError};
 use crate::log::LogState;
 use crate::metrics::Counters;
@@ -23,10 +24,9 @@ use crate::space::Space;
 use crate::spill::Spill;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, RwLock};
 use crate::writer::Writer;
-use engine::{EngineError, EngineEvents, Pressure, QueueSpec, Ticket};
-use foldhash::fast::FixedState;
+use engine::{EngineError, EngineEvents, Pressure, QueueMap, Ticket};
 use model::{Now, QueueId};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -38,14 +38,16 @@ const POOL_RECORD_BYTES: usize = 1024 * 1024;
 
 /// A queue behind its lock.
 pub(crate) struct Cell {
-    pub(crate) id: QueueId,
-    pub(crate) spec: QueueSpec,
+    /// As [`QueueSpec::keeps`] says.
+    ///
+    /// [`QueueSpec::keeps`]: engine::QueueSpec::keeps
+    pub(crate) keeps: bool,
     queue: Mutex<Queue>,
 }
 
 impl Cell {
     pub(crate) fn new(queue: Queue) -> QueueCell {
-        Arc::new(Self { id: queue.id, spec: queue.spec, queue: Mutex::new(queue) })
+        Arc::new(Self { keeps: queue.spec.keeps(), queue: Mutex::new(queue) })
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -64,7 +66,7 @@ pub(crate) struct Core {
     pub(crate) options: Options,
     pub(crate) events: Arc<dyn EngineEvents>,
     pub(crate) generation: u64,
-    pub(crate) queues: RwLock<HashMap<QueueId, QueueCell, FixedState>>,
+    pub(crate) queues: RwLock<QueueMap<QueueCell>>,
     pub(crate) next_queue: AtomicU64,
     pub(crate) metas: Mutex<Metas>,
     pub(crate) log: Mutex<LogState>,
@@ -94,8 +96,7 @@ pub(crate) struct Core {
     pub(crate) counters: Counters,
     pub(crate) signals: Arc<Signals>,
     pub(crate) keeper: Mutex<crate::keeper::Keeper>,
-    /// Queues that handed out entries since the log was last told.
-    pub(crate) delivered: Mutex<Vec<QueueId>>,
+    pub(crate) handed_out: Mutex<HandedOut>,
     pub(crate) delivered_told_us: AtomicU64,
     /// The keeper goes on once the log is durable up to here; 0 if it does not wait for that.
     pub(crate) keeper_waits: AtomicU64,
@@ -117,7 +118,7 @@ pub(crate) enum Who {
 /// What [`Core`] is made of after recovery.
 pub(crate) struct Parts {
     pub(crate) generation: u64,
-    pub(crate) queues: HashMap<QueueId, QueueCell, FixedState>,
+    pub(crate) queues: QueueMap<QueueCell>,
     pub(crate) metas: Metas,
     pub(crate) log: LogState,
     pub(crate) writer: Writer,
@@ -131,7 +132,7 @@ impl Core {
         let durable = parts.log.next;
         let mut next_queue = parts.generation << 32;
         if options.plants(Canary::ReuseQueueId) {
-            next_queue = parts.queues.keys().map(|id| id.0 + 1).max().unwrap_or(1);
+            next_queue = parts.queues.values().map(|cell| cell.lock().id.0 + 1).max().unwrap_or(1);
         }
         let signals = Arc::new(Signals::new(&options));
         let resident = parts.queues.values().map(|cell| cell.lock().charged).sum();
@@ -162,7 +163,7 @@ impl Core {
             counters: Counters::default(),
             signals,
             keeper: Mutex::new(crate::keeper::Keeper::default()),
-            delivered: Mutex::new(Vec::new()),
+            handed_out: Mutex::default(),
             delivered_told_us: AtomicU64::new(0),
             keeper_waits: AtomicU64::new(0),
             interval_since_us: AtomicU64::new(0),
@@ -172,7 +173,7 @@ impl Core {
     }
 
     pub(crate) fn queue(&self, id: QueueId) -> Option<QueueCell> {
-        self.queues.read().get(&id).cloned()
+        self.queues.read().get(id).cloned()
     }
 
     pub(crate) fn durable_lsn(&self) -> u64 {
@@ -231,7 +232,9 @@ impl Core {
         });
         for queue in readable {
             if let Some(cell) = self.queue(queue) {
-                cell.lock().waiting = 0;
+                if let Some(contents) = cell.lock().contents.get_mut() {
+                    contents.waiting = 0;
+                }
                 if !self.options.plants(Canary::ForgetReadable) {
                     self.events.readable(queue);
                 }
@@ -242,7 +245,7 @@ impl Core {
     /// Has `readable` said once the log is durable beyond `lsn`; false if it is already.
     pub(crate) fn wait_durable(&self, queue: &mut Queue, lsn: u64) -> bool {
         // Its head may have died since, and the one behind it be durable sooner.
-        if queue.waiting != 0 && queue.waiting <= lsn {
+        if queue.contents.waiting != 0 && queue.contents.waiting <= lsn {
             return true;
         }
         let early = self.options.plants(Canary::AskTooEarly).then(|| self.durable_lsn());
@@ -251,7 +254,7 @@ impl Core {
             return false;
         }
         waiters.push((lsn, queue.id));
-        queue.waiting = lsn;
+        queue.contents.waiting = lsn;
         true
     }
 

@@ -107,7 +107,7 @@ impl Core {
         let Some(&(seq, death)) = queue.contents.graves.front() else {
             return false;
         };
-        let Some(&(entry, _)) = queue.contents.unsettled.get(&seq) else {
+        let Some(&(entry, _)) = queue.contents.unsettled.get(seq) else {
             // The queue was deleted.
             queue.contents.graves.clear();
             return false;
@@ -124,7 +124,7 @@ impl Core {
         if entry.slot == DAMAGED {
             // It keeps its place in the log, as a head that is damaged does.
             queue.contents.graves.pop_front();
-            queue.contents.unsettled.insert(seq, (entry, HolderId::QUARANTINE));
+            queue.contents.unsettled.insert(entry, HolderId::QUARANTINE);
             return self.take_buried(queue, now, dead);
         }
         let Some(message) = queue.message(entry.slot).cloned() else {
@@ -133,7 +133,7 @@ impl Core {
         };
         if entry.lsn != 0 && self.resident.load(Relaxed) > self.options.resident_bytes_max {
             self.resident.fetch_sub(queue.forget(entry.slot), Relaxed);
-            if let Some((entry, _)) = queue.contents.unsettled.get_mut(&seq) {
+            if let Some(entry) = queue.contents.unsettled.get_mut(seq) {
                 entry.slot = NO_SLOT;
             }
         }
@@ -176,13 +176,13 @@ impl Core {
 /// Keeps a dead entry until it is taken.
 pub(crate) fn bury(queue: &mut Queue, entry: Entry, death: Death) {
     queue.contents.graves.push_back((entry.seq, death));
-    queue.contents.unsettled.insert(entry.seq, (entry, HolderId::BROKER));
+    queue.contents.unsettled.insert(entry, HolderId::BROKER);
 }
 
 /// Keeps dead entries that were taken and not settled, in their order, before all others.
 pub(crate) fn bury_again(queue: &mut Queue, entries: &[Entry], death: Death) {
     for entry in entries.iter().rev() {
         queue.contents.graves.push_front((entry.seq, death));
-        queue.contents.unsettled.insert(entry.seq, (*entry, HolderId::BROKER));
+        queue.contents.unsettled.insert(*entry, HolderId::BROKER);
     }
 }

@@ -22,6 +22,36 @@ pub(crate) const LAZY_BYTES_MAX: usize = 1024 * 1024;
 /// Queues of which one record says what they have handed out.
 const MARKS_A_RECORD: usize = 1024;
 
+/// Marks after which those of one queue are made one.
+const MARKS_MIN: usize = 4 * MARKS_A_RECORD;
+
+/// What was handed out since the log was last told.
+#[derive(Default)]
+pub(crate) struct HandedOut {
+    /// Queues, some more than once, and the highest seq each has handed out.
+    marks: Vec<(QueueId, u64)>,
+    /// Queues there were when the marks of each were last made one.
+    queues: usize,
+    /// Queues with counts of attempts that the log must know.
+    retried: Vec<QueueId>,
+}
+
+impl HandedOut {
+    fn mark(&mut self, queue: QueueId, seq: u64) {
+        if self.marks.len() >= MARKS_MIN.max(2 * self.queues) {
+            keep_highest(&mut self.marks);
+            self.queues = self.marks.len();
+        }
+        self.marks.push((queue, seq));
+    }
+}
+
+/// Leaves one mark of each queue, in order of queue.
+fn keep_highest(marks: &mut Vec<(QueueId, u64)>) {
+    marks.sort_unstable_by_key(|&(queue, seq)| (queue, std::cmp::Reverse(seq)));
+    marks.dedup_by_key(|&mut (queue, _)| queue);
+}
+
 /// What the head of a queue is waiting for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Head {
@@ -56,7 +86,7 @@ impl Core {
             }
             // It keeps its place in the log and stands in nobody's way; only the end of its queue settles it.
             queue.pop();
-            queue.contents.unsettled.insert(entry.seq, (entry, HolderId::QUARANTINE));
+            queue.contents.unsettled.insert(entry, HolderId::QUARANTINE);
         };
         if queue.wants_messages(now.wall, self.durable_lsn()) {
             self.read_ahead(queue, now);
@@ -133,6 +163,7 @@ impl Core {
                 }
             }
         }
+        self.note_handed_out(&mut queue);
         self.read_on(&mut queue, now);
         self.charge(&mut queue);
         remainder
@@ -163,32 +194,36 @@ impl Core {
     /// Notes who holds an entry that is handed out.
     fn hold(&self, queue: &mut Queue, mut entry: Entry, holder: HolderId) {
         entry.attempts = entry.attempts.saturating_add(1);
-        let told = queue.delivered == queue.delivered_logged && queue.contents.retries.is_told();
         if entry.is_durable() && entry.seq > queue.delivered {
             queue.delivered = entry.seq;
         }
-        attempts::note(queue, &entry);
-        if told && !(queue.delivered == queue.delivered_logged && queue.contents.retries.is_told()) {
-            self.delivered.lock().push(queue.id);
+        if attempts::note(queue, &entry) {
+            self.handed_out.lock().retried.push(queue.id);
             self.signals.write.lazy();
         }
-        queue.contents.unsettled.insert(entry.seq, (entry, holder));
+        queue.contents.unsettled.insert(entry, holder);
+    }
+
+    /// Sees to it that the log is told how far a queue has handed out, without another look at the queue.
+    fn note_handed_out(&self, queue: &mut Queue) {
+        if queue.delivered > queue.delivered_logged {
+            queue.delivered_logged = queue.delivered;
+            self.handed_out.lock().mark(queue.id, queue.delivered);
+            self.signals.write.lazy();
+        }
     }
 
     /// Tells the log which entries were handed out and how often, at most every so often.
     pub(crate) fn log_delivered(&self) {
-        let queues = std::mem::take(&mut *self.delivered.lock());
-        for some in queues.chunks(MARKS_A_RECORD) {
+        let HandedOut { mut marks, retried, .. } = std::mem::take(&mut *self.handed_out.lock());
+        for cell in retried.into_iter().filter_map(|id| self.queue(id)) {
+            self.log_attempts(&mut cell.lock());
+        }
+        keep_highest(&mut marks);
+        for some in marks.chunks(MARKS_A_RECORD) {
             let mut record = self.record();
-            for &id in some {
-                let Some(cell) = self.queue(id) else { continue };
-                let mut queue = cell.lock();
-                if self.options.plants(Canary::ForgetHandedOut) {
-                    queue.delivered_logged = queue.delivered;
-                } else {
-                    put_delivered(&mut record, &mut queue);
-                }
-                self.log_attempts(&mut queue);
+            if !self.options.plants(Canary::ForgetHandedOut) {
+                some.iter().for_each(|&(id, seq)| put_delivered(&mut record, id, seq));
             }
             self.log.lock().push(Kind::Delivered, record, self.durable_lsn());
         }
@@ -197,7 +232,8 @@ impl Core {
     /// Says the highest seq that was handed out; returns when that is durable.
     pub(crate) fn say_delivered(&self, log: &mut LogState, queue: &mut Queue) -> u64 {
         let mut record = self.record();
-        put_delivered(&mut record, queue);
+        queue.delivered_logged = queue.delivered;
+        put_delivered(&mut record, queue.id, queue.delivered);
         let (_, end) = log.push(Kind::Delivered, record, self.durable_lsn());
         end
     }
@@ -208,7 +244,7 @@ impl Core {
         let mut taken: Vec<Entry> = Vec::with_capacity(seqs.len());
         let mut by_clients = 0;
         for seq in seqs {
-            if let Some((entry, by)) = queue.contents.unsettled.remove(&seq.0) {
+            if let Some((entry, by)) = queue.contents.unsettled.remove(seq.0) {
                 by_clients += u64::from(by != HolderId::BROKER);
                 taken.push(entry);
             }
@@ -248,12 +284,10 @@ impl Core {
         let Some(cell) = self.queue(id) else { return 0 };
         let mut queue = cell.lock();
         let mut taken = Vec::new();
-        queue.contents.unsettled.retain(|_, (entry, by)| {
-            if *by == holder {
-                taken.push(*entry);
-            }
-            *by != holder || self.options.plants(Canary::ReleaseAndKeep)
-        });
+        queue.contents.unsettled.take_where(|by| by == holder, |entry| taken.push(entry));
+        if self.options.plants(Canary::ReleaseAndKeep) {
+            taken.iter().for_each(|entry| queue.contents.unsettled.insert(*entry, holder));
+        }
         self.put_back(&mut queue, &mut taken, now);
         self.charge(&mut queue);
         taken.len()
@@ -308,7 +342,7 @@ impl Core {
                 log.drop_live(entry.lsn, entry.size as usize);
             }
         }
-        self.release_bodies_of(id, |seq| queue.contents.unsettled.contains_key(&seq));
+        self.release_bodies_of(id, |seq| queue.contents.unsettled.contains(seq));
         self.charge(&mut queue);
         drop(queue);
         self.count_out(pages);
@@ -385,10 +419,9 @@ impl Core {
 }
 
 /// The highest seq that a queue has handed out.
-fn put_delivered(record: &mut Record, queue: &mut Queue) {
-    queue.delivered_logged = queue.delivered;
-    record.varint(queue.id.0);
-    record.varint(queue.delivered);
+fn put_delivered(record: &mut Record, queue: QueueId, seq: u64) {
+    record.varint(queue.0);
+    record.varint(seq);
 }
 
 /// Reads such marks: calls `each` with a queue and its highest seq.

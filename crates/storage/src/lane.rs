@@ -15,6 +15,7 @@
 
 use crate::entry::{Entry, expires_at};
 use crate::page::{Content, ENTRY_BYTES, PAGE_BYTES, PAGE_ENTRIES, Page, Spot};
+use crate::short::ShortDeque;
 use model::Wall;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -28,7 +29,7 @@ const SPARE_ENTRIES: usize = 256;
 pub(crate) struct Lane {
     pub(crate) priority: u8,
     pub(crate) returned: BTreeMap<u64, Entry>,
-    pub(crate) front: VecDeque<Entry>,
+    pub(crate) front: ShortDeque<Entry>,
     pub(crate) cold: Option<Box<Cold>>,
 }
 
@@ -121,7 +122,7 @@ impl Lane {
         }
         let entry = self.front.pop_front();
         if self.front.is_empty() && self.front.capacity() > SPARE_ENTRIES {
-            self.front = VecDeque::new();
+            self.front = ShortDeque::default();
         }
         entry
     }
@@ -146,7 +147,7 @@ impl Lane {
             return false;
         };
         match cold.pages.front() {
-            None if self.front.is_empty() => std::mem::swap(&mut self.front, &mut cold.back),
+            None if self.front.is_empty() => self.front = std::mem::take(&mut cold.back).into(),
             None => return false,
             Some(page) if page.is_spilled() => return false,
             Some(page) => {
@@ -195,10 +196,8 @@ impl Lane {
 
     /// The entry with this seq, if it is neither packed nor opened.
     pub(crate) fn find_loose(&mut self, seq: u64) -> Option<&mut Entry> {
-        if self.front.back().is_some_and(|last| seq <= last.seq)
-            && let Ok(at) = self.front.binary_search_by_key(&seq, |e| e.seq)
-        {
-            return self.front.get_mut(at);
+        if self.front.back().is_some_and(|last| seq <= last.seq) && self.front.find_by_key(seq, |e| e.seq).is_some() {
+            return self.front.find_by_key(seq, |e| e.seq);
         }
         if let Some(cold) = &mut self.cold
             && let Ok(at) = cold.back.binary_search_by_key(&seq, |e| e.seq)
@@ -233,7 +232,7 @@ impl Lane {
     /// Takes everything out: the entries that are in memory, and the pages.
     pub(crate) fn take_all(&mut self) -> (Vec<Entry>, VecDeque<Page>) {
         let mut entries: Vec<Entry> = std::mem::take(&mut self.returned).into_values().collect();
-        entries.extend(std::mem::take(&mut self.front));
+        entries.extend(self.front.take());
         let cold = self.cold.take().unwrap_or_default();
         entries.extend(cold.back);
         (entries, cold.pages)

@@ -37,6 +37,7 @@ mod gather;
 mod groups;
 #[cfg(all(loom, test))]
 mod handover;
+mod held;
 mod keeper;
 mod lane;
 mod log;
@@ -55,9 +56,11 @@ mod repair;
 mod repair_bodies;
 mod replay;
 mod scan;
+mod short;
 mod signal;
 #[cfg(feature = "sim")]
 pub mod sim;
+mod slots;
 mod sorted;
 mod space;
 mod spill;
@@ -309,7 +312,7 @@ impl Engine for Storage {
 
     fn queues(&self) -> Vec<(QueueId, QueueSpec)> {
         let queues = self.core.queues.read();
-        let mut all: Vec<_> = queues.values().map(|cell| (cell.id, cell.spec)).collect();
+        let mut all: Vec<_> = queues.values().map(|cell| cell.lock()).map(|queue| (queue.id, queue.spec)).collect();
         all.sort_unstable_by_key(|(id, _)| *id);
         all
     }

@@ -11,6 +11,7 @@ use crate::entry::{Entry, NO_SLOT, SPILLED};
 use crate::lane::{Cold, Found, Lane};
 use crate::page::{self, Content, ENTRY_BYTES, PAGE_BYTES, PAGE_ENTRIES, Page, Spot};
 use crate::queue::SLOT_BYTES;
+use crate::short::ShortDeque;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Fewer entries are not worth a page, unless nothing may stay.
@@ -66,8 +67,8 @@ impl Lane {
             if self.front.len() < kept + min {
                 return Paged::Nothing;
             }
-            let mut back = std::mem::take(&mut self.front);
-            self.front = back.drain(..kept).collect();
+            let mut back = self.front.take();
+            self.front.extend(back.drain(..kept));
             self.cold = Some(Box::new(Cold { back, ..Cold::default() }));
         }
         let Some(cold) = &mut self.cold else {
@@ -87,15 +88,16 @@ impl Lane {
         // What the front holds beyond what may stay, from its end.
         let beyond = self.front.len().saturating_sub(kept).min(PAGE_ENTRIES);
         let from = self.front.len() - beyond;
-        match window(self.front.range(from..), durable, min) {
+        match window(self.front.iter().skip(from), durable, min) {
             Err(spill) => Paged::Spill(spill),
             Ok(n) if n == beyond && n > 0 => {
-                let entries: Vec<Entry> = self.front.drain(from..).collect();
+                let front = self.front.long();
+                let entries: Vec<Entry> = front.drain(from..).collect();
+                slim(front);
                 let slots = slots_of(&entries);
                 let mut page = Page::open(entries);
                 page.pack();
                 cold.insert(0, page);
-                slim(&mut self.front);
                 Paged::Packed(slots)
             }
             Ok(_) => Paged::Nothing,
@@ -246,7 +248,7 @@ impl Lane {
         let cold = self.cold.get_or_insert_default();
         // What is not paged becomes pages, so that everything is in one order.
         if !self.front.is_empty() {
-            let entries: Vec<Entry> = std::mem::take(&mut self.front).into();
+            let entries: Vec<Entry> = self.front.take().into();
             for (at, chunk) in entries.chunks(PAGE_ENTRIES).enumerate() {
                 cold.insert(at, Page::open(chunk.to_vec()));
             }
@@ -285,7 +287,7 @@ impl Lane {
     /// Drops the entries with these seqs, both ends included, whole pages into `gone`; `Err` if a page must be read
     /// first. For recovery, as [`Lane::insert`].
     pub(crate) fn drop_range(&mut self, first: u64, last: u64, gone: &mut Vec<Page>) -> Result<(), (u64, Spot)> {
-        drop_from(&mut self.front, first, last);
+        drop_from(self.front.long(), first, last);
         let priority = self.priority;
         let Some(cold) = &mut self.cold else {
             return Ok(());
@@ -314,9 +316,9 @@ impl Lane {
         }
         if cold.pages.is_empty() {
             // Then what is behind them is next.
-            let mut back = std::mem::take(&mut cold.back);
+            let back = std::mem::take(&mut cold.back);
             self.cold = None;
-            self.front.append(&mut back);
+            self.front.extend(back);
         }
         Ok(())
     }
@@ -327,7 +329,7 @@ impl Lane {
         load: &mut dyn FnMut(Spot) -> Result<Vec<u8>, DiskError>,
         each: &mut dyn FnMut(Entry),
     ) -> Result<(), DiskError> {
-        self.returned.values().chain(&self.front).for_each(|entry| each(*entry));
+        self.returned.values().chain(self.front.iter()).for_each(|entry| each(*entry));
         let Some(cold) = &self.cold else { return Ok(()) };
         for page in &cold.pages {
             page_entries(page, self.priority, load, each)?;
@@ -383,7 +385,7 @@ fn slim(entries: &mut VecDeque<Entry>) {
 }
 
 /// How many entries at the head take `keep` bytes.
-fn kept_entries(front: &VecDeque<Entry>, keep: usize) -> usize {
+fn kept_entries(front: &ShortDeque<Entry>, keep: usize) -> usize {
     let mut bytes = 0;
     let within = |entry: &&Entry| {
         bytes += entry.size as usize + SLOT_BYTES + ENTRY_BYTES;

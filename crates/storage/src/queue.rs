@@ -1,6 +1,6 @@
 //! A queue: which entries are ready, which are handed out, and the messages of those that are in memory.
 //!
-//! Invariants: an entry is in exactly one place, a lane or `unsettled`. `ready` and `ready_bytes` count the lanes, or
+//! Invariants: an entry is in exactly one place, a lane or `unsettled`. What is `ready` is in the lanes, or in
 //! `due`. A message is in the slab exactly if its entry has a slot; a transient entry always has one, unless it was
 //! spilled.
 //!
@@ -14,10 +14,12 @@ use crate::groups;
 use crate::lane::{Found, Lane, Next};
 use crate::page::{ENTRY_BYTES, Page, Spot};
 use crate::paging::Paged;
+use crate::slots::Slot;
 use crate::spill::Leaving;
 use engine::{EntryKey, Limits, Order, QueueSpec, QueueStats, Schedule};
 use model::{Message, Mono, QueueId, Wall};
-use std::collections::{HashMap, VecDeque};
+use smallvec::SmallVec;
+use std::collections::VecDeque;
 use std::sync::LazyLock;
 
 /// The message was damaged on the disk when it was read; it is nowhere else.
@@ -34,15 +36,6 @@ const FREE_BYTES: usize = 512;
 const AHEAD_OF_GROUP: usize = 16;
 /// Messages of a queue in order of due time that are spilled at once.
 const SPILL_MESSAGES: usize = 1024;
-/// Slots that an empty queue keeps.
-const SPARE_SLOTS: usize = 256;
-
-/// A message in memory, whose it is, and how many bytes it is charged with.
-pub(crate) struct Slot {
-    message: Message,
-    seq: u64,
-    charge: u32,
-}
 
 /// Counts since the start.
 #[derive(Clone, Copy, Default)]
@@ -69,8 +62,6 @@ pub(crate) struct Queue {
     pub(crate) delivered_logged: u64,
     /// Entries up to here were handed out before the last restart, perhaps.
     pub(crate) redelivered_to: u64,
-    /// Someone waits for the log to be durable beyond this, where the head lay; 0 is nobody.
-    pub(crate) waiting: u64,
     /// The reader was told to read ahead.
     pub(crate) reading: bool,
     /// Entries since the start that came, were handed out to somebody, and were settled for good by somebody.
@@ -79,8 +70,6 @@ pub(crate) struct Queue {
     pub(crate) charged: usize,
     /// Where ready entries are instead if the queue is in order of due time.
     due: Option<Box<Due>>,
-    ready: u64,
-    ready_bytes: u64,
     pub(crate) contents: Lazy,
 }
 
@@ -97,13 +86,10 @@ impl Queue {
             delivered: 0,
             delivered_logged: 0,
             redelivered_to: 0,
-            waiting: 0,
             reading: false,
             totals: Totals::default(),
             charged: 0,
             due: (spec.order == Order::Due).then(Box::default),
-            ready: 0,
-            ready_bytes: 0,
             contents: Lazy::default(),
         }
     }
@@ -160,7 +146,7 @@ impl Queue {
             Some(due) => due.push(entry, schedule),
             None => self.lane_mut(entry.lane).push(entry),
         }
-        self.count_in(&entry);
+        self.contents.count_in(&entry);
     }
 
     /// A new entry as it is when it comes back, for one that is not added.
@@ -189,8 +175,7 @@ impl Queue {
     /// Takes out what waits under a key.
     pub(crate) fn take_key(&mut self, key: EntryKey) -> Vec<Entry> {
         let taken = self.due.as_mut().map(|due| due.take(key)).unwrap_or_default();
-        self.ready -= taken.len() as u64;
-        self.ready_bytes -= taken.iter().map(|e| u64::from(e.body)).sum::<u64>();
+        taken.iter().for_each(|entry| self.contents.count_out(entry));
         taken
     }
 
@@ -205,7 +190,7 @@ impl Queue {
             Some(due) => due.put_back(entry),
             None => self.lane_mut(entry.lane).put_back(entry),
         }
-        self.count_in(&entry);
+        self.contents.count_in(&entry);
     }
 
     /// The lane of this number, made if it is not there.
@@ -219,23 +204,18 @@ impl Queue {
 
     /// Ready entries and the bytes of their bodies.
     pub(crate) fn length(&self) -> (u64, u64) {
-        (self.ready, self.ready_bytes)
+        (self.contents.ready, self.contents.ready_bytes)
     }
 
     /// Whether it holds more than it may.
     pub(crate) fn is_too_long(&self) -> bool {
-        self.limits().push_out(self.ready, self.ready_bytes)
+        let (ready, bytes) = self.length();
+        self.limits().push_out(ready, bytes)
     }
 
     /// All lanes there are, the highest priority last.
     pub(crate) fn lanes_mut(&mut self) -> &mut [Lane] {
         self.contents.get_mut().map_or(&mut [], |contents| &mut contents.lanes)
-    }
-
-    /// Counts an entry that is ready.
-    pub(crate) fn count_in(&mut self, entry: &Entry) {
-        self.ready += 1;
-        self.ready_bytes += u64::from(entry.body);
     }
 
     /// Puts what was recovered in order of due time, if that is the queue's.
@@ -249,8 +229,10 @@ impl Queue {
 
     /// Counts all that recovery found ready.
     pub(crate) fn count_recovered(&mut self, entries: u64, bytes: u64) {
-        self.ready = entries;
-        self.ready_bytes = bytes;
+        if entries > 0 {
+            self.contents.ready = entries;
+            self.contents.ready_bytes = bytes;
+        }
     }
 
     /// The next entry to hand out.
@@ -274,7 +256,7 @@ impl Queue {
     pub(crate) fn pop(&mut self) -> Option<Entry> {
         let unsettled = &self.contents.unsettled;
         let mut entry = match &mut self.due {
-            Some(due) => due.pop(unsettled.len(), |seq| unsettled.contains_key(&seq))?,
+            Some(due) => due.pop(unsettled.len(), |seq| unsettled.contains(seq))?,
             None => {
                 let entry = self.next_lane()?.pop()?;
                 self.contents.turn = entry.lane;
@@ -284,8 +266,7 @@ impl Queue {
         if entry.attempts == 0 {
             entry.attempts = attempts_at_start(self, entry.seq);
         }
-        self.ready -= 1;
-        self.ready_bytes -= u64::from(entry.body);
+        self.contents.count_out(&entry);
         Some(entry)
     }
 
@@ -301,11 +282,13 @@ impl Queue {
         if let Some(due) = &mut self.due {
             entries.extend(due.drain());
         }
+        let mut count = 0;
         if let Some(contents) = self.contents.get_mut() {
-            contents.lanes = Vec::new();
+            contents.lanes = SmallVec::new();
+            contents.ready_bytes = 0;
+            count = std::mem::take(&mut contents.ready);
         }
-        self.ready_bytes = 0;
-        (entries, pages, std::mem::take(&mut self.ready))
+        (entries, pages, count)
     }
 
     /// The entries that are handed out next, in order, as far as they are unpacked; of those that wait for a time, the
@@ -406,17 +389,19 @@ impl Queue {
         let mut free = Vec::new();
         let mut whole = all.len() <= slots;
         for _ in 0..slots.min(all.len()) {
-            let Some(slot) = all.get(*hand) else {
+            if *hand >= all.len() {
                 *hand = 0;
                 whole = true;
                 break;
-            };
+            }
+            let slot = all.get(*hand as u32);
             *hand += 1;
             let Some(Slot { seq, .. }) = slot else {
                 continue;
             };
-            let held = unsettled.get_mut(seq).map(|(entry, _)| entry);
-            let Some(entry) = held.or_else(|| lanes.iter_mut().find_map(|lane| lane.returned.get_mut(seq))) else {
+            let Some(entry) =
+                unsettled.get_mut(*seq).or_else(|| lanes.iter_mut().find_map(|lane| lane.returned.get_mut(seq)))
+            else {
                 continue;
             };
             if entry.slot < DAMAGED && entry.is_elsewhere(durable) {
@@ -438,7 +423,7 @@ impl Queue {
         if let Some(entry) = lanes.iter_mut().find_map(|lane| lane.find_loose(seq)) {
             return Some(entry);
         }
-        unsettled.get_mut(&seq).map(|(entry, _)| entry)
+        unsettled.get_mut(seq)
     }
 
     /// The entry with this seq, wherever it is; pages stay open until [`Queue::close_pages`].
@@ -449,7 +434,7 @@ impl Queue {
         let Some(Contents { lanes, unsettled, .. }) = self.contents.get_mut() else {
             return Found::Nowhere;
         };
-        if let Some((entry, _)) = unsettled.get_mut(&seq) {
+        if let Some(entry) = unsettled.get_mut(seq) {
             return Found::Entry(entry);
         }
         for lane in lanes {
@@ -473,46 +458,26 @@ impl Queue {
 
     /// Keeps a message in memory; returns its slot.
     pub(crate) fn keep(&mut self, seq: u64, message: Message, charge: u32) -> u32 {
-        let slot = Some(Slot { message, seq, charge });
-        let contents = &mut *self.contents;
-        if let Some(at) = contents.free.pop() {
-            contents.slots[at as usize] = slot;
-            return at;
-        }
-        let at = u32::try_from(contents.slots.len()).expect("memory ends first");
-        contents.slots.push(slot);
-        at
+        self.contents.slots.put(Slot { message, seq, charge })
     }
 
     /// The message in a slot.
     pub(crate) fn message(&self, slot: u32) -> Option<&Message> {
-        let slot = self.contents.slots.get(slot as usize)?;
-        slot.as_ref().map(|s| &s.message)
+        self.contents.slots.get(slot).map(|slot| &slot.message)
     }
 
     /// Drops the message in a slot; returns what it was charged with.
     pub(crate) fn forget(&mut self, slot: u32) -> usize {
-        let Some(Contents { slots, free, .. }) = self.contents.get_mut() else {
-            return 0;
-        };
-        let Some(taken) = slots.get_mut(slot as usize).and_then(Option::take) else {
-            return 0;
-        };
-        free.push(slot);
-        if free.len() == slots.len() && slots.len() > SPARE_SLOTS {
-            *slots = Vec::new();
-            *free = Vec::new();
-        }
-        taken.charge as usize
+        let taken = self.contents.get_mut().and_then(|contents| contents.slots.take(slot));
+        taken.map_or(0, |taken| taken.charge as usize)
     }
 
     /// Memory of everything but messages.
     pub(crate) fn index_bytes(&self) -> usize {
-        let Contents { lanes, unsettled, slots, free, .. } = &*self.contents;
+        let Contents { lanes, unsettled, slots, .. } = &*self.contents;
         let lanes: usize = lanes.iter().map(Lane::memory).sum();
-        let slots = slots.capacity() * size_of::<Option<Slot>>() + free.capacity() * size_of::<u32>();
-        let waiting = if self.is_by_due() { self.ready as usize * WAITING_BYTES } else { 0 };
-        let all = lanes + slots + waiting + unsettled.capacity() * UNSETTLED_BYTES;
+        let waiting = if self.is_by_due() { self.contents.ready as usize * WAITING_BYTES } else { 0 };
+        let all = lanes + slots.memory() + waiting + unsettled.capacity() * UNSETTLED_BYTES;
         all.saturating_sub(FREE_BYTES)
     }
 
@@ -520,16 +485,11 @@ impl Queue {
     pub(crate) fn shrink(&mut self) {
         self.contents.give_back();
         if let Some(contents) = self.contents.get_mut() {
-            if self.ready == 0 {
-                contents.lanes = Vec::new();
+            if contents.ready == 0 {
+                contents.lanes = SmallVec::new();
             }
-            if contents.unsettled.is_empty() {
-                contents.unsettled = HashMap::default();
-            }
-            if contents.free.len() == contents.slots.len() {
-                contents.slots = Vec::new();
-                contents.free = Vec::new();
-            }
+            contents.unsettled.shrink();
+            contents.slots.shrink();
         }
     }
 
@@ -541,9 +501,9 @@ impl Queue {
             head_expires_at: self.next_expires_at(),
             oldest,
             head_due_at,
-            ready: self.ready,
+            ready: self.contents.ready,
             unsettled: self.contents.unsettled.len() as u64,
-            ready_bytes: self.ready_bytes,
+            ready_bytes: self.contents.ready_bytes,
             enqueued: self.totals.enqueued,
             delivered: self.totals.delivered,
             acked: self.totals.acked,
@@ -557,8 +517,7 @@ impl Queue {
 
     /// The durable seqs that are handed out, in order.
     pub(crate) fn held_seqs(&self) -> Vec<u64> {
-        let held = self.contents.unsettled.values().map(|(entry, _)| entry);
-        let mut seqs: Vec<u64> = held.filter(|e| e.is_durable()).map(|e| e.seq).collect();
+        let mut seqs: Vec<u64> = self.contents.unsettled.entries().filter(|e| e.is_durable()).map(|e| e.seq).collect();
         seqs.sort_unstable();
         seqs
     }

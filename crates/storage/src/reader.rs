@@ -198,7 +198,7 @@ fn wanted(queue: &mut Queue, durable: u64, bytes_max: usize) -> Vec<Entry> {
     let mut half = None;
     let grouped = queue.is_grouped();
     let dead =
-        queue.contents.graves.iter().filter_map(|(seq, _)| queue.contents.unsettled.get(seq).map(|(entry, _)| entry));
+        queue.contents.graves.iter().filter_map(|(seq, _)| queue.contents.unsettled.get(*seq).map(|(entry, _)| entry));
     for entry in dead.chain(queue.ahead()).take(AHEAD_ENTRIES) {
         if entry.slot == NO_SLOT && (entry.lsn & SPILLED != 0 || entry.lsn < durable) {
             wanted.push(*entry);

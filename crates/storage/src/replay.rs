@@ -19,7 +19,7 @@ use crate::record::{Kind, Reader};
 use crate::spill::{Spill, read_content, read_page, write_pages};
 use crate::sync::Mutex;
 use crate::usage::{Arrivals, QUEUE_BYTES, charge};
-use engine::{Durability, Order, QueueSpec, Schedule};
+use engine::{Durability, Order, QueueMap, QueueSpec, Schedule};
 use foldhash::fast::FixedState;
 use model::{QueueId, Wall};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -78,7 +78,7 @@ pub(crate) struct Replay<'a> {
 
 /// What was recovered.
 pub(crate) struct Recovered {
-    pub(crate) queues: HashMap<QueueId, QueueCell, FixedState>,
+    pub(crate) queues: QueueMap<QueueCell>,
     pub(crate) metas: Metas,
     pub(crate) pages: Spill,
     /// The bodies of living entries.
@@ -390,7 +390,7 @@ impl<'a> Replay<'a> {
         for (key, (value, lsn)) in &self.metas {
             counts.add(*lsn, key.len() + value.len());
         }
-        let mut queues = HashMap::default();
+        let mut queues = QueueMap::default();
         for (id, found) in self.queues {
             let mut queue = found.queue;
             // References without a queue: its creation was lost with the deletion that made them pointless.

@@ -216,7 +216,7 @@ impl Core {
     /// Spills transient messages of a queue; false if that was not possible.
     pub(crate) fn spill_messages(&self, cell: &QueueCell, leaving: &[Leaving]) -> bool {
         // A disk that is full or broken leaves them in memory, where they are safe; the writer will notice.
-        let Ok(places) = self.write_spill(cell.id, leaving, &self.counters.spilled_bytes) else {
+        let Ok(places) = self.write_spill(cell.lock().id, leaving, &self.counters.spilled_bytes) else {
             return false;
         };
         let mut queue = cell.lock();
