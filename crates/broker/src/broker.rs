@@ -196,9 +196,7 @@ impl Broker {
         // Several batches of a busy queue become durable at once; one look is enough for all.
         queues.sort_unstable_by_key(|queue: &Arc<Queue>| queue.id);
         queues.dedup_by_key(|queue| queue.id);
-        for queue in &queues {
-            self.dispatch(queue, now);
-        }
+        self.dispatch_all(&queues, now);
         // Last of all, because what is woken last runs next, on this very thread: a publisher may have stopped for its
         // confirm, and the deliveries wake another thread anyway.
         for mailbox in mailboxes {
@@ -313,7 +311,7 @@ impl Broker {
             return;
         };
         let state = queue.state.lock();
-        if !state.consumers.is_empty() || state.deleted {
+        if !state.consumers().is_empty() || state.deleted {
             return;
         }
         let used_at = state.used_at;
@@ -323,7 +321,7 @@ impl Broker {
             self.schedule(queue.id, at);
         } else {
             // Nobody waits for this; a failing engine stops the process by itself.
-            let _ = self.delete_queue_if(queue, |state| state.consumers.is_empty() && state.used_at == used_at);
+            let _ = self.delete_queue_if(queue, |state| state.consumers().is_empty() && state.used_at == used_at);
         }
     }
 

@@ -4,19 +4,24 @@
 //! gets nothing more and a consumer's deliveries keep their order. Connections are woken once per batch.
 
 use crate::broker::Broker;
+use crate::consumer::Consumer;
 use crate::dead_letter::Burial;
 use crate::mailbox::{Mailbox, Parcel};
-use crate::queue::{Consumer, Queue, QueueState};
+use crate::queue::{Queue, QueueState};
+use crate::ring::Ring;
 use engine::{Credit, Delivery};
 use model::limits::OUTBOX_BYTES_MAX;
 use model::{HolderId, Mono, Now, Wall};
+use smallvec::SmallVec;
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
 /// Entries handed out under one hold of a queue's lock.
 const BATCH_MESSAGES: u32 = 256;
+/// Queues looked at together.
+const TOGETHER: usize = 32;
 /// Consumers served under one hold of a queue's lock.
 const BATCH_CONSUMERS: usize = 64;
 
@@ -83,6 +88,23 @@ impl Broker {
         }
     }
 
+    /// The same for many queues. Hardly anything of one of ten thousand is in the cache, and what several need of memory
+    /// comes sooner if it is asked for at once.
+    pub(crate) fn dispatch_all(&self, queues: &[Arc<Queue>], now: Now) {
+        for some in queues.chunks(TOGETHER) {
+            if some.len() > 1 {
+                let states: SmallVec<[_; TOGETHER]> = some.iter().filter_map(|queue| queue.state.try_lock()).collect();
+                let seen = states.iter().filter_map(|state| state.ring.top(0)).filter(|next| next.no_ack).count();
+                black_box(seen);
+                drop(states);
+                self.engine.look_ahead(&mut some.iter().map(|queue| queue.id));
+            }
+            for queue in some {
+                self.dispatch(queue, now);
+            }
+        }
+    }
+
     fn dispatch_batch(&self, queue: &Arc<Queue>, scratch: &mut Scratch, now: Now) -> Done {
         let mut state = queue.state.lock();
         let total = plan(&mut state, &mut scratch.slots, &mut scratch.passed, now.mono);
@@ -132,11 +154,9 @@ impl Broker {
         }
         let all_served = turn == 0 && served > 0;
         let turns = if all_served { slots.len() } else { turn };
-        if let Some(served) = state.ring.top() {
-            served.rotate_left(turns);
-        }
+        state.ring.turn(turns);
         let more = self.rest(&mut state, &mut scratch.passed, now.mono) || served > 0;
-        let waits = !left.ready && !left.head_dead && state.ring.iter().any(|c| c.has_credit(now.mono));
+        let waits = !left.ready && !left.head_dead && state.ring.any(|consumer| consumer.has_credit(now.mono));
         state.waited_since = waits.then(|| state.waited_since.unwrap_or(Wall(now.wall.0.saturating_sub(1))));
         let more = left.ready && more;
         if queue.drops_head() && !more && !left.head_dead {
@@ -193,8 +213,8 @@ impl Broker {
 /// Takes credit from the consumers whose turn it is, all of one priority; those without any leave the ring and are
 /// passed over.
 fn plan(state: &mut QueueState, slots: &mut Vec<Slot>, passed: &mut Vec<Arc<Consumer>>, now: Mono) -> u32 {
-    while let Some(turn) = state.ring.top() {
-        let total = plan_level(turn, slots, passed, now);
+    while let Some(consumers) = state.ring.top_len() {
+        let total = plan_level(&mut state.ring, consumers, slots, passed, now);
         if total > 0 {
             return total;
         }
@@ -205,17 +225,18 @@ fn plan(state: &mut QueueState, slots: &mut Vec<Slot>, passed: &mut Vec<Arc<Cons
 
 /// The same for one priority; leaves nobody if it takes nothing.
 fn plan_level(
-    turn: &mut VecDeque<Arc<Consumer>>,
+    ring: &mut Ring,
+    consumers: usize,
     slots: &mut Vec<Slot>,
     passed: &mut Vec<Arc<Consumer>>,
     now: Mono,
 ) -> u32 {
-    let share = match u32::try_from(turn.len()) {
-        Ok(n) if turn.len() <= BATCH_CONSUMERS => BATCH_MESSAGES / n.max(1),
+    let share = match u32::try_from(consumers) {
+        Ok(n) if consumers <= BATCH_CONSUMERS => BATCH_MESSAGES / n.max(1),
         _ => 1,
     };
     let mut total = 0;
-    while let Some(consumer) = turn.get(slots.len()) {
+    while let Some(consumer) = ring.top(slots.len()) {
         if slots.len() == BATCH_CONSUMERS {
             break;
         }
@@ -225,7 +246,7 @@ fn plan_level(
             slots.push(Slot { consumer: consumer.clone(), granted, used: 0 });
             continue;
         }
-        passed.extend(turn.remove(slots.len()));
+        passed.extend(ring.take_top(slots.len()));
     }
     total
 }

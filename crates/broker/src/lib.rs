@@ -15,6 +15,7 @@ mod arguments;
 mod behaviour;
 mod broker;
 mod bucket;
+mod consumer;
 mod counters;
 mod dead_letter;
 mod dedup;

@@ -4,7 +4,7 @@
 //! their order; the connection is woken once for what it has not looked at yet.
 
 use crate::api::{ConnectionMeta, Wake};
-use crate::queue::Consumer;
+use crate::consumer::Consumer;
 use model::limits::{OUTBOX_BYTES_MAX, OUTBOX_MESSAGES_MAX};
 use model::{ConnectionId, Message, Mono, Seq};
 use parking_lot::Mutex;
@@ -214,7 +214,8 @@ impl Mailbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::queue::{Channel, Queue};
+    use crate::consumer::Channel;
+    use crate::queue::Queue;
     use crate::quotas::ConsumerQuota;
     use model::{ChannelId, ConsumerId, HolderId};
 
@@ -232,6 +233,7 @@ mod tests {
         let channel = Channel { id: ChannelId(1), holder: HolderId(1), prefetch: 0.into(), unsettled: 0.into() };
         let consumer = Arc::new(Consumer {
             id: ConsumerId(1),
+            queue_id: queue.id,
             tag: "c".into(),
             channel: Arc::new(channel),
             mailbox: mailbox.clone(),

@@ -199,8 +199,8 @@ impl Broker {
                 owner: queue.owner,
                 kind: queue.arguments.kind.name(),
                 arguments: queue.arguments.table.clone(),
-                consumers: queue.consumer_count.load(SeqCst),
-                single_active_consumer: queue.state.lock().active.as_ref().map(|active| active.tag.clone()),
+                consumers: queue.consumer_count.load(SeqCst) as usize,
+                single_active_consumer: queue.state.lock().active().map(|active| active.tag.clone()),
                 stats: self.engine.stats(queue.id),
             })
             .collect()
@@ -215,7 +215,7 @@ impl Broker {
         let mut all = Vec::new();
         for queue in queues {
             let state = queue.state.lock();
-            all.extend(state.consumers.iter().map(|consumer| ConsumerView {
+            all.extend(state.consumers().iter().map(|consumer| ConsumerView {
                 vhost: queue.vhost.clone(),
                 queue: queue.name.clone(),
                 tag: consumer.tag.clone(),
@@ -225,7 +225,7 @@ impl Broker {
                 no_ack: consumer.no_ack,
                 exclusive: consumer.exclusive,
                 priority: consumer.priority,
-                activity: match &state.active {
+                activity: match state.active() {
                     None => Activity::Up,
                     Some(active) if Arc::ptr_eq(active, consumer) => Activity::SingleActive,
                     Some(_) => Activity::Waiting,

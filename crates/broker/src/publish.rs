@@ -9,7 +9,7 @@ use crate::refuse::{self, Resource};
 use crate::route::{Found, route};
 use crate::users::{Access, Verb};
 use crate::waiters::Waiter;
-use engine::{Batch, Durability, EntryKey, Ticket};
+use engine::{Batch, EntryKey, Ticket};
 use model::{Message, Now, Principal, QueueId, Table};
 use protocol::Refusal;
 use std::borrow::Cow;
@@ -187,7 +187,6 @@ pub(crate) fn touch(touched: &mut Vec<Touched>, queues: &[Arc<Queue>], message: 
         if message.envelope.ttl_ms.is_some() && !queue.may_expire.load(SeqCst) {
             queue.may_expire.store(true, SeqCst);
         }
-        let syncs = queue.durability() == Some(Durability::Sync);
-        touched.push(Touched { queue: queue.clone(), after_sync: message.envelope.persistent && syncs });
+        touched.push(Touched { queue: queue.clone(), after_sync: message.envelope.persistent && queue.syncs() });
     }
 }

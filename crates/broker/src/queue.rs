@@ -6,66 +6,77 @@
 
 use crate::arguments::QueueArguments;
 use crate::behaviour::{Behaviour, Dispatch};
+use crate::consumer::Consumer;
 use crate::dedup::Dedup;
 use crate::kind::QueueKind;
 use crate::mailbox::Mailbox;
-use crate::quotas::{ConsumerQuota, QueueRates, Subject};
+use crate::quotas::QueueRates;
 use crate::ring::Ring;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use engine::{Durability, Limits};
-use model::limits::UNSETTLED_PER_CHANNEL_MAX;
-use model::{ChannelId, ConnectionId, ConsumerId, HolderId, Mono, QueueId, Wall};
+use model::{ConnectionId, Mono, QueueId, Wall};
 use parking_lot::Mutex;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 
-/// A queue.
+/// A queue. What every publish and every delivery looks at comes first and lies together.
+#[repr(C)]
 pub(crate) struct Queue {
     pub(crate) id: QueueId,
-    pub(crate) vhost: Arc<str>,
-    pub(crate) name: Arc<str>,
+    /// Consumers there are, readable without the lock.
+    pub(crate) consumer_count: AtomicU32,
     pub(crate) durable: bool,
-    pub(crate) auto_delete: bool,
-    /// The connection it belongs to, if it is exclusive.
-    pub(crate) owner: Option<ConnectionId>,
-    /// The arguments; what of them can change is in the behaviour.
-    pub(crate) arguments: Arc<QueueArguments>,
-    behaviour: ArcSwap<Behaviour>,
+    /// Persistent messages in it are safe once they are synced.
+    syncs: bool,
     /// Of the behaviour, for those who look with every batch: it has a dead-letter exchange, and what is too much pushes
     /// its head out.
     dead_letters: AtomicBool,
     drops_head: AtomicBool,
-    /// Consumers there are, readable without the lock.
-    pub(crate) consumer_count: AtomicUsize,
     /// Entries may have a time to live, so its head must be watched.
     pub(crate) may_expire: AtomicBool,
+    pub(crate) auto_delete: bool,
+    deduplicates: bool,
+    pub(crate) state: Mutex<QueueState>,
     /// What its quotas leave, if it has any.
     pub(crate) rates: ArcSwapOption<QueueRates>,
-    /// What it has seen, if it deduplicates.
+    /// What it has seen, if it [deduplicates](Queue::deduplicates).
     pub(crate) dedup: Option<Box<Mutex<Dedup>>>,
-    pub(crate) state: Mutex<QueueState>,
+    behaviour: ArcSwap<Behaviour>,
+    /// The arguments; what of them can change is in the behaviour.
+    pub(crate) arguments: Arc<QueueArguments>,
+    pub(crate) vhost: Arc<str>,
+    pub(crate) name: Arc<str>,
+    /// The connection it belongs to, if it is exclusive.
+    pub(crate) owner: Option<ConnectionId>,
 }
 
 /// What changes, under the queue's lock.
 #[derive(Default)]
 pub(crate) struct QueueState {
-    /// In the order they came.
-    pub(crate) consumers: Vec<Arc<Consumer>>,
     /// Consumers that may have credit.
     pub(crate) ring: Ring,
-    pub(crate) dispatch: Dispatch,
-    /// The single active consumer.
-    pub(crate) active: Option<Arc<Consumer>>,
-    /// Connections whose `get` waits for the head to become readable.
-    pub(crate) getters: Vec<Arc<Mailbox>>,
     /// Just before a consumer with credit began to wait for entries; none once an entry had to wait for credit.
     /// Whatever has come since was waited for and does not expire on its way, however long its sync takes.
     pub(crate) waited_since: Option<Wall>,
-    /// It is gone; nobody may join.
-    pub(crate) deleted: bool,
     /// Last declared, got from or consumed.
     pub(crate) used_at: Mono,
+    /// Whoever uses it, if anybody does.
+    crowd: Option<Box<Crowd>>,
+    pub(crate) dispatch: Dispatch,
+    /// It is gone; nobody may join.
+    pub(crate) deleted: bool,
+}
+
+/// Who uses a queue.
+#[derive(Default)]
+struct Crowd {
+    /// In the order they came.
+    consumers: Vec<Arc<Consumer>>,
+    /// The single active consumer.
+    active: Option<Arc<Consumer>>,
+    /// Connections whose `get` waits for the head to become readable.
+    getters: Vec<Arc<Mailbox>>,
 }
 
 /// What a queue is made from.
@@ -90,8 +101,10 @@ impl Queue {
             vhost: parts.vhost,
             name: parts.name.into(),
             durable: parts.durable,
+            syncs: parts.durable && arguments.durability.unwrap_or_default() == Durability::Sync,
             auto_delete: parts.auto_delete,
             owner: parts.owner,
+            deduplicates: arguments.dedup.is_some(),
             dedup: arguments.dedup.clone().map(|spec| Box::new(Mutex::new(Dedup::new(parts.id, spec)))),
             arguments: arguments.shared(),
             dead_letters: behaviour.dead_letter_exchange.is_some().into(),
@@ -162,6 +175,16 @@ impl Queue {
         self.durable.then(|| self.arguments.durability.unwrap_or_default())
     }
 
+    /// Whether it leaves out what it has seen before.
+    pub(crate) fn deduplicates(&self) -> bool {
+        self.deduplicates
+    }
+
+    /// Whether persistent messages in it can be handed out only when they are synced.
+    pub(crate) fn syncs(&self) -> bool {
+        self.syncs
+    }
+
     pub(crate) fn has_dead_letter(&self) -> bool {
         self.dead_letters.load(SeqCst)
     }
@@ -201,219 +224,107 @@ impl Queue {
         self.arguments.kind == QueueKind::Quorum
     }
 
+    fn count(&self, consumers: &[Arc<Consumer>]) {
+        self.consumer_count.store(u32::try_from(consumers.len()).unwrap_or(u32::MAX), SeqCst);
+    }
+
     /// Whoever waits to get looks again.
     pub(crate) fn wake_getters(&self) {
-        for getter in std::mem::take(&mut self.state.lock().getters) {
-            getter.wake();
-        }
+        let getters = self.state.lock().take_getters();
+        getters.iter().for_each(|getter| getter.wake());
     }
 }
 
 impl QueueState {
+    /// In the order they came.
+    pub(crate) fn consumers(&self) -> &[Arc<Consumer>] {
+        self.crowd.as_ref().map_or(&[], |crowd| &crowd.consumers)
+    }
+
+    /// The single active consumer.
+    pub(crate) fn active(&self) -> Option<&Arc<Consumer>> {
+        self.crowd.as_ref()?.active.as_ref()
+    }
+
+    /// Notes a connection whose `get` waits for the head to become readable.
+    pub(crate) fn add_getter(&mut self, mailbox: &Arc<Mailbox>) {
+        let getters = &mut self.crowd.get_or_insert_default().getters;
+        if !getters.iter().any(|getter| Arc::ptr_eq(getter, mailbox)) {
+            getters.push(mailbox.clone());
+        }
+    }
+
+    /// Lets all go whose `get` waits.
+    pub(crate) fn take_getters(&mut self) -> Vec<Arc<Mailbox>> {
+        let getters = self.crowd.as_mut().map(|crowd| std::mem::take(&mut crowd.getters)).unwrap_or_default();
+        self.leave_empty();
+        getters
+    }
+
+    /// Lets all consumers go.
+    pub(crate) fn take_consumers(&mut self) -> Vec<Arc<Consumer>> {
+        self.ring = Ring::default();
+        let Some(crowd) = &mut self.crowd else { return Vec::new() };
+        crowd.active = None;
+        let consumers = std::mem::take(&mut crowd.consumers);
+        self.leave_empty();
+        consumers
+    }
+
+    /// Gives back the memory for a crowd if nobody is there.
+    fn leave_empty(&mut self) {
+        self.crowd.take_if(|crowd| crowd.consumers.is_empty() && crowd.getters.is_empty());
+    }
+
     /// Lets a new consumer in.
     pub(crate) fn join(&mut self, queue: &Queue, consumer: Arc<Consumer>) {
-        self.consumers.push(consumer.clone());
-        queue.consumer_count.store(self.consumers.len(), SeqCst);
+        let crowd = self.crowd.get_or_insert_default();
+        crowd.consumers.push(consumer.clone());
+        queue.count(&crowd.consumers);
         if !queue.arguments.single_active {
             self.rejoin(consumer);
-        } else if self.active.is_none() {
-            self.activate(consumer);
+        } else if crowd.active.is_none() {
+            crowd.active = Some(consumer.clone());
+            self.rejoin(consumer);
         }
     }
 
     /// Lets a consumer go; if it was the single active one, the next takes over.
     pub(crate) fn leave(&mut self, queue: &Queue, consumer: &Arc<Consumer>) {
         consumer.gone.store(true, SeqCst);
-        self.consumers.retain(|other| !Arc::ptr_eq(other, consumer));
         self.ring.remove(consumer);
-        queue.consumer_count.store(self.consumers.len(), SeqCst);
-        if self.active.take_if(|active| Arc::ptr_eq(active, consumer)).is_some()
-            && let Some(next) = self.successor()
+        let Some(crowd) = &mut self.crowd else { return };
+        crowd.consumers.retain(|other| !Arc::ptr_eq(other, consumer));
+        queue.count(&crowd.consumers);
+        if crowd.active.take_if(|active| Arc::ptr_eq(active, consumer)).is_some()
+            && let Some(next) = successor(&crowd.consumers)
         {
-            self.activate(next);
+            crowd.active = Some(next.clone());
+            self.rejoin(next);
         }
+        self.leave_empty();
     }
 
     /// Puts a consumer that may have credit again behind the others of its priority.
     pub(crate) fn rejoin(&mut self, consumer: Arc<Consumer>) {
-        let level = match self.dispatch {
-            Dispatch::RoundRobin => 0,
-            Dispatch::Priority | Dispatch::FairByKey | Dispatch::FairByProducer => consumer.priority,
-        };
-        self.ring.push(consumer, level);
+        let by_priority = self.dispatch != Dispatch::RoundRobin;
+        self.ring.push(consumer, |consumer| if by_priority { consumer.priority } else { 0 });
     }
+}
 
-    fn activate(&mut self, consumer: Arc<Consumer>) {
-        self.active = Some(consumer.clone());
-        self.rejoin(consumer);
-    }
-
-    /// The consumer with the highest priority, the first of them to have come.
-    fn successor(&self) -> Option<Arc<Consumer>> {
-        let mut best = self.consumers.first()?;
-        for consumer in &self.consumers {
-            if consumer.priority > best.priority {
-                best = consumer;
-            }
+/// The consumer with the highest priority, the first of them to have come.
+fn successor(consumers: &[Arc<Consumer>]) -> Option<Arc<Consumer>> {
+    let mut best = consumers.first()?;
+    for consumer in consumers {
+        if consumer.priority > best.priority {
+            best = consumer;
         }
-        Some(best.clone())
     }
+    Some(best.clone())
 }
 
 impl fmt::Debug for Queue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Queue({} {} in {})", self.id, self.name, self.vhost)
-    }
-}
-
-/// A channel, as far as credit goes.
-#[derive(Debug)]
-pub(crate) struct Channel {
-    pub(crate) id: ChannelId,
-    pub(crate) holder: HolderId,
-    /// Limit for all consumers together; 0 is none.
-    pub(crate) prefetch: AtomicU32,
-    pub(crate) unsettled: AtomicU32,
-}
-
-impl Channel {
-    /// `n` of its deliveries are settled.
-    pub(crate) fn settled(&self, n: u32) {
-        give_back(&self.unsettled, n);
-    }
-}
-
-/// A consumer of a queue.
-pub(crate) struct Consumer {
-    pub(crate) id: ConsumerId,
-    pub(crate) tag: String,
-    pub(crate) channel: Arc<Channel>,
-    pub(crate) mailbox: Arc<Mailbox>,
-    pub(crate) user: Arc<str>,
-    pub(crate) queue: Arc<Queue>,
-    pub(crate) no_ack: bool,
-    pub(crate) exclusive: bool,
-    /// Those of a higher one are served first.
-    pub(crate) priority: i64,
-    /// Limit of its own; 0 is none.
-    pub(crate) prefetch: u32,
-    pub(crate) quota: ConsumerQuota,
-    pub(crate) unsettled: AtomicU32,
-    /// It is in the starved list of its mailbox.
-    pub(crate) starved: AtomicBool,
-    pub(crate) gone: AtomicBool,
-}
-
-impl fmt::Debug for Consumer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Consumer({} of {:?})", self.id, self.queue)
-    }
-}
-
-/// Takes up to `wanted` of what is left under a limit.
-fn take(counter: &AtomicU32, limit: u32, wanted: u32) -> u32 {
-    let mut taken = 0;
-    let _ = counter.fetch_update(SeqCst, SeqCst, |used| {
-        taken = limit.saturating_sub(used).min(wanted);
-        (taken > 0).then(|| used + taken)
-    });
-    taken
-}
-
-fn give_back(counter: &AtomicU32, n: u32) {
-    let _ = counter.fetch_update(SeqCst, SeqCst, |used| Some(used.saturating_sub(n)));
-}
-
-fn limit(prefetch: u32) -> u32 {
-    let max = u32::try_from(UNSETTLED_PER_CHANNEL_MAX).unwrap_or(u32::MAX);
-    if prefetch == 0 { max } else { prefetch.min(max) }
-}
-
-impl Consumer {
-    /// Who it is, as far as quotas go.
-    pub(crate) fn subject(&self) -> Subject<'_> {
-        Subject { connection: Some(self.mailbox.id), user: &self.user, vhost: &self.queue.vhost }
-    }
-
-    /// Takes credit for up to `wanted` deliveries; returns how many.
-    pub(crate) fn reserve(&self, wanted: u32, now: Mono) -> u32 {
-        let Some(rates) = self.quota.rates() else {
-            return self.reserve_room(wanted);
-        };
-        let allowed = rates.take(wanted, now);
-        if allowed == 0 {
-            rates.count_hold(now);
-            return 0;
-        }
-        let reserved = self.reserve_room(allowed);
-        rates.give_back(allowed - reserved);
-        reserved
-    }
-
-    fn reserve_room(&self, wanted: u32) -> u32 {
-        let room = self.mailbox.reserve(wanted);
-        if room == 0 || self.no_ack {
-            return room;
-        }
-        let own = take(&self.unsettled, limit(self.prefetch), room);
-        let shared = take(&self.channel.unsettled, limit(self.channel.prefetch.load(SeqCst)), own);
-        if shared < own {
-            give_back(&self.unsettled, own - shared);
-        }
-        if shared < room {
-            self.mailbox.unreserve(room - shared);
-        }
-        shared
-    }
-
-    /// Gives back credit that was reserved and not used.
-    pub(crate) fn unreserve(&self, n: u32) {
-        if n > 0 {
-            self.mailbox.unreserve(n);
-            self.settled(n);
-            if let Some(rates) = self.quota.rates() {
-                rates.give_back(n);
-            }
-        }
-    }
-
-    /// `n` of its deliveries are settled.
-    pub(crate) fn settled(&self, n: u32) {
-        if !self.no_ack {
-            give_back(&self.unsettled, n);
-            self.channel.settled(n);
-        }
-    }
-
-    /// Everything it had is back in the queue.
-    pub(crate) fn forget_unsettled(&self) {
-        if !self.no_ack {
-            self.channel.settled(self.unsettled.swap(0, SeqCst));
-        }
-    }
-
-    /// Whether it is worth offering it more. If its quotas alone say no: when it is to be looked at again, since nobody
-    /// gives back what they lack.
-    pub(crate) fn credit(&self, now: Mono) -> Result<(), Option<Mono>> {
-        if !self.has_room() {
-            return Err(None);
-        }
-        match self.quota.rates().and_then(|rates| rates.ready_at(now)) {
-            None => Ok(()),
-            later => Err(later),
-        }
-    }
-
-    /// Whether it is worth offering it more.
-    pub(crate) fn has_credit(&self, now: Mono) -> bool {
-        self.credit(now).is_ok()
-    }
-
-    /// The same but for its quotas. A mailbox must be half empty for that, so batches stay large.
-    fn has_room(&self) -> bool {
-        self.mailbox.has_room()
-            && (self.no_ack
-                || (self.unsettled.load(SeqCst) < limit(self.prefetch)
-                    && self.channel.unsettled.load(SeqCst) < limit(self.channel.prefetch.load(SeqCst))))
     }
 }

@@ -6,8 +6,9 @@
 
 use crate::broker::Broker;
 use crate::bucket::Bucket;
+use crate::consumer::Consumer;
 use crate::counters::Counter;
-use crate::queue::{Consumer, Queue};
+use crate::queue::Queue;
 use crate::users::Access;
 use arc_swap::ArcSwapOption;
 use foldhash::fast::RandomState;
@@ -282,7 +283,7 @@ impl Broker {
         let queues: Vec<_> = self.registry.read().queues.values().cloned().collect();
         for queue in queues {
             queue.rates.store(quotas.of_queue(&queue, now.mono).map(Arc::new));
-            for consumer in &queue.state.lock().consumers {
+            for consumer in queue.state.lock().consumers() {
                 quotas.limit(consumer, now.mono);
             }
         }

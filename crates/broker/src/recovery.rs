@@ -192,7 +192,7 @@ fn add_queue(registry: &mut Registry, vhost: &str, name: &str, record: QueueReco
         recovered: true,
     };
     let queue = Arc::new(Queue::new(parts, now.mono));
-    vhost.queues.insert(queue.name.clone(), queue.clone());
+    vhost.add_queue(queue.clone());
     registry.dedup_ids += queue.arguments.dedup.as_ref().map_or(0, |spec| spec.window);
     registry.queues.insert(queue.id, queue);
     Ok(())
@@ -216,7 +216,7 @@ fn add_binding(registry: &mut Registry, vhost: &str, record: &BindingRecord) -> 
         return Ok(false);
     };
     let target = if record.to_queue {
-        vhost.queues.get(&*record.destination).cloned().map(Target::Queue)
+        vhost.queue(&record.destination).cloned().map(Target::Queue)
     } else {
         let exchange = vhost.exchanges.get(&*record.destination);
         exchange.map(|e| Target::Exchange(e.name.clone()))

@@ -11,7 +11,9 @@ use crate::record::{BindingRecord, Key};
 use crate::users::Users;
 use engine::{Batch, Engine, EngineError, QueueMap, Ticket};
 use model::{Now, QueueId, Table};
-use std::collections::HashMap;
+use std::borrow::Borrow;
+use std::collections::{HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// The exchanges every vhost has, beside the default one.
@@ -45,7 +47,31 @@ pub(crate) struct Registry {
 pub(crate) struct Vhost {
     pub(crate) name: Arc<str>,
     pub(crate) exchanges: HashMap<Arc<str>, Exchange>,
-    pub(crate) queues: HashMap<Arc<str>, Arc<Queue>>,
+    queues: HashSet<ByName>,
+}
+
+/// A queue, found by its name.
+#[derive(Debug)]
+struct ByName(Arc<Queue>);
+
+impl Borrow<str> for ByName {
+    fn borrow(&self) -> &str {
+        &self.0.name
+    }
+}
+
+impl PartialEq for ByName {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.name == other.0.name
+    }
+}
+
+impl Eq for ByName {}
+
+impl Hash for ByName {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.name.hash(state);
+    }
 }
 
 impl Vhost {
@@ -67,7 +93,17 @@ impl Vhost {
                 (name.clone(), Exchange::new(name, spec, None))
             })
             .collect();
-        Self { name, exchanges, queues: HashMap::new() }
+        Self { name, exchanges, queues: HashSet::new() }
+    }
+
+    /// The queue of this name.
+    pub(crate) fn queue(&self, name: &str) -> Option<&Arc<Queue>> {
+        self.queues.get(name).map(|ByName(queue)| queue)
+    }
+
+    /// Adds a queue; there is none of its name.
+    pub(crate) fn add_queue(&mut self, queue: Arc<Queue>) {
+        self.queues.insert(ByName(queue));
     }
 
     fn is_durable(&self, target: &Target) -> bool {
@@ -102,7 +138,7 @@ impl Registry {
         if queue.durable {
             engine.delete_meta(Key::queue(&queue.vhost, &queue.name).bytes())?;
         }
-        vhost.queues.remove(&queue.name);
+        vhost.queues.remove(&*queue.name);
         if self.queues.remove(queue.id).is_some()
             && let Some(spec) = &queue.arguments.dedup
         {

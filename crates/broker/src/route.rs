@@ -10,7 +10,9 @@ use crate::registry::Vhost;
 use foldhash::fast::RandomState;
 use model::limits::ROUTE_EXCHANGES_MAX;
 use model::{Message, QueueId, Table, Wall};
+use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// Routes a connection keeps; beyond it starts afresh.
@@ -52,7 +54,7 @@ pub(crate) fn route(
             continue;
         }
         if name.is_empty() {
-            found.queues.extend(keys.iter().filter_map(|key| vhost.queues.get(*key).cloned()));
+            found.queues.extend(keys.iter().filter_map(|key| vhost.queue(key).cloned()));
             continue;
         }
         let Some(exchange) = vhost.exchanges.get(&name) else {
@@ -87,13 +89,10 @@ pub(crate) fn route(
 }
 
 /// Where a publish with some exchange and key goes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Route {
     exchange_len: usize,
-    /// The queues' ids, as a batch wants them.
-    pub(crate) targets: Vec<QueueId>,
-    /// The queues, in the same order.
-    pub(crate) queues: Vec<Arc<Queue>>,
+    goes: Goes,
     /// A queue keeps everything, so what goes this way is persistent.
     pub(crate) keeps: bool,
     /// A queue may refuse a publish.
@@ -102,24 +101,94 @@ pub(crate) struct Route {
     pub(crate) touched: [u64; 2],
 }
 
+/// The queues of a route and, in the same order, their ids, as a batch wants them.
+#[derive(Debug)]
+enum Goes {
+    One(QueueId, Arc<Queue>),
+    Many(Box<(Vec<QueueId>, Vec<Arc<Queue>>)>),
+}
+
 impl Route {
-    pub(crate) fn new(exchange_len: usize, queues: Vec<Arc<Queue>>) -> Self {
-        Self {
-            exchange_len,
-            targets: queues.iter().map(|q| q.id).collect(),
-            keeps: queues.iter().any(|q| q.keeps_everything()),
-            refuses: queues.iter().any(|q| q.refuses_publishes()),
-            queues,
-            touched: [0; 2],
+    fn new(exchange_len: usize, mut queues: Vec<Arc<Queue>>) -> Self {
+        let keeps = queues.iter().any(|queue| queue.keeps_everything());
+        let refuses = queues.iter().any(|queue| queue.refuses_publishes());
+        let goes = match queues.pop() {
+            Some(one) if queues.is_empty() => Goes::One(one.id, one),
+            last => {
+                queues.extend(last);
+                Goes::Many(Box::new((queues.iter().map(|queue| queue.id).collect(), queues)))
+            }
+        };
+        Self { exchange_len, goes, keeps, refuses, touched: [0; 2] }
+    }
+
+    pub(crate) fn queues(&self) -> &[Arc<Queue>] {
+        match &self.goes {
+            Goes::One(_, queue) => std::slice::from_ref(queue),
+            Goes::Many(many) => &many.1,
         }
+    }
+
+    pub(crate) fn targets(&self) -> &[QueueId] {
+        match &self.goes {
+            Goes::One(id, _) => std::slice::from_ref(id),
+            Goes::Many(many) => &many.0,
+        }
+    }
+}
+
+/// Octets of exchange and key, together, that need no memory of their own.
+const SHORT_KEY: usize = 30;
+
+/// Exchange and key, one behind the other as they lie in a message.
+#[derive(Debug)]
+enum RouteKey {
+    Short(u8, [u8; SHORT_KEY]),
+    Long(Box<[u8]>),
+}
+
+impl From<&[u8]> for RouteKey {
+    fn from(head: &[u8]) -> Self {
+        let mut short = [0; SHORT_KEY];
+        match (u8::try_from(head.len()), short.get_mut(..head.len())) {
+            (Ok(len), Some(place)) => {
+                place.copy_from_slice(head);
+                Self::Short(len, short)
+            }
+            _ => Self::Long(head.into()),
+        }
+    }
+}
+
+impl Borrow<[u8]> for RouteKey {
+    fn borrow(&self) -> &[u8] {
+        match self {
+            Self::Short(len, head) => &head[..usize::from(*len)],
+            Self::Long(head) => head,
+        }
+    }
+}
+
+impl PartialEq for RouteKey {
+    fn eq(&self, other: &Self) -> bool {
+        let (own, others): (&[u8], &[u8]) = (self.borrow(), other.borrow());
+        own == others
+    }
+}
+
+impl Eq for RouteKey {}
+
+impl Hash for RouteKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let own: &[u8] = self.borrow();
+        own.hash(state);
     }
 }
 
 /// The routes a connection has used, for one epoch of the topology.
 #[derive(Debug, Default)]
 pub(crate) struct RouteCache {
-    /// By exchange and key, one behind the other as they lie in a message.
-    routes: HashMap<Box<[u8]>, Route, RandomState>,
+    routes: HashMap<RouteKey, Route, RandomState>,
 }
 
 /// Exchange and key of a message in one slice.
@@ -143,5 +212,43 @@ impl RouteCache {
         }
         let route = Route::new(message.exchange().len(), queues);
         self.routes.insert(head(message).into(), route);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::{Envelope, MessageArena, Origin};
+
+    fn message(exchange: &[u8], key: &[u8]) -> Message {
+        let envelope = Envelope {
+            origin: Origin::Amqp091,
+            persistent: true,
+            priority: 0,
+            ttl_ms: None,
+            received_at: Wall(1),
+            has_headers: false,
+            producer: 0,
+        };
+        MessageArena::new().draft(exchange, key, &[], 0).finish(envelope)
+    }
+
+    #[test]
+    fn a_route_is_found_by_exchange_and_key_of_any_length() {
+        let mut cache = RouteCache::default();
+        let long = [b'k'; 255];
+        for (n, len) in [0, 1, SHORT_KEY - 2, SHORT_KEY - 1, SHORT_KEY, 200, 255].into_iter().enumerate() {
+            let queues: Vec<_> = (0..n as u64 % 3).map(|id| Arc::new(Queue::for_tests(id))).collect();
+            let (exchange, key) = (&b"x"[..], &long[..len]);
+            assert!(cache.get(&message(exchange, key)).is_none());
+            cache.put(&message(exchange, key), queues.clone());
+            let route = cache.get(&message(exchange, key)).expect("it was put there");
+            assert!(route.queues().iter().map(|q| q.id).eq(queues.iter().map(|q| q.id)));
+            assert!(route.targets().iter().eq(route.queues().iter().map(|q| &q.id)));
+            assert!(cache.get(&message(b"y", key)).is_none());
+        }
+        // The same octets, parted elsewhere.
+        assert!(cache.get(&message(b"xk", &long[1..1])).is_none());
+        assert!(cache.get(&message(b"", b"xk")).is_none());
     }
 }

@@ -29,7 +29,7 @@ impl Broker {
         touched: &[Touched],
         now: Now,
     ) -> Result<Ticket, EngineError> {
-        if touched.iter().all(|t| t.queue.dedup.is_none()) {
+        if !touched.iter().any(|t| t.queue.deduplicates()) {
             return self.engine.append(batch, now);
         }
         let mut queues: Vec<_> = touched.iter().map(|t| &*t.queue).collect();

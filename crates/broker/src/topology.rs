@@ -112,8 +112,7 @@ impl Registry {
         self.vhosts
             .get(vhost)
             .ok_or_else(|| refuse::no_vhost(vhost))?
-            .queues
-            .get(name)
+            .queue(name)
             .ok_or_else(|| refuse::missing(Resource::Queue(vhost, name)))
     }
 }
@@ -275,7 +274,7 @@ impl Broker {
         let mut registry = self.registry.write();
         let (count, dedup_ids) = (registry.queues.len(), registry.dedup_ids);
         let vhost = registry.vhost_mut(asker.vhost)?;
-        if let Some(known) = vhost.queues.get(&*name) {
+        if let Some(known) = vhost.queue(&name) {
             same_queue(asker, durable, request, known)?;
             known.state.lock().used_at = asker.now.mono;
             return Ok((known.clone(), Ticket::NONE));
@@ -356,7 +355,7 @@ impl Broker {
             recovered: false,
         };
         let queue = Arc::new(Queue::new(parts, asker.now.mono));
-        vhost.queues.insert(queue.name.clone(), queue.clone());
+        vhost.add_queue(queue.clone());
         Ok((queue, ticket))
     }
 
@@ -378,7 +377,7 @@ impl Broker {
         if if_empty && ready > 0 {
             return Err(refuse::not_empty(what));
         }
-        let deleted = self.delete_queue_if(&queue, |state| !if_unused || state.consumers.is_empty());
+        let deleted = self.delete_queue_if(&queue, |state| !if_unused || state.consumers().is_empty());
         match deleted.map_err(stored)? {
             Some(ticket) => Ok((ready, if queue.durable { ticket } else { Ticket::NONE })),
             None => Err(refuse::in_use(what)),
@@ -401,10 +400,8 @@ impl Broker {
                 return Ok(None);
             }
             state.deleted = true;
-            state.ring.clear();
-            state.active = None;
             queue.consumer_count.store(0, SeqCst);
-            (std::mem::take(&mut state.consumers), std::mem::take(&mut state.getters))
+            (state.take_consumers(), state.take_getters())
         };
         let ticket = registry.remove_queue(&*self.engine, queue);
         self.topology_changed();
@@ -518,7 +515,7 @@ fn source_of<'a>(vhost: &'a Vhost, request: &BindingRequest) -> Result<&'a Excha
 
 fn resolve(asker: Asker<'_>, vhost: &Vhost, request: &BindingRequest) -> Result<Binding, Refusal> {
     let target = match &request.destination {
-        Destination::Queue(name) => match vhost.queues.get(&**name) {
+        Destination::Queue(name) => match vhost.queue(name) {
             Some(queue) => {
                 asker.check_owner(queue)?;
                 Target::Queue(queue.clone())

@@ -88,10 +88,10 @@ impl Core {
     pub(crate) fn put_meta(&self, key: &[u8], value: &[u8]) -> Result<Ticket, EngineError> {
         self.check_small()?;
         let mut metas = self.metas.lock();
-        let before = metas.get(key).map(|(value, lsn)| (key.len() + value.len(), *lsn));
+        let before = metas.get(key).map(|meta| (meta.size(), meta.lsn()));
         let mut record = self.record();
         match metas.get(key) {
-            Some((old, _)) if self.options.plants(Canary::LoseValue) => put_meta(&mut record, key, old),
+            Some(old) if self.options.plants(Canary::LoseValue) => put_meta(&mut record, key, old.value()),
             _ => put_meta(&mut record, key, value),
         }
         let (lsn, ticket) = self.push_wanted(Kind::PutMeta, record, |log, lsn| {
@@ -100,20 +100,20 @@ impl Core {
                 log.drop_live(lsn, size);
             }
         });
-        metas.insert(key.into(), (value.into(), lsn));
+        metas.insert(key, value, lsn);
         Ok(ticket)
     }
 
     pub(crate) fn delete_meta(&self, key: &[u8]) -> Result<Ticket, EngineError> {
         self.check_open()?;
         let mut metas = self.metas.lock();
-        let Some((value, lsn)) = metas.remove(key) else {
+        let Some(removed) = metas.remove(key) else {
             return Ok(Ticket::NONE);
         };
         let mut record = self.record();
         record.buf.extend_from_slice(key);
         let (_, ticket) = self.push_wanted(Kind::DeleteMeta, record, |log, _| {
-            log.drop_live(lsn, key.len() + value.len());
+            log.drop_live(removed.lsn(), removed.size());
         });
         Ok(ticket)
     }

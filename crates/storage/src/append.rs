@@ -4,11 +4,13 @@
 //! gets its place in the log and its entries are enqueued; so for every queue, order of seq is order in the log, and
 //! whoever holds a queue's lock sees a batch wholly or not at all. A batch that changes metadata holds its lock, too.
 
+use crate::ahead::{look_at_cells, look_into};
 use crate::canary::Canary;
-use crate::core::{Core, Metas, QueueCell};
+use crate::core::{Core, QueueCell};
 use crate::dead::{TRIM_BATCH, bury};
 use crate::due::SOON_MS;
 use crate::log::LogState;
+use crate::metas::Metas;
 use crate::payload::{Record, add_to_ranges, put_meta_changes};
 use crate::queue::{Entry, NO_SLOT, Queue, SLOT_BYTES};
 use crate::record::Kind;
@@ -85,6 +87,7 @@ impl Core {
         let mut record = self.record();
         let offsets = encode_messages(&mut record, batch, &cells, &places, now);
         let mut guards: Guards<'_> = cells.iter().map(|cell| cell.lock()).collect();
+        look_into(guards.iter().map(|queue| &**queue));
         let first_seqs: Vec<u64> = guards.iter().map(|queue| queue.next_seq).collect();
         let published = batch.len();
         let verdicts = self.judge(batch, &places, &guards);
@@ -204,6 +207,7 @@ impl Core {
         let mut cells: Vec<QueueCell> = Vec::with_capacity(ids.len());
         {
             let queues = self.queues.read();
+            look_at_cells(ids.iter().filter_map(|id| queues.get(*id)));
             ids.retain(|id| queues.get(*id).map(|cell| cells.push(cell.clone())).is_some());
         }
         // Searched for once, and not among the queues, which are seldom in the cache.
@@ -364,12 +368,12 @@ fn change_metas(log: &mut LogState, metas: &mut Metas, changes: Vec<MetaChange>,
         let before = match value {
             Some(value) => {
                 log.add_live(lsn, &Arrivals::one(key_bytes + value.len()));
-                metas.insert(key.into(), (value.into(), lsn))
+                metas.insert(&key, &value, lsn)
             }
-            None => metas.remove(&*key),
+            None => metas.remove(&key),
         };
-        if let Some((value, lsn)) = before {
-            log.drop_live(lsn, key_bytes + value.len());
+        if let Some(before) = before {
+            log.drop_live(before.lsn(), before.size());
         }
     }
 }

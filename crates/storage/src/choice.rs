@@ -19,6 +19,8 @@ const SLACK_FILES: u64 = 3;
 /// Digests that may stand alone while hardly anything lives in the oldest file, and otherwise.
 const DIGESTS_MIN: usize = 8;
 const DIGESTS_MAX: usize = 64;
+/// So few things, if they are small, are hardly any.
+const HARDLY_ANY: u64 = 1024;
 /// Files of a scattered backlog from which on it is worth copying, and at most copied by one job.
 const SCATTERED_FILES_MIN: u64 = 8;
 /// Runs of one queue of this many bytes are read well enough.
@@ -72,9 +74,10 @@ impl Core {
         let mut count = (log.files.len() - alone) as u64;
         let too_many = SLACK_FILES + 2 * live / file_bytes + 4;
         let mut files: Vec<&LogFile> = sealed(log, durable).filter(|f| f.live > 0).collect();
-        // Digests that stand alone wait for the older files to go: soon if hardly anything lives in the oldest.
-        let oldest = log.files.values().next().map_or(0, LogFile::live_bytes);
-        let hardly = oldest < file_bytes / 8;
+        // Digests that stand alone wait for the older files to go: soon if hardly anything lives in the oldest. Many small
+        // things, such as queues, cost more to copy than a few more digests cost to keep.
+        let oldest = log.files.values().next();
+        let hardly = oldest.is_none_or(|f| f.live < HARDLY_ANY && f.live_bytes() < file_bytes / 8);
         if alone > if hardly { DIGESTS_MIN } else { DIGESTS_MAX + 4 * count as usize } {
             files.truncate(1);
             return files;

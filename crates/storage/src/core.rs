@@ -14,6 +14,7 @@ use crate::canary::Canary;
 use crate::deliver::HandedOut;
 use crate::disk::{Disk, DiskError};
 use crate::log::LogState;
+use crate::metas::Metas;
 use crate::metrics::Counters;
 use crate::page::Page;
 use crate::payload::Record;
@@ -26,7 +27,7 @@ use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, RwLock};
 use crate::writer::Writer;
 use engine::{EngineError, EngineEvents, Pressure, QueueMap, Ticket};
 use model::{Now, QueueId};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -53,12 +54,18 @@ impl Cell {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock()
     }
+
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, Queue>> {
+        self.queue.try_lock()
+    }
+
+    /// Reads a little from its first line and its last; see [`crate::ahead`].
+    pub(crate) fn look(self: &Arc<Self>) -> usize {
+        Arc::strong_count(self) + usize::from(self.queue.is_locked())
+    }
 }
 
 pub(crate) type QueueCell = Arc<Cell>;
-
-/// Values by key, each with its place in the log.
-pub(crate) type Metas = BTreeMap<Box<[u8]>, (Box<[u8]>, u64)>;
 
 /// See the module.
 pub(crate) struct Core {

@@ -135,6 +135,7 @@ impl Core {
             return remainder;
         };
         let mut queue = cell.lock();
+        let before = queue.delivered;
         let mut bytes = 0;
         loop {
             match self.head(&mut queue, now) {
@@ -163,7 +164,11 @@ impl Core {
                 }
             }
         }
-        self.note_handed_out(&mut queue);
+        if queue.delivered > before {
+            // So the log can be told without another look at the queue.
+            self.handed_out.lock().mark(id, queue.delivered);
+            self.signals.write.lazy();
+        }
         self.read_on(&mut queue, now);
         self.charge(&mut queue);
         remainder
@@ -204,15 +209,6 @@ impl Core {
         queue.contents.unsettled.insert(entry, holder);
     }
 
-    /// Sees to it that the log is told how far a queue has handed out, without another look at the queue.
-    fn note_handed_out(&self, queue: &mut Queue) {
-        if queue.delivered > queue.delivered_logged {
-            queue.delivered_logged = queue.delivered;
-            self.handed_out.lock().mark(queue.id, queue.delivered);
-            self.signals.write.lazy();
-        }
-    }
-
     /// Tells the log which entries were handed out and how often, at most every so often.
     pub(crate) fn log_delivered(&self) {
         let HandedOut { mut marks, retried, .. } = std::mem::take(&mut *self.handed_out.lock());
@@ -232,7 +228,6 @@ impl Core {
     /// Says the highest seq that was handed out; returns when that is durable.
     pub(crate) fn say_delivered(&self, log: &mut LogState, queue: &mut Queue) -> u64 {
         let mut record = self.record();
-        queue.delivered_logged = queue.delivered;
         put_delivered(&mut record, queue.id, queue.delivered);
         let (_, end) = log.push(Kind::Delivered, record, self.durable_lsn());
         end

@@ -14,6 +14,7 @@
 
 mod acknowledge;
 mod admin;
+mod ahead;
 mod allowance;
 mod append;
 mod attempts;
@@ -42,6 +43,7 @@ mod keeper;
 mod lane;
 mod log;
 mod mend;
+mod metas;
 mod metrics;
 mod mover;
 mod page;
@@ -256,6 +258,10 @@ impl Engine for Storage {
         Ticket(self.core.durable.load(Ordering::Acquire))
     }
 
+    fn look_ahead(&self, queues: &mut dyn Iterator<Item = QueueId>) {
+        self.core.look_ahead(queues);
+    }
+
     fn deliver(
         &self,
         queue: QueueId,
@@ -327,13 +333,14 @@ impl Engine for Storage {
 
     fn get_meta(&self, key: &[u8]) -> Option<Vec<u8>> {
         let metas = self.core.metas.lock();
-        metas.get(key).map(|(value, _)| value.to_vec())
+        metas.get(key).map(|meta| meta.value().to_vec())
     }
 
     fn metas(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
         let metas = self.core.metas.lock();
-        let pairs = metas.iter().map(|(key, (value, _))| (key.to_vec(), value.to_vec()));
-        pairs.collect()
+        let mut pairs: Vec<_> = metas.iter().map(|meta| (meta.key().to_vec(), meta.value().to_vec())).collect();
+        pairs.sort_unstable();
+        pairs
     }
 
     fn pressure(&self) -> Pressure {

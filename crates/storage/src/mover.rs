@@ -215,7 +215,7 @@ impl Core {
     /// Copies a value if it is its key's still.
     fn copy_meta(&self, job: &mut Move, lsn: u64, key: &[u8], value: &[u8]) {
         let metas = self.metas.lock();
-        if metas.get(key).is_none_or(|(kept, at)| *at != lsn || **kept != *value) {
+        if metas.get(key).is_none_or(|meta| meta.lsn() != lsn || meta.value() != value) {
             return;
         }
         let mut record = self.record();
@@ -441,10 +441,7 @@ impl Core {
             }
             What::Meta(key) => {
                 let mut metas = self.metas.lock();
-                if let Some((_, lsn)) = metas.get_mut(key.as_slice())
-                    && *lsn == moved.from
-                {
-                    *lsn = moved.to;
+                if metas.relocate(key, moved.from, moved.to) {
                     switched = true;
                     self.log.lock().drop_live(moved.from, moved.size);
                 }

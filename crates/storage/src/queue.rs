@@ -57,9 +57,8 @@ pub(crate) struct Queue {
     pub(crate) next_seq: u64,
     /// Where the log says that it exists; 0 for a transient queue.
     pub(crate) create_lsn: u64,
-    /// The highest seq handed out, and what the log was told of it.
+    /// The highest seq handed out.
     pub(crate) delivered: u64,
-    pub(crate) delivered_logged: u64,
     /// Entries up to here were handed out before the last restart, perhaps.
     pub(crate) redelivered_to: u64,
     /// The reader was told to read ahead.
@@ -84,7 +83,6 @@ impl Queue {
             next_seq,
             create_lsn,
             delivered: 0,
-            delivered_logged: 0,
             redelivered_to: 0,
             reading: false,
             totals: Totals::default(),

@@ -7,10 +7,11 @@
 
 use crate::attempts::read_attempts;
 use crate::bodies::BodyRefs;
-use crate::core::{Cell, Metas, QueueCell};
+use crate::core::{Cell, QueueCell};
 use crate::deliver::{read_delivered, read_live};
 use crate::disk::{Disk, DiskError};
 use crate::log::LogState;
+use crate::metas::Metas;
 use crate::page::{Content, ENTRY_BYTES, PAGE_ENTRIES, Page, Spot};
 use crate::paging::{Paged, page_entries};
 use crate::payload::{Placed, read_batch, read_meta, read_queue, read_ranges, read_short_batch};
@@ -138,7 +139,7 @@ impl<'a> Replay<'a> {
     }
 
     fn put_meta(&mut self, lsn: u64, key: &[u8], value: &[u8]) {
-        self.metas.insert(key.into(), (value.into(), lsn));
+        self.metas.insert(key, value, lsn);
         self.count(&Arrivals::one(key.len() + value.len()));
     }
 
@@ -387,8 +388,8 @@ impl<'a> Replay<'a> {
             }
         }
         let mut counts = Counts::new(log);
-        for (key, (value, lsn)) in &self.metas {
-            counts.add(*lsn, key.len() + value.len());
+        for meta in self.metas.iter() {
+            counts.add(meta.lsn(), meta.size());
         }
         let mut queues = QueueMap::default();
         for (id, found) in self.queues {
@@ -399,7 +400,6 @@ impl<'a> Replay<'a> {
             }
             counts.add(queue.create_lsn, QUEUE_BYTES);
             queue.next_seq = found.seq_end.max(seqs_from);
-            queue.delivered_logged = queue.delivered;
             queue.redelivered_to = queue.delivered;
             queue.close_pages();
             let (mut ready, mut bytes) = (0, 0);

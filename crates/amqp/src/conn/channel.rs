@@ -74,8 +74,17 @@ impl Channel {
     }
 
     pub(super) fn consumer(&self, id: ConsumerId) -> Option<&Consumer> {
-        let at = self.consumers.binary_search_by_key(&id, |c| c.id).ok()?;
-        Some(&self.consumers[at])
+        Some(&self.consumers[self.place_of(id)?])
+    }
+
+    /// Where a consumer is. Ids of one channel mostly follow each other, so it is looked for where it is then.
+    fn place_of(&self, id: ConsumerId) -> Option<usize> {
+        let first = self.consumers.first()?.id.0;
+        let guess = usize::try_from(id.0.checked_sub(first)?).ok()?;
+        if self.consumers.get(guess).is_some_and(|consumer| consumer.id == id) {
+            return Some(guess);
+        }
+        self.consumers.binary_search_by_key(&id, |consumer| consumer.id).ok()
     }
 
     pub(super) fn consumers_len(&self) -> usize {
@@ -99,7 +108,7 @@ impl Channel {
 
     /// The consumer has ended.
     pub(super) fn remove_consumer(&mut self, id: ConsumerId) -> Option<Consumer> {
-        let at = self.consumers.binary_search_by_key(&id, |c| c.id).ok()?;
+        let at = self.place_of(id)?;
         let consumer = self.consumers.remove(at);
         if self.tags.get(&consumer.tag) == Some(&id) {
             self.tags.remove(&consumer.tag);

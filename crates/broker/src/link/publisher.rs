@@ -251,13 +251,12 @@ impl Link {
         };
         message.envelope.persistent |= route.keeps;
         publisher.may_refuse = route.refuses;
-        let noted = &mut route.touched[usize::from(message.envelope.persistent)];
         let current = publisher.batch_number + 1;
-        if *noted != current || message.envelope.ttl_ms.is_some() {
-            *noted = current;
-            touch(&mut publisher.touched, &route.queues, &message);
+        let noted = std::mem::replace(&mut route.touched[usize::from(message.envelope.persistent)], current);
+        if noted != current || message.envelope.ttl_ms.is_some() {
+            touch(&mut publisher.touched, route.queues(), &message);
         }
-        publisher.batch.push(message, &route.targets);
+        publisher.batch.push(message, route.targets());
         None
     }
 
@@ -271,7 +270,7 @@ impl Link {
         if extra_keys.is_empty()
             && let Some(route) = self.publisher.routes.get(message)
         {
-            return Ok(route.queues.clone());
+            return Ok(route.queues().to_vec());
         }
         let access = self.access()?;
         let mut found = Found::default();

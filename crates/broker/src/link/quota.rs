@@ -72,7 +72,7 @@ impl Link {
         if publish.extra_keys.is_empty()
             && let Some(route) = self.publisher.routes.get(&publish.message)
         {
-            return pay_queues(&route.queues, now.mono);
+            return pay_queues(route.queues(), now.mono);
         }
         // What is refused is refused later, by who routes it for good. Until it is due, nobody knows where it goes.
         let mut found = Found::default();

@@ -4,8 +4,9 @@
 //! seen goes back to the queue when the consumer ends. No message is kept here: what is rejected dies in the engine.
 
 use super::Link;
+use crate::consumer::{Channel, Consumer};
 use crate::mailbox::Parcel;
-use crate::queue::{Channel, Consumer, Queue};
+use crate::queue::Queue;
 use engine::{Death, Outcome};
 use foldhash::fast::RandomState;
 use model::{ChannelId, ConsumerId, Message, Now, QueueId, Seq};
@@ -119,20 +120,20 @@ impl Link {
     }
 
     fn deliver(&mut self, consumer: &Consumer, seq: Seq, message: Message, redelivered: bool, attempts: u32) -> Event {
-        let queue = &consumer.queue;
-        let channel = consumer.channel.id;
+        // Not the queue: whether it is in the cache is another matter.
+        let (queue, channel) = (consumer.queue_id, consumer.channel.id);
         self.receiver.told += 1;
         self.receiver.unwritten += message.bytes().len();
         self.counted.delivered += 1;
         self.counted.redelivered += u64::from(redelivered);
         if consumer.no_ack {
             self.counted.acknowledged += 1;
-            self.receiver.acks.push((queue.id, seq));
+            self.receiver.acks.push((queue, seq));
         }
-        if !consumer.no_ack && queue.has_dead_letter() {
-            self.transactions.keep(channel, queue.id, seq, &message);
+        if !consumer.no_ack && self.transactions.has(channel) && consumer.queue.has_dead_letter() {
+            self.transactions.keep(channel, queue, seq, &message);
         }
-        let message = if attempts > 0 && queue.counts_attempts() {
+        let message = if attempts > 0 && consumer.queue.counts_attempts() {
             self.broker.with_delivery_count(message, attempts)
         } else {
             message
@@ -140,7 +141,7 @@ impl Link {
         Event::Deliver {
             channel,
             consumer: consumer.id,
-            receipt: Receipt { queue: queue.id, seq, consumer: Some(consumer.id) },
+            receipt: Receipt { queue, seq, consumer: Some(consumer.id) },
             message,
             redelivered,
         }
@@ -262,14 +263,14 @@ impl Link {
             consumer.settled(u32::try_from(unseen.len()).unwrap_or(u32::MAX));
             let engine = &self.broker.engine;
             engine.settle(queue.id, &unseen, Outcome::Requeue, now);
-            if state.consumers.is_empty() && queue.drops_head() {
+            if state.consumers().is_empty() && queue.drops_head() {
                 engine.set_waited(queue.id, false, now);
             }
-            state.consumers.is_empty() && !state.deleted
+            state.consumers().is_empty() && !state.deleted
         };
         if last && queue.auto_delete {
             // The engine can only have failed for good, and then the process stops.
-            let _ = self.broker.delete_queue_if(queue, |state| state.consumers.is_empty());
+            let _ = self.broker.delete_queue_if(queue, |state| state.consumers().is_empty());
             return;
         }
         self.broker.dispatch(queue, now);

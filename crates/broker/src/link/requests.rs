@@ -5,9 +5,10 @@ use super::tx::Progress;
 use super::{Link, Stage};
 use crate::api::Reply;
 use crate::arguments;
+use crate::consumer::{Channel, Consumer};
 use crate::dead_letter::Burial;
 use crate::kind::QueueKind;
-use crate::queue::{Channel, Consumer, Queue};
+use crate::queue::Queue;
 use crate::quotas::ConsumerQuota;
 use crate::refuse::{self, Resource};
 use crate::topology::Asker;
@@ -208,7 +209,7 @@ impl Link {
             channel,
             queue: queue.name.to_string(),
             messages: self.broker.engine.stats(queue.id).ready,
-            consumers: u32::try_from(consumers).unwrap_or(u32::MAX),
+            consumers,
         };
         Ok((declared, ticket))
     }
@@ -264,6 +265,7 @@ impl Link {
         let side = self.side(channel)?;
         let consumer = Arc::new(Consumer {
             id: request.consumer,
+            queue_id: queue.id,
             tag: request.tag,
             channel: side.shared.clone(),
             mailbox,
@@ -283,8 +285,8 @@ impl Link {
             if state.deleted {
                 return Err(refuse::missing(what));
             }
-            let taken = state.consumers.iter().any(|c| c.exclusive);
-            if taken || (request.exclusive && (queue.arguments.single_active || !state.consumers.is_empty())) {
+            let taken = state.consumers().iter().any(|c| c.exclusive);
+            if taken || (request.exclusive && (queue.arguments.single_active || !state.consumers().is_empty())) {
                 return Err(refuse::in_exclusive_use(what));
             }
             state.used_at = now.mono;
@@ -372,10 +374,7 @@ impl Link {
 
     /// Has this connection woken when there may be something to get.
     fn wait_to_get(&self, queue: &Queue) {
-        let getters = &mut queue.state.lock().getters;
-        if !getters.iter().any(|getter| getter.id == self.mailbox.id) {
-            getters.push(self.mailbox.clone());
-        }
+        queue.state.lock().add_getter(&self.mailbox);
     }
 
     fn got(
