@@ -424,6 +424,16 @@ impl Queue {
         unsettled.get_mut(seq)
     }
 
+    /// An entry that was looked at before, unless it is in a page now. It is looked for in its own lane: of two with one seq,
+    /// which no engine writes but a log may hold, each is found.
+    pub(crate) fn find_again(&mut self, entry: &Entry) -> Option<&mut Entry> {
+        let is_there = |lane: &mut Lane| lane.priority == entry.lane && lane.find_loose(entry.seq).is_some();
+        match self.lanes_mut().iter_mut().position(is_there) {
+            Some(at) => self.lanes_mut()[at].find_loose(entry.seq),
+            None => self.find_loose(entry.seq),
+        }
+    }
+
     /// The entry with this seq, wherever it is; pages stay open until [`Queue::close_pages`].
     pub(crate) fn find(&mut self, seq: u64) -> Found<'_> {
         if let Some(entry) = self.due.as_mut().and_then(|due| due.find_mut(seq)) {

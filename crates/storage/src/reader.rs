@@ -139,7 +139,7 @@ impl Core {
             let charge = message.bytes().len() + SLOT_BYTES;
             self.resident.fetch_add(charge, Relaxed);
             let slot = queue.keep(entry.seq, message, u32::try_from(charge).unwrap_or(u32::MAX));
-            if let Some(found) = queue.find_loose(entry.seq) {
+            if let Some(found) = queue.find_again(&entry) {
                 found.slot = slot;
             }
         }
@@ -148,7 +148,7 @@ impl Core {
 
     /// Marks an entry whose message is damaged; it is passed over when its turn comes.
     fn quarantine(&self, queue: &mut Queue, entry: &Entry) {
-        if let Some(found) = queue.find_loose(entry.seq) {
+        if let Some(found) = queue.find_again(entry) {
             found.slot = DAMAGED;
             self.counters.damaged.fetch_add(1, Relaxed);
             self.events.damaged(&format!("the message with seq {} of queue {}", entry.seq, queue.id));
@@ -218,7 +218,7 @@ fn wanted(queue: &mut Queue, durable: u64, bytes_max: usize) -> Vec<Entry> {
 
 /// Whether an entry still lies where it did and has no message.
 fn is_wanted(queue: &mut Queue, entry: &Entry) -> bool {
-    queue.find_loose(entry.seq).is_some_and(|now| now.lsn == entry.lsn && now.slot == NO_SLOT)
+    queue.find_again(entry).is_some_and(|now| now.lsn == entry.lsn && now.slot == NO_SLOT)
 }
 
 /// What lies between two places of a run; nothing if it cannot be read.

@@ -381,6 +381,31 @@ fn garbage_with_right_checksums_is_refused_or_harmless() {
     assert!(opened > 100, "{opened} were harmless");
 }
 
+/// No engine writes such a log; the fuzzer did.
+#[test]
+fn two_entries_with_one_seq_and_two_priorities_are_read_to_their_end() {
+    let mut first = vec![120, 1, 8];
+    first.extend([21; 9]);
+    first.extend([11, 0, 22, 0]);
+    first.extend([21; 11]);
+    first.extend([1, 74, 120, 1, 21, 21, 21, 21, 0, 3, 8, 0, 3, 255, 255, 42, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    first.extend([6, 0, 73, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 6, 0, 0]);
+    let second = [120, 1, 8, 0, 0, 41, 26, 1, 21, 21, 21, 9, 0, 3, 8, 0, 8, 0, 3, 255, 255, 42, 0];
+    let disk = SimDisk::new();
+    let queue_of_priorities = [3, 3, 0];
+    let log = log_file_of(&[(3, &queue_of_priorities), (1, &first), (1, &second)]);
+    disk.set_content("wal-000000000001.log", &log);
+    let storage = open(&disk).expect("whole records");
+    let all = Credit { messages: usize::MAX, bytes: usize::MAX };
+    let mut waits = 0;
+    while storage.deliver(QueueId(3), all, at(0), &mut |_| HolderId(1)).pending {
+        storage.read_step();
+        waits += 1;
+        assert!(waits < 100, "never read to its end");
+    }
+    assert_eq!(storage.stats(QueueId(3)).ready, 0);
+}
+
 /// The files that every version must open for ever.
 const GOLDEN: [&str; 2] = [
     concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/v1/wal-000000000001.log"),
