@@ -1,6 +1,7 @@
 """What the publishers were promised, what the consumers saw, and whether the two agree.
 
-A message is (publisher, number). The promise: everything confirmed (a 202 or a basic.ack) is delivered until it is acked;
+A message is (publisher, number). The promise: everything confirmed (a 202, a basic.ack or a tx.commit-ok) is delivered until it is
+acked, or rejected and a dead letter;
 what one publisher sent comes in its order unless redelivered; nothing comes twice unless redelivered or recovered. What
 was sent and never answered may be there or not.
 """
@@ -37,8 +38,10 @@ class Ledger:
 
     def __init__(self):
         self.lock = threading.Lock()
-        self.promised = {}  # message -> "confirm" | "202"
+        self.promised = {}  # message -> "confirm" | "202" | "commit"
         self.acked = {}  # message -> (time of the ack, life of the server it was sent to)
+        self.rejected = {}  # the same of rejects, after which it is a dead letter
+        self.ever = set()  # delivered in any life
         self.life = 0
         self.delivered = 0
         self.redelivered = 0
@@ -65,14 +68,21 @@ class Ledger:
         with self.lock:
             self.acked[message] = (time.monotonic(), self.life)
 
+    def reject(self, message):
+        with self.lock:
+            self.rejected[message] = (time.monotonic(), self.life)
+
     def _came_again(self, message):
-        """An acked message is back. Right only if the ack was too fresh to be on disk when the server was killed; then
-        the server still has it, and it counts as not acked from here on."""
-        at, life = self.acked[message]
-        if life == self.life or at < self.killed_at - SETTLE_GRACE_S:
-            self.resurrected.append(message)
-        else:
-            del self.acked[message]
+        """A settled message may be back. Right only if the settle was too fresh to be on disk when the server was killed;
+        then the server still has it, and it counts as not settled from here on."""
+        for settled in (self.acked, self.rejected):
+            if message not in settled:
+                continue
+            at, life = settled[message]
+            if life == self.life or at < self.killed_at - SETTLE_GRACE_S:
+                self.resurrected.append(message)
+            else:
+                del settled[message]
 
     def delivery(self, order, body, redelivered):
         """Notes a delivery; `order` is the consumer's own dict publisher → last number. Returns the message or None."""
@@ -94,9 +104,9 @@ class Ledger:
                 if number <= order.get(publisher, -1):
                     self.disordered.append((publisher, order[publisher], number))
                 order[publisher] = number
-            if message in self.acked:
-                self._came_again(message)
+            self._came_again(message)
             self.seen_now.add(message)
+            self.ever.add(message)
         return message
 
     def killed(self, at):
@@ -108,12 +118,29 @@ class Ledger:
             self.seen_now = set()
 
     def waiting(self):
-        """Promised and not acked: at least these must be in the queue now."""
+        """Promised and not settled: at least these must be in the queue now."""
         with self.lock:
-            return [message for message in self.promised if message not in self.acked]
+            return [message for message in self.promised if message not in self.acked and message not in self.rejected]
 
-    def drained(self, bodies_and_flags):
-        """The end: all that was left, in queue order, redelivered or not. Everything promised must be accounted for."""
+    def drained_dead(self, bodies):
+        """The end of the dead letters, before that of the queue. Returns them; each was rejected, and is there once."""
+        dead = set()
+        for body in bodies:
+            message = parse_body(body)
+            if message is None:
+                self.damaged.append(body[:60])
+                continue
+            if message in dead:
+                self.duplicated.append(message)
+            elif message not in self.rejected:
+                # Never rejected, or it came again and was acked although it was here already.
+                self.phantoms.append(message)
+            dead.add(message)
+        return dead
+
+    def drained(self, bodies_and_flags, dead=frozenset()):
+        """The end: all that was left, in queue order, redelivered or not; `dead` are dead letters of it. Everything promised
+        must be accounted for."""
         order, left = {}, set()
         for body, _redelivered in bodies_and_flags:
             message = parse_body(body)
@@ -121,13 +148,13 @@ class Ledger:
                 self.damaged.append(body[:60])
                 continue
             publisher, number = message
-            if message in left:
+            if message in left or message in dead:
                 self.duplicated.append(message)
             elif number <= order.get(publisher, -1):
                 self.disordered.append((publisher, order[publisher], number))
             order[publisher] = max(number, order.get(publisher, -1))
-            if message in self.acked:
-                self._came_again(message)
+            self._came_again(message)
             left.add(message)
-        self.lost = [message for message in self.promised if message not in self.acked and message not in left]
+        self.lost = [message for message in self.promised
+                     if message not in self.acked and message not in left and message not in dead]
         return left

@@ -11,6 +11,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 from kill9 import CONFIG, prove  # noqa: E402
 from ledger import Ledger, make_body, parse_body  # noqa: E402
+from spread import QUEUES, Spread  # noqa: E402
 
 from harness.server import Server  # noqa: E402
 
@@ -23,9 +24,11 @@ def test_ten_rounds_of_kill_9_lose_nothing(tmp_path):
     print(f"seed {seed}")
     try:
         run, ok = prove(server, 10, seed)
-        assert ok, f"seed {seed}: {run.failures} {run.ledger.problems()}"
+        assert ok, f"seed {seed}: {run.failures} {run.problems()}"
         assert run.promises("confirm") > 1000, "too little AMQP load for the test to mean anything"
         assert run.promises("202") > 100, "too little HTTP load for the test to mean anything"
+        assert run.spread.promises() > 300, "too little went to several queues for the test to mean anything"
+        assert len(run.spread.dead) > 50, "too little was dead-lettered for the test to mean anything"
         server.stop()
     finally:
         if server.alive():
@@ -112,3 +115,69 @@ def test_the_ledger_sees_a_damaged_body():
     ledger = filled()
     ledger.delivery({}, damaged, False)
     assert ledger.problems() == {"damaged": [damaged[:60]]}
+
+
+def test_the_ledger_accepts_a_rejected_message_among_the_dead_or_back_after_a_kill():
+    ledger = filled()
+    ledger.reject(ledger.delivery({}, make_body("a", 2, 20), False))
+    assert len(ledger.waiting()) == 2
+    ledger.drained(bodies(3, 4), ledger.drained_dead(body for body, _ in bodies(2)))
+    assert ledger.problems() == {}
+    ledger = filled()
+    ledger.reject(ledger.delivery({}, make_body("a", 2, 20), False))
+    ledger.killed(time.monotonic())
+    ledger.drained(bodies(2, 3, 4), ledger.drained_dead([]))
+    assert ledger.problems() == {}, "the reject was too fresh to be on disk"
+
+
+@pytest.mark.parametrize("dead, left, problem", [
+    ((), (3, 4), {"lost": [("a", 2)]}),
+    ((2, 2), (3, 4), {"duplicated": [("a", 2)]}),
+    ((2, 3), (4,), {"phantoms": [("a", 3)]}),
+    ((2,), (2, 3, 4), {"duplicated": [("a", 2)]}),
+])
+def test_the_ledger_sees_what_is_wrong_with_the_dead(dead, left, problem):
+    ledger = filled()
+    ledger.reject(ledger.delivery({}, make_body("a", 2, 20), False))
+    ledger.killed(time.monotonic())
+    ledger.drained(bodies(*left), ledger.drained_dead(body for body, _ in bodies(*dead)))
+    assert ledger.problems() == problem
+
+
+def test_the_ledger_sees_a_rejected_message_that_comes_back_too_late():
+    ledger = filled()
+    ledger.reject(ledger.delivery({}, make_body("a", 2, 20), False))
+    ledger.killed(time.monotonic() + 10)
+    ledger.drained(bodies(2, 3, 4), ledger.drained_dead([]))
+    assert ledger.problems() == {"resurrected": [("a", 2)]}
+
+
+def spread():
+    """Three messages promised in all queues: the first is acked in all, the second is rejected in the first queue and acked in
+    the second. One more was sent and not answered."""
+    state = Spread()
+    for queue, ledger in state.ledgers.items():
+        for number in range(4):
+            ledger.sending("a", number)
+        for number in range(3):
+            ledger.promise("a", number, "commit")
+        order = {}
+        ledger.ack(ledger.delivery(order, make_body("a", 0, 20), False))
+        if queue != QUEUES[2]:
+            settle = ledger.reject if queue == QUEUES[0] else ledger.ack
+            settle(ledger.delivery(order, make_body("a", 1, 20), False))
+    state.killed(time.monotonic())
+    return state
+
+
+@pytest.mark.parametrize("left, problems", [
+    (((2,), (2,), (1, 2)), {}),
+    (((2, 3), (2, 3), (1, 2, 3)), {}),
+    (((2,), (2, 3), (1, 2)), {"in some queues only": [("a", 3)]}),
+    (((2,), (), (1, 2)), {"lost in spread-b": [("a", 2)], "in some queues only": [("a", 2)]}),
+    (((2,), (2,), (1, 1, 2)), {"duplicated in spread-c": [("a", 1)]}),
+])
+def test_what_is_in_some_of_its_queues_only_is_seen(left, problems):
+    state = spread()
+    state.drained({queue: bodies(*numbers) for queue, numbers in zip(QUEUES, left)}, bodies(1))
+    assert state.problems() == problems
