@@ -37,7 +37,7 @@ pub(crate) fn turn(lanes: &[Lane], fair: bool, last: u8) -> Option<usize> {
     turns.into_iter().find(ready).map(|at| at + 1).or((before < u64::MAX).then_some(0))
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::entry::{Entry, NO_SLOT, NO_TTL};

@@ -295,7 +295,7 @@ impl Cold {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::entry::{NO_SLOT, NO_TTL};

@@ -206,7 +206,7 @@ pub(crate) fn unpack(bytes: &[u8], first: u64, lane: u8, mut each: impl FnMut(En
     Some(())
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -93,6 +93,18 @@ fn pure_crates_have_no_runtime_clock_or_random_numbers() {
 }
 
 #[test]
+fn the_locks_of_the_storage_engine_can_be_those_of_a_model() {
+    let crates = crates(&metadata());
+    for_each_source(Path::new(&crates["storage"].dir), &mut |path, text| {
+        let may = path.ends_with("/sync.rs") || path.contains("/sim/");
+        assert!(
+            may || !text.contains("parking_lot::"),
+            "{path}: locks come from `crate::sync`, so that loom sees them"
+        );
+    });
+}
+
+#[test]
 fn every_file_says_what_it_is_and_stays_short() {
     for (_, krate) in crates(&metadata()) {
         for_each_source(Path::new(&krate.dir), &mut |path, text| {
