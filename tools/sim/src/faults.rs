@@ -5,7 +5,19 @@ use crate::watch::Watch;
 use engine::{Engine, Pressure};
 use std::sync::Arc;
 use storage::OpenError;
-use storage::sim::Fault;
+use storage::sim::{Fault, SimDisk};
+
+/// A bit of the disk that has flipped.
+pub(crate) struct Rot {
+    name: String,
+    at: usize,
+}
+
+impl std::fmt::Display for Rot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "a flipped bit in byte {} of {}", self.at, self.name)
+    }
+}
 
 impl Run {
     /// Makes a call of the disk fail.
@@ -126,7 +138,7 @@ impl Run {
         // Now and then the disk fails, or the machine crashes again, during recovery.
         while self.dice.once_in(4) {
             if self.dice.once_in(2) {
-                self.fault_of_recovery();
+                self.fault_of_recovery(&self.disk.clone());
             }
             drop(self.open(&self.disk, &Arc::new(Watch::new())));
             self.disk.crash(&mut self.dice);
@@ -144,7 +156,8 @@ impl Run {
         self.set_limits()
     }
 
-    fn fault_of_recovery(&mut self) {
+    /// Makes a call of a disk fail while the engine is being opened, or the directory repaired.
+    pub(crate) fn fault_of_recovery(&mut self, disk: &SimDisk) {
         let fault = match self.dice.below(6) {
             0 => Fault::Sync,
             1 => Fault::Write,
@@ -153,7 +166,7 @@ impl Run {
             4 => Fault::Read,
             _ => Fault::Full(self.dice.below(6)),
         };
-        self.disk.inject(fault);
+        disk.inject(fault);
         self.done.faults += 1;
     }
 
@@ -197,6 +210,7 @@ impl Run {
         } else {
             disk.set_content(name, &content);
         }
+        let rot = Rot { name: name.clone(), at };
         self.done.rotten += 1;
         match self.open(&disk, &Arc::new(Watch::new())) {
             Ok(engine) => {
@@ -206,15 +220,20 @@ impl Run {
                     // Recovery read a digest in place of the file, or it is a body: the message is kept aside and told.
                     return Ok(());
                 }
-                let (recovered, _) = read.map_err(|e| format!("after a flipped bit in byte {at} of {name}: {e}"))?;
+                let (recovered, _) = read.map_err(|e| format!("after {rot}: {e}"))?;
                 let restarted = self.model.clone().restart(proven, &recovered, &engine.metas());
-                restarted.map_err(|e| format!("after a flipped bit in byte {at} of {name}: {e}"))
+                restarted.map_err(|e| format!("after {rot}: {e}"))
             }
-            Err(OpenError::Damaged { .. } | OpenError::Newer { .. } | OpenError::Encrypted { .. }) => {
+            Err(error @ (OpenError::Damaged { .. } | OpenError::Newer { .. } | OpenError::Encrypted { .. })) => {
                 let untouched = disk.content(name) == Some(content) && disk.files() == self.disk.files();
-                if untouched { Ok(()) } else { Err("a directory was refused and yet changed".to_owned()) }
+                if !untouched {
+                    return Err("a directory was refused and yet changed".to_owned());
+                }
+                // Repair leaves what is newer or encrypted alone.
+                let mends = matches!(error, OpenError::Damaged { .. });
+                if mends { self.mend(&disk, self.model.proven(durable), &rot) } else { Ok(()) }
             }
-            Err(error) => Err(format!("a flipped bit in {name} is taken for: {error}")),
+            Err(error) => Err(format!("{rot} is taken for: {error}")),
         }
     }
 }

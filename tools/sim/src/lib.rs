@@ -10,6 +10,7 @@ mod calls;
 mod check;
 mod deliver;
 mod faults;
+mod mended;
 mod message;
 mod model;
 mod publish;

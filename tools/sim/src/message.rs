@@ -8,11 +8,17 @@ use model::{Envelope, Message, Origin, Wall};
 /// Bytes in front of the body: the number as its exchange, a key, a header.
 const HEAD_BYTES: usize = 12;
 
+/// What only the message of this number begins with.
+pub(crate) fn head_of(tag: Tag) -> [u8; HEAD_BYTES] {
+    let mut head = [tag as u8; HEAD_BYTES];
+    head[..8].copy_from_slice(&tag.to_le_bytes());
+    head[8] = KEYS[tag as usize / 3 % KEYS.len()];
+    head
+}
+
 /// A message that tells its number and is full of it.
 pub(crate) fn message_of(tag: Tag, size: usize, persistent: bool, priority: u8, ttl_ms: Option<u64>) -> Message {
-    let mut bytes = tag.to_le_bytes().to_vec();
-    bytes.push(KEYS[tag as usize / 3 % KEYS.len()]);
-    bytes.extend([tag as u8; 3]);
+    let mut bytes = head_of(tag).to_vec();
     bytes.extend((0..size).map(|i| (tag as usize + i * 7) as u8));
     let envelope = Envelope {
         origin: Origin::Amqp091,

@@ -287,7 +287,11 @@ impl Disk for SimDisk {
 
     fn put_aside(&self, name: &str, bytes: &[u8]) -> Result<(), DiskError> {
         self.alive()?.change(bytes.len())?;
-        self.set_content(&format!("quarantine/{name}"), bytes);
+        let mut aside = format!("quarantine/{name}");
+        while self.content(&aside).is_some() {
+            aside.push_str(".1");
+        }
+        self.set_content(&aside, bytes);
         Ok(())
     }
 
