@@ -296,19 +296,20 @@ impl Seen {
     }
 
     fn batch(&mut self, kind: Kind, payload: &[u8]) -> Option<()> {
-        let (referred, bodies) = (&mut self.referred, &mut self.bodies);
-        let mut settled = Vec::new();
-        let each = |_, _, placed: &Placed, id, seq| {
-            referred.insert(id);
-            if let Some(large) = placed.large {
-                bodies.refer(id, seq, large.id, large.len);
-            }
-        };
+        let (mut referred, mut settled) = (Vec::new(), Vec::new());
+        let each = |_, _, placed: &Placed, id, seq| referred.push((id, seq, placed.large));
         let acks = |id, first, last| settled.push((id, first, last));
         if kind == Kind::Refs {
             read_short_batch(payload, &mut Vec::new(), each, acks, |_, _| {})?;
         } else {
             read_batch(payload, &mut Vec::new(), each, acks, |_, _| {})?;
+        }
+        // Only now: one that is not right goes into quarantine, and tells of nothing.
+        for (id, seq, large) in referred {
+            self.referred.insert(id);
+            if let Some(large) = large {
+                self.bodies.refer(id, seq, large.id, large.len);
+            }
         }
         settled.into_iter().for_each(|(id, first, last)| self.bodies.settle(id, first, last));
         Some(())
