@@ -196,7 +196,9 @@ impl Broker {
         // Several batches of a busy queue become durable at once; one look is enough for all.
         queues.sort_unstable_by_key(|queue: &Arc<Queue>| queue.id);
         queues.dedup_by_key(|queue| queue.id);
-        self.dispatch_all(&queues, now);
+        for queue in &queues {
+            self.dispatch(queue, now);
+        }
         // Last of all, because what is woken last runs next, on this very thread: a publisher may have stopped for its
         // confirm, and the deliveries wake another thread anyway.
         for mailbox in mailboxes {

@@ -12,16 +12,12 @@ use crate::ring::Ring;
 use engine::{Credit, Delivery};
 use model::limits::OUTBOX_BYTES_MAX;
 use model::{HolderId, Mono, Now, Wall};
-use smallvec::SmallVec;
 use std::cell::RefCell;
-use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
 /// Entries handed out under one hold of a queue's lock.
 const BATCH_MESSAGES: u32 = 256;
-/// Queues looked at together.
-const TOGETHER: usize = 32;
 /// Consumers served under one hold of a queue's lock.
 const BATCH_CONSUMERS: usize = 64;
 
@@ -85,23 +81,6 @@ impl Broker {
         }
         if queue.may_expire.load(SeqCst) {
             self.watch_head(queue, now);
-        }
-    }
-
-    /// The same for many queues. Hardly anything of one of ten thousand is in the cache, and what several need of memory
-    /// comes sooner if it is asked for at once.
-    pub(crate) fn dispatch_all(&self, queues: &[Arc<Queue>], now: Now) {
-        for some in queues.chunks(TOGETHER) {
-            if some.len() > 1 {
-                let states: SmallVec<[_; TOGETHER]> = some.iter().filter_map(|queue| queue.state.try_lock()).collect();
-                let seen = states.iter().filter_map(|state| state.ring.top(0)).filter(|next| next.no_ack).count();
-                black_box(seen);
-                drop(states);
-                self.engine.look_ahead(&mut some.iter().map(|queue| queue.id));
-            }
-            for queue in some {
-                self.dispatch(queue, now);
-            }
         }
     }
 

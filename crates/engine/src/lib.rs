@@ -237,11 +237,6 @@ pub trait Engine: Send + Sync + 'static {
     /// The highest ticket that is durable.
     fn durable(&self) -> Ticket;
 
-    /// A hint: these queues, a few dozen at most, are asked for next. Changes nothing.
-    fn look_ahead(&self, queues: &mut dyn Iterator<Item = QueueId>) {
-        let _ = queues;
-    }
-
     /// Hands out entries from the head of a queue, at most `credit`, each to the holder that `assign` names.
     ///
     /// Dead entries are never handed out; see [`Remainder::head_dead`]. An unknown queue hands out nothing.

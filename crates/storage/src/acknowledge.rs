@@ -4,7 +4,6 @@
 //! between finds it gone from both what is ready and what is handed out, as after the record. The record is a batch
 //! without messages.
 
-use crate::ahead::{TOGETHER, look_at_cells, look_into};
 use crate::append::{Acked, encode_acks};
 use crate::core::{Core, QueueCell};
 use crate::deliver::{LAZY_BYTES_MAX, ack_us};
@@ -28,13 +27,10 @@ impl Core {
     pub(crate) fn acknowledge(&self, acks: &mut Vec<(QueueId, Seq)>, now: Now) {
         acks.sort_unstable();
         let mut taken = Taken { acked: Vec::with_capacity(acks.len()), freed: 0, tally: Tally::default() };
-        for some in self.cells_of_acks(acks).chunks(TOGETHER) {
-            let mut queues: Vec<_> = some.iter().map(|(cell, _)| cell.lock()).collect();
-            look_into(queues.iter().map(|queue| &**queue));
-            for (queue, (_, of_queue)) in queues.iter_mut().zip(some) {
-                self.take_out(queue, of_queue, now, &mut taken);
-                self.charge(queue);
-            }
+        for (cell, of_queue) in self.cells_of_acks(acks) {
+            let mut queue = cell.lock();
+            self.take_out(&mut queue, of_queue, now, &mut taken);
+            self.charge(&mut queue);
         }
         acks.clear();
         self.resident.fetch_sub(taken.freed, Relaxed);
@@ -47,9 +43,8 @@ impl Core {
     /// The queues that exist, each with what is acknowledged of it.
     fn cells_of_acks<'a>(&self, acks: &'a [(QueueId, Seq)]) -> Vec<(QueueCell, &'a [(QueueId, Seq)])> {
         let queues = self.queues.read();
-        let groups = || acks.chunk_by(|a, b| a.0 == b.0);
-        look_at_cells(groups().filter_map(|of_queue| queues.get(of_queue[0].0)));
-        groups().filter_map(|of_queue| Some((queues.get(of_queue[0].0)?.clone(), of_queue))).collect()
+        let groups = acks.chunk_by(|a, b| a.0 == b.0);
+        groups.filter_map(|of_queue| Some((queues.get(of_queue[0].0)?.clone(), of_queue))).collect()
     }
 
     /// Takes acknowledged entries out of their queue.

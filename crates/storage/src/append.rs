@@ -4,7 +4,6 @@
 //! gets its place in the log and its entries are enqueued; so for every queue, order of seq is order in the log, and
 //! whoever holds a queue's lock sees a batch wholly or not at all. A batch that changes metadata holds its lock, too.
 
-use crate::ahead::{look_at_cells, look_into};
 use crate::canary::Canary;
 use crate::core::{Core, QueueCell};
 use crate::dead::{TRIM_BATCH, bury};
@@ -87,7 +86,6 @@ impl Core {
         let mut record = self.record();
         let offsets = encode_messages(&mut record, batch, &cells, &places, now);
         let mut guards: Guards<'_> = cells.iter().map(|cell| cell.lock()).collect();
-        look_into(guards.iter().map(|queue| &**queue));
         let first_seqs: Vec<u64> = guards.iter().map(|queue| queue.next_seq).collect();
         let published = batch.len();
         let verdicts = self.judge(batch, &places, &guards);
@@ -207,7 +205,6 @@ impl Core {
         let mut cells: Vec<QueueCell> = Vec::with_capacity(ids.len());
         {
             let queues = self.queues.read();
-            look_at_cells(ids.iter().filter_map(|id| queues.get(*id)));
             ids.retain(|id| queues.get(*id).map(|cell| cells.push(cell.clone())).is_some());
         }
         // Searched for once, and not among the queues, which are seldom in the cache.

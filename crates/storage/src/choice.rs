@@ -15,7 +15,9 @@ use crate::scan::Records;
 use std::collections::VecDeque;
 
 /// Files that may be emptier than what lives needs, before anything is moved.
-const SLACK_FILES: u64 = 3;
+const SLACK_FILES: u64 = 8;
+/// Files that are younger than so many others are let be: what lives in them often dies before it would have been moved.
+const YOUNG_FILES: usize = 3;
 /// Digests that may stand alone while hardly anything lives in the oldest file, and otherwise.
 const DIGESTS_MIN: usize = 8;
 const DIGESTS_MAX: usize = 64;
@@ -73,12 +75,12 @@ impl Core {
         let alone = log.files.values().filter(|f| f.form == Form::Alone).count();
         let mut count = (log.files.len() - alone) as u64;
         let too_many = SLACK_FILES + 2 * live / file_bytes + 4;
-        let mut files: Vec<&LogFile> = sealed(log, durable).filter(|f| f.live > 0).collect();
+        let young = log.files.keys().rev().nth(YOUNG_FILES).copied().unwrap_or(0);
+        let mut files: Vec<&LogFile> = sealed(log, durable).filter(|f| f.live > 0 && f.base <= young).collect();
         // Digests that stand alone wait for the older files to go: soon if hardly anything lives in the oldest. Many small
         // things, such as queues, cost more to copy than a few more digests cost to keep.
-        let oldest = log.files.values().next();
-        let hardly = oldest.is_none_or(|f| f.live < HARDLY_ANY && f.live_bytes() < file_bytes / 8);
-        if alone > if hardly { DIGESTS_MIN } else { DIGESTS_MAX + 4 * count as usize } {
+        let hardly = |f: &&LogFile| f.live < HARDLY_ANY && f.live_bytes() < file_bytes / 8;
+        if alone > if files.first().is_none_or(hardly) { DIGESTS_MIN } else { DIGESTS_MAX + 4 * count as usize } {
             files.truncate(1);
             return files;
         }

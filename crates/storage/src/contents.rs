@@ -44,14 +44,6 @@ impl Contents {
         self.ready_bytes += u64::from(entry.body);
     }
 
-    /// Reads a little from most of its lines; see [`crate::ahead`].
-    pub(crate) fn look(&self) -> u64 {
-        let entry = self.lanes.first().and_then(|lane| lane.front.front()).map_or(0, |entry| entry.seq);
-        let slot = self.slots.get(0).map_or(0, |slot| slot.seq);
-        let held = self.unsettled.len() as u64;
-        self.ready ^ entry ^ slot ^ held ^ u64::from(self.retries.is_empty())
-    }
-
     /// Counts one that no longer is.
     pub(crate) fn count_out(&mut self, entry: &Entry) {
         self.ready -= 1;

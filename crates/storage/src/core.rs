@@ -54,15 +54,6 @@ impl Cell {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock()
     }
-
-    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, Queue>> {
-        self.queue.try_lock()
-    }
-
-    /// Reads a little from its first line and its last; see [`crate::ahead`].
-    pub(crate) fn look(self: &Arc<Self>) -> usize {
-        Arc::strong_count(self) + usize::from(self.queue.is_locked())
-    }
 }
 
 pub(crate) type QueueCell = Arc<Cell>;

@@ -14,7 +14,6 @@
 
 mod acknowledge;
 mod admin;
-mod ahead;
 mod allowance;
 mod append;
 mod attempts;
@@ -256,10 +255,6 @@ impl Engine for Storage {
 
     fn durable(&self) -> Ticket {
         Ticket(self.core.durable.load(Ordering::Acquire))
-    }
-
-    fn look_ahead(&self, queues: &mut dyn Iterator<Item = QueueId>) {
-        self.core.look_ahead(queues);
     }
 
     fn deliver(

@@ -45,12 +45,6 @@ mod checked {
             self.0.try_lock().ok().map(|guard| MutexGuard { of: self, held: Some(guard) })
         }
 
-        /// A hint, of which nothing is claimed.
-        #[expect(clippy::unused_self, reason = "the usual one has it")]
-        pub(crate) fn is_locked(&self) -> bool {
-            false
-        }
-
         pub(crate) fn into_inner(self) -> T {
             self.0.into_inner().expect(POISONED)
         }
