@@ -5,6 +5,7 @@ use crate::counters::Counters;
 use crate::dead_letter::Burial;
 use crate::link::Link;
 use crate::mailbox::Mailbox;
+use crate::publish::Touched;
 use crate::queue::Queue;
 use crate::quotas::Quotas;
 use crate::refuse;
@@ -194,11 +195,9 @@ impl Broker {
             }
         }
         // Several batches of a busy queue become durable at once; one look is enough for all.
-        queues.sort_unstable_by_key(|queue: &Arc<Queue>| queue.id);
-        queues.dedup_by_key(|queue| queue.id);
-        for queue in &queues {
-            self.dispatch(queue, now);
-        }
+        queues.sort_unstable_by_key(|touched: &Touched| touched.id);
+        queues.dedup_by_key(|touched| touched.id);
+        self.dispatch_all(&queues, now);
         // Last of all, because what is woken last runs next, on this very thread: a publisher may have stopped for its
         // confirm, and the deliveries wake another thread anyway.
         for mailbox in mailboxes {

@@ -7,6 +7,7 @@ use crate::broker::Broker;
 use crate::consumer::Consumer;
 use crate::dead_letter::Burial;
 use crate::mailbox::{Mailbox, Parcel};
+use crate::publish::Touched;
 use crate::queue::{Queue, QueueState};
 use crate::ring::Ring;
 use engine::{Credit, Delivery};
@@ -41,6 +42,31 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
+/// Connections to be woken.
+#[derive(Default)]
+struct Woken {
+    mailboxes: Vec<Arc<Mailbox>>,
+    /// Entries that lie there for them.
+    entries: u32,
+}
+
+impl Woken {
+    fn add(&mut self, mailbox: &Arc<Mailbox>, entries: u32) {
+        self.entries += entries;
+        if !self.mailboxes.iter().any(|known| Arc::ptr_eq(known, mailbox)) {
+            self.mailboxes.push(mailbox.clone());
+        }
+        if self.entries >= BATCH_MESSAGES {
+            self.wake();
+        }
+    }
+
+    fn wake(&mut self) {
+        self.mailboxes.drain(..).for_each(|mailbox| mailbox.wake());
+        self.entries = 0;
+    }
+}
+
 /// What a batch leaves behind.
 struct Done {
     more: bool,
@@ -50,6 +76,20 @@ struct Done {
 impl Broker {
     /// Hands out what can be handed out.
     pub(crate) fn dispatch(&self, queue: &Arc<Queue>, now: Now) {
+        self.dispatch_and(queue, &mut |mailbox, _| mailbox.wake(), now);
+    }
+
+    /// The same for many queues. Each may hand out a single entry, so connections are woken for many together.
+    pub(crate) fn dispatch_all(&self, queues: &[Touched], now: Now) {
+        let mut woken = Woken::default();
+        for Touched { queue, .. } in queues {
+            self.dispatch_and(queue, &mut |mailbox, entries| woken.add(mailbox, entries), now);
+        }
+        woken.wake();
+    }
+
+    /// The same; `wake` is told who has something, and how much more.
+    fn dispatch_and(&self, queue: &Arc<Queue>, wake: &mut dyn FnMut(&Arc<Mailbox>, u32), now: Now) {
         if queue.consumer_count.load(SeqCst) == 0 {
             return;
         }
@@ -58,7 +98,7 @@ impl Broker {
             let done = self.dispatch_batch(queue, &mut scratch, now);
             for slot in &scratch.slots {
                 if slot.used > 0 {
-                    slot.consumer.mailbox.wake();
+                    wake(&slot.consumer.mailbox, slot.used);
                 }
             }
             for slot in scratch.slots.drain(..) {

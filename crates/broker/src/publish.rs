@@ -20,6 +20,8 @@ use std::sync::atomic::Ordering::SeqCst;
 /// A queue that a batch has put something into.
 #[derive(Debug)]
 pub(crate) struct Touched {
+    /// Its id, so that many are put in order without a look at each.
+    pub(crate) id: QueueId,
     pub(crate) queue: Arc<Queue>,
     /// The entry can be handed out only when the batch is durable.
     pub(crate) after_sync: bool,
@@ -98,27 +100,29 @@ impl Broker {
 
     /// Hands out what a batch has brought, now or when it is durable.
     pub(crate) fn appended(&self, ticket: Ticket, touched: &mut Vec<Touched>, now: Now) {
-        touched.sort_unstable_by_key(|t| (t.queue.id, t.after_sync));
-        touched.dedup_by_key(|t| (t.queue.id, t.after_sync));
+        touched.sort_unstable_by_key(|t| (t.id, t.after_sync));
+        touched.dedup_by_key(|t| (t.id, t.after_sync));
         let waits = ticket > self.engine.durable();
-        let mut waiting = Vec::new();
-        for Touched { queue, after_sync } in touched.drain(..) {
+        let (mut waiting, mut ready) = (Vec::new(), Vec::new());
+        for one in touched.drain(..) {
+            let queue = &one.queue;
             if queue.may_expire.load(SeqCst) {
-                self.watch_head(&queue, now);
+                self.watch_head(queue, now);
             }
             if queue.buries_on_publish() {
-                self.bury(&queue, now);
+                self.bury(queue, now);
             }
             // Whoever consumes or gets later looks by itself, and is told when the head becomes readable.
             if queue.consumer_count.load(SeqCst) == 0 {
                 continue;
             }
-            if after_sync && waits {
-                waiting.push(queue);
+            if one.after_sync && waits {
+                waiting.push(one);
             } else {
-                self.dispatch(&queue, now);
+                ready.push(one);
             }
         }
+        self.dispatch_all(&ready, now);
         if !waiting.is_empty() {
             self.wait_for(ticket, Waiter::Queues(waiting), now);
         }
@@ -187,6 +191,10 @@ pub(crate) fn touch(touched: &mut Vec<Touched>, queues: &[Arc<Queue>], message: 
         if message.envelope.ttl_ms.is_some() && !queue.may_expire.load(SeqCst) {
             queue.may_expire.store(true, SeqCst);
         }
-        touched.push(Touched { queue: queue.clone(), after_sync: message.envelope.persistent && queue.syncs() });
+        touched.push(Touched {
+            id: queue.id,
+            queue: queue.clone(),
+            after_sync: message.envelope.persistent && queue.syncs(),
+        });
     }
 }

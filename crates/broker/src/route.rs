@@ -91,14 +91,14 @@ pub(crate) fn route(
 /// Where a publish with some exchange and key goes.
 #[derive(Debug)]
 pub(crate) struct Route {
-    exchange_len: usize,
     goes: Goes,
+    /// The batch in which it was last noted as touched, and by which messages: bit 0 transient, bit 1 persistent ones.
+    touched: u64,
+    exchange_len: u8,
     /// A queue keeps everything, so what goes this way is persistent.
     pub(crate) keeps: bool,
     /// A queue may refuse a publish.
     pub(crate) refuses: bool,
-    /// The batch in which it was last noted as touched, by persistent and by transient messages.
-    pub(crate) touched: [u64; 2],
 }
 
 /// The queues of a route and, in the same order, their ids, as a batch wants them.
@@ -109,7 +109,7 @@ enum Goes {
 }
 
 impl Route {
-    fn new(exchange_len: usize, mut queues: Vec<Arc<Queue>>) -> Self {
+    fn new(exchange_len: u8, mut queues: Vec<Arc<Queue>>) -> Self {
         let keeps = queues.iter().any(|queue| queue.keeps_everything());
         let refuses = queues.iter().any(|queue| queue.refuses_publishes());
         let goes = match queues.pop() {
@@ -119,7 +119,15 @@ impl Route {
                 Goes::Many(Box::new((queues.iter().map(|queue| queue.id).collect(), queues)))
             }
         };
-        Self { exchange_len, goes, keeps, refuses, touched: [0; 2] }
+        Self { goes, touched: 0, exchange_len, keeps, refuses }
+    }
+
+    /// Notes that a message of a batch goes here; false if such a one did already.
+    pub(crate) fn touch(&mut self, batch: u64, persistent: bool) -> bool {
+        let bit = 1 << u8::from(persistent);
+        let before = if self.touched >> 2 == batch { self.touched & 3 } else { 0 };
+        self.touched = batch << 2 | before | bit;
+        before & bit == 0
     }
 
     pub(crate) fn queues(&self) -> &[Arc<Queue>] {
@@ -203,14 +211,14 @@ impl RouteCache {
     }
 
     pub(crate) fn get(&mut self, message: &Message) -> Option<&mut Route> {
-        self.routes.get_mut(head(message)).filter(|route| route.exchange_len == message.exchange().len())
+        self.routes.get_mut(head(message)).filter(|route| route.exchange_len == message.lengths().0)
     }
 
     pub(crate) fn put(&mut self, message: &Message, queues: Vec<Arc<Queue>>) {
         if self.routes.len() >= ROUTES_MAX {
             self.routes.clear();
         }
-        let route = Route::new(message.exchange().len(), queues);
+        let route = Route::new(message.lengths().0, queues);
         self.routes.insert(head(message).into(), route);
     }
 }
@@ -231,6 +239,16 @@ mod tests {
             producer: 0,
         };
         MessageArena::new().draft(exchange, key, &[], 0).finish(envelope)
+    }
+
+    #[test]
+    fn a_route_fits_a_line_and_is_touched_once_a_batch_by_each_kind() {
+        assert!(size_of::<(RouteKey, Route)>() <= 64, "{}", size_of::<(RouteKey, Route)>());
+        let mut route = Route::new(0, vec![Arc::new(Queue::for_tests(1))]);
+        for batch in [1, 2, u64::MAX >> 2] {
+            assert!(route.touch(batch, true) && !route.touch(batch, true));
+            assert!(route.touch(batch, false) && !route.touch(batch, false) && !route.touch(batch, true));
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::api::Wake;
 use crate::mailbox::Mailbox;
-use crate::queue::Queue;
+use crate::publish::Touched;
 use engine::Ticket;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// Who is told when a ticket is durable.
 pub(crate) enum Waiter {
     /// Dispatch these queues: they have newly durable entries.
-    Queues(Vec<Arc<Queue>>),
+    Queues(Vec<Touched>),
     /// Wake the connection: it has confirms or a reply.
     Mailbox(Arc<Mailbox>),
     /// Wake someone within the process.

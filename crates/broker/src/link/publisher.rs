@@ -251,9 +251,8 @@ impl Link {
         };
         message.envelope.persistent |= route.keeps;
         publisher.may_refuse = route.refuses;
-        let current = publisher.batch_number + 1;
-        let noted = std::mem::replace(&mut route.touched[usize::from(message.envelope.persistent)], current);
-        if noted != current || message.envelope.ttl_ms.is_some() {
+        let is_first = route.touch(publisher.batch_number + 1, message.envelope.persistent);
+        if is_first || message.envelope.ttl_ms.is_some() {
             touch(&mut publisher.touched, route.queues(), &message);
         }
         publisher.batch.push(message, route.targets());
