@@ -81,7 +81,7 @@ fn limit(prefetch: u32) -> u32 {
 impl Consumer {
     /// Who it is, as far as quotas go.
     pub(crate) fn subject(&self) -> Subject<'_> {
-        Subject { connection: Some(self.mailbox.id), user: &self.user, vhost: &self.queue.vhost }
+        Subject { connection: Some(self.mailbox.id), user: &self.user, vhost: &self.queue.vhost.0 }
     }
 
     /// Takes credit for up to `wanted` deliveries; returns how many.

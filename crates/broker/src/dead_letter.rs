@@ -150,7 +150,7 @@ impl Broker {
         let mut found = Found::default();
         {
             let registry = self.registry.read();
-            let Some(vhost) = registry.vhosts.get(&queue.vhost) else {
+            let Some(vhost) = registry.vhosts.get(&**queue.vhost) else {
                 return false;
             };
             let keys: Vec<&str> = keys.iter().map(String::as_str).collect();

@@ -84,7 +84,7 @@ impl Broker {
             if limits != before {
                 if queue.drops_head() {
                     // What is on its way to who waits is not too much.
-                    self.engine.set_waited(queue.id, queue.state.lock().waited_since.is_some(), now);
+                    self.engine.set_waited(queue.id, queue.state.lock().waited_since().is_some(), now);
                 }
                 // Without a lock, since it may end many entries.
                 self.engine.set_limits(queue.id, limits, now);

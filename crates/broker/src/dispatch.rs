@@ -128,7 +128,7 @@ impl Broker {
         let mut state = queue.state.lock();
         let total = plan(&mut state, &mut scratch.slots, &mut scratch.passed, now.mono);
         if total == 0 {
-            state.waited_since = None;
+            state.set_waited_since(None);
             // Credit that came back while this looked is used at once: nobody else will look for it.
             let more = self.rest(&mut state, &mut scratch.passed, now.mono);
             if queue.drops_head() && !more {
@@ -139,7 +139,7 @@ impl Broker {
         let credit = Credit { messages: total as usize, bytes: OUTBOX_BYTES_MAX / 2 };
         let (slots, handed) = (&mut scratch.slots, &mut scratch.handed);
         let mut turn = 0;
-        let then = Now { wall: state.waited_since.unwrap_or(now.wall).min(now.wall), ..now };
+        let then = Now { wall: state.waited_since().unwrap_or(now.wall).min(now.wall), ..now };
         let left = self.engine.deliver(queue.id, credit, then, &mut |delivery| {
             let mut tried = 0;
             while slots[turn].used == slots[turn].granted {
@@ -176,7 +176,8 @@ impl Broker {
         state.ring.turn(turns);
         let more = self.rest(&mut state, &mut scratch.passed, now.mono) || served > 0;
         let waits = !left.ready && !left.head_dead && state.ring.any(|consumer| consumer.has_credit(now.mono));
-        state.waited_since = waits.then(|| state.waited_since.unwrap_or(Wall(now.wall.0.saturating_sub(1))));
+        let since = state.waited_since().unwrap_or(Wall(now.wall.0.saturating_sub(1)));
+        state.set_waited_since(waits.then_some(since));
         let more = left.ready && more;
         if queue.drops_head() && !more && !left.head_dead {
             self.engine.set_waited(queue.id, waits, now);

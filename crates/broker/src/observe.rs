@@ -186,17 +186,17 @@ impl Broker {
             .map(|queue| (queue.id, registry.policies.view(&queue.vhost, &queue.name, queue.arguments.kind)))
             .collect();
         drop(registry);
-        all.sort_by(|a, b| (&a.vhost, &a.name).cmp(&(&b.vhost, &b.name)));
+        all.sort_by(|a, b| (&*a.vhost.0, &a.name).cmp(&(&*b.vhost.0, &b.name)));
         all.iter()
             .map(|queue| QueueView {
                 policy: policies.get(&queue.id).cloned().unwrap_or_default(),
                 id: queue.id,
-                vhost: queue.vhost.clone(),
-                name: queue.name.clone(),
+                vhost: queue.vhost.0.clone(),
+                name: (*queue.name).into(),
                 durable: queue.durable,
                 durability: queue.durability(),
                 auto_delete: queue.auto_delete,
-                owner: queue.owner,
+                owner: queue.owner(),
                 kind: queue.arguments.kind.name(),
                 arguments: queue.arguments.table.clone(),
                 consumers: queue.consumer_count.load(SeqCst) as usize,
@@ -211,13 +211,13 @@ impl Broker {
     pub fn consumers(&self) -> Vec<ConsumerView> {
         let mut queues: Vec<_> = self.registry.read().queues.values().cloned().collect();
         queues.retain(|q| q.consumer_count.load(SeqCst) > 0);
-        queues.sort_by(|a, b| (&a.vhost, &a.name).cmp(&(&b.vhost, &b.name)));
+        queues.sort_by(|a, b| (&*a.vhost.0, &a.name).cmp(&(&*b.vhost.0, &b.name)));
         let mut all = Vec::new();
         for queue in queues {
             let state = queue.state.lock();
             all.extend(state.consumers().iter().map(|consumer| ConsumerView {
-                vhost: queue.vhost.clone(),
-                queue: queue.name.clone(),
+                vhost: queue.vhost.0.clone(),
+                queue: (*queue.name).into(),
                 tag: consumer.tag.clone(),
                 connection: consumer.mailbox.id,
                 peer: consumer.mailbox.meta.peer.clone(),
@@ -307,7 +307,7 @@ impl Broker {
                     vhost: vhost.name.clone(),
                     source: exchange.name.clone(),
                     destination: match &binding.target {
-                        Target::Queue(queue) => queue.name.clone(),
+                        Target::Queue(queue) => (*queue.name).into(),
                         Target::Exchange(name) => name.clone(),
                     },
                     to_queue: matches!(binding.target, Target::Queue(_)),

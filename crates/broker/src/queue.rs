@@ -11,12 +11,14 @@ use crate::dedup::Dedup;
 use crate::kind::QueueKind;
 use crate::mailbox::Mailbox;
 use crate::quotas::QueueRates;
+use crate::registry::VhostName;
 use crate::ring::Ring;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use engine::{Durability, Limits};
 use model::{ConnectionId, Mono, QueueId, Wall};
 use parking_lot::Mutex;
 use std::fmt;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 
@@ -45,10 +47,9 @@ pub(crate) struct Queue {
     behaviour: ArcSwap<Behaviour>,
     /// The arguments; what of them can change is in the behaviour.
     pub(crate) arguments: Arc<QueueArguments>,
-    pub(crate) vhost: Arc<str>,
-    pub(crate) name: Arc<str>,
-    /// The connection it belongs to, if it is exclusive.
-    pub(crate) owner: Option<ConnectionId>,
+    pub(crate) vhost: Arc<VhostName>,
+    pub(crate) name: Box<str>,
+    owner: Option<NonZeroU64>,
 }
 
 /// What changes, under the queue's lock.
@@ -56,9 +57,8 @@ pub(crate) struct Queue {
 pub(crate) struct QueueState {
     /// Consumers that may have credit.
     pub(crate) ring: Ring,
-    /// Just before a consumer with credit began to wait for entries; none once an entry had to wait for credit.
-    /// Whatever has come since was waited for and does not expire on its way, however long its sync takes.
-    pub(crate) waited_since: Option<Wall>,
+    /// See [`QueueState::waited_since`].
+    waited_since: Option<NonZeroU64>,
     /// Last declared, got from or consumed.
     pub(crate) used_at: Mono,
     /// Whoever uses it, if anybody does.
@@ -82,7 +82,7 @@ struct Crowd {
 /// What a queue is made from.
 pub(crate) struct QueueParts<'a> {
     pub(crate) id: QueueId,
-    pub(crate) vhost: Arc<str>,
+    pub(crate) vhost: Arc<VhostName>,
     pub(crate) name: &'a str,
     pub(crate) durable: bool,
     pub(crate) auto_delete: bool,
@@ -103,7 +103,7 @@ impl Queue {
             durable: parts.durable,
             syncs: parts.durable && arguments.durability.unwrap_or_default() == Durability::Sync,
             auto_delete: parts.auto_delete,
-            owner: parts.owner,
+            owner: parts.owner.and_then(|owner| NonZeroU64::new(owner.0)),
             deduplicates: arguments.dedup.is_some(),
             dedup: arguments.dedup.clone().map(|spec| Box::new(Mutex::new(Dedup::new(parts.id, spec)))),
             arguments: arguments.shared(),
@@ -126,7 +126,7 @@ impl Queue {
     pub(crate) fn for_tests(id: u64) -> Self {
         let parts = QueueParts {
             id: QueueId(id),
-            vhost: "/".into(),
+            vhost: Arc::new(VhostName("/".into())),
             name: "q",
             durable: false,
             auto_delete: false,
@@ -158,6 +158,11 @@ impl Queue {
         }
         self.behaviour.store(behaviour.shared());
         true
+    }
+
+    /// The connection it belongs to, if it is exclusive.
+    pub(crate) fn owner(&self) -> Option<ConnectionId> {
+        self.owner.map(|id| ConnectionId(id.get()))
     }
 
     /// What it does at the moment.
@@ -236,6 +241,16 @@ impl Queue {
 }
 
 impl QueueState {
+    /// Just before a consumer with credit began to wait for entries; none once an entry had to wait for credit.
+    /// Whatever has come since was waited for and does not expire on its way, however long its sync takes.
+    pub(crate) fn waited_since(&self) -> Option<Wall> {
+        self.waited_since.map(|since| Wall(since.get()))
+    }
+
+    pub(crate) fn set_waited_since(&mut self, since: Option<Wall>) {
+        self.waited_since = since.and_then(|since| NonZeroU64::new(since.0));
+    }
+
     /// In the order they came.
     pub(crate) fn consumers(&self) -> &[Arc<Consumer>] {
         self.crowd.as_ref().map_or(&[], |crowd| &crowd.consumers)
@@ -325,6 +340,17 @@ fn successor(consumers: &[Arc<Consumer>]) -> Option<Arc<Consumer>> {
 
 impl fmt::Debug for Queue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Queue({} {} in {})", self.id, self.name, self.vhost)
+        write!(f, "Queue({} {} in {})", self.id, self.name, &**self.vhost)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_queue_is_small() {
+        // The allocator's next size is 192.
+        assert!(size_of::<Queue>() + 2 * size_of::<usize>() <= 160, "{}", size_of::<Queue>());
     }
 }

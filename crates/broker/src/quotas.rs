@@ -192,7 +192,7 @@ impl Quotas {
         let find = |way| {
             self.find(way, now, |scope| {
                 // By its id: a queue that is deleted and declared again is another one.
-                (scope == QuotaScope::Queue).then(|| (&queue.name, queue.id.to_string()))
+                (scope == QuotaScope::Queue).then(|| (&*queue.name, queue.id.to_string()))
             })
         };
         let (publish, consume) = (Rates::new(find(Way::Publish)), find(Way::Consume));
@@ -201,7 +201,7 @@ impl Quotas {
 
     fn of_connection(&self, way: Way, subject: Subject<'_>, now: Mono) -> Vec<Arc<Bucket>> {
         self.find(way, now, |scope| match scope {
-            QuotaScope::Connection => subject.connection.map(|id| (subject.user, id.to_string())),
+            QuotaScope::Connection => subject.connection.map(|id| (&**subject.user, id.to_string())),
             QuotaScope::User => Some((subject.user, subject.user.to_string())),
             QuotaScope::Vhost => Some((subject.vhost, subject.vhost.to_string())),
             QuotaScope::Queue => None,
@@ -213,7 +213,7 @@ impl Quotas {
         &self,
         way: Way,
         now: Mono,
-        name: impl Fn(QuotaScope) -> Option<(&'a Arc<str>, String)>,
+        name: impl Fn(QuotaScope) -> Option<(&'a str, String)>,
     ) -> Vec<Arc<Bucket>> {
         let mut found = Vec::new();
         for (index, rule) in self.rules.iter().enumerate() {

@@ -183,7 +183,7 @@ fn add_queue(registry: &mut Registry, vhost: &str, name: &str, record: QueueReco
         .map_err(|_| broken("queue", name))?;
     let parts = QueueParts {
         id: QueueId(record.id),
-        vhost: vhost.name.clone(),
+        vhost: vhost.shared_name.clone(),
         name,
         durable: true,
         auto_delete: record.auto_delete,

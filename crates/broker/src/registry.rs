@@ -14,6 +14,7 @@ use model::{Now, QueueId, Table};
 use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};
 use std::hash::{Hash, Hasher};
+use std::ops::Deref;
 use std::sync::Arc;
 
 /// The exchanges every vhost has, beside the default one.
@@ -46,8 +47,22 @@ pub(crate) struct Registry {
 #[derive(Debug)]
 pub(crate) struct Vhost {
     pub(crate) name: Arc<str>,
+    /// The same for its queues.
+    pub(crate) shared_name: Arc<VhostName>,
     pub(crate) exchanges: HashMap<Arc<str>, Exchange>,
     queues: HashSet<ByName>,
+}
+
+/// The name of a vhost behind a pointer of one word: every queue has one.
+#[derive(Debug)]
+pub(crate) struct VhostName(pub(crate) Arc<str>);
+
+impl Deref for VhostName {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
 }
 
 /// A queue, found by its name.
@@ -93,7 +108,7 @@ impl Vhost {
                 (name.clone(), Exchange::new(name, spec, None))
             })
             .collect();
-        Self { name, exchanges, queues: HashSet::new() }
+        Self { shared_name: Arc::new(VhostName(name.clone())), name, exchanges, queues: HashSet::new() }
     }
 
     /// The queue of this name.
@@ -132,7 +147,7 @@ impl Vhost {
 impl Registry {
     /// Removes a queue with its bindings, and the exchanges that go with them.
     pub(crate) fn remove_queue(&mut self, engine: &dyn Engine, queue: &Queue) -> Result<Ticket, EngineError> {
-        let Some(vhost) = self.vhosts.get_mut(&queue.vhost) else {
+        let Some(vhost) = self.vhosts.get_mut(&**queue.vhost) else {
             return Ok(Ticket::NONE);
         };
         if queue.durable {

@@ -41,7 +41,7 @@ impl Asker<'_> {
 
     /// Refuses a queue that belongs to another connection.
     pub(crate) fn check_owner(&self, queue: &Queue) -> Result<(), Refusal> {
-        match queue.owner {
+        match queue.owner() {
             Some(owner) if self.connection != Some(owner) => {
                 Err(refuse::locked(Resource::Queue(&queue.vhost, &queue.name)))
             }
@@ -346,7 +346,7 @@ impl Broker {
         }
         let parts = QueueParts {
             id,
-            vhost: vhost.name.clone(),
+            vhost: vhost.shared_name.clone(),
             name,
             durable,
             auto_delete: request.auto_delete,
@@ -549,7 +549,7 @@ pub(crate) fn same_exchange(
 
 fn same_queue(asker: Asker<'_>, durable: bool, request: &QueueDeclaration, known: &Queue) -> Result<(), Refusal> {
     let what = Resource::Queue(&known.vhost, &known.name);
-    if known.owner != asker.connection.filter(|_| request.exclusive) {
+    if known.owner() != asker.connection.filter(|_| request.exclusive) {
         return Err(refuse::locked(what));
     }
     arguments::same_field("durable", durable, known.durable, what)?;

@@ -17,10 +17,8 @@ pub struct QueueMap<T> {
     len: usize,
 }
 
-struct Chunk<T> {
-    used: usize,
-    places: [Option<T>; CHUNK],
-}
+/// No more than its places: a count beside them would cost every queue two octets, for the allocator rounds up.
+struct Chunk<T>([Option<T>; CHUNK]);
 
 impl<T> Default for QueueMap<T> {
     fn default() -> Self {
@@ -30,7 +28,7 @@ impl<T> Default for QueueMap<T> {
 
 impl<T> Default for Chunk<T> {
     fn default() -> Self {
-        Self { used: 0, places: [const { None }; CHUNK] }
+        Self([const { None }; CHUNK])
     }
 }
 
@@ -62,18 +60,14 @@ impl<T> QueueMap<T> {
     #[must_use]
     pub fn get(&self, id: QueueId) -> Option<&T> {
         let (chunk, at) = place(id);
-        self.chunks.get(&chunk)?.places[at].as_ref()
+        self.chunks.get(&chunk)?.0[at].as_ref()
     }
 
     /// Gives a queue a value; returns the one it had.
     pub fn insert(&mut self, id: QueueId, value: T) -> Option<T> {
         let (chunk, at) = place(id);
-        let chunk = self.chunks.entry(chunk).or_default();
-        let before = chunk.places[at].replace(value);
-        if before.is_none() {
-            chunk.used += 1;
-            self.len += 1;
-        }
+        let before = self.chunks.entry(chunk).or_default().0[at].replace(value);
+        self.len += usize::from(before.is_none());
         before
     }
 
@@ -81,10 +75,9 @@ impl<T> QueueMap<T> {
     pub fn remove(&mut self, id: QueueId) -> Option<T> {
         let (number, at) = place(id);
         let chunk = self.chunks.get_mut(&number)?;
-        let value = chunk.places[at].take()?;
-        chunk.used -= 1;
+        let value = chunk.0[at].take()?;
         self.len -= 1;
-        if chunk.used == 0 {
+        if chunk.0.iter().all(Option::is_none) {
             self.chunks.remove(&number);
             if self.chunks.capacity() > 4 * self.chunks.len() + CHUNK {
                 self.chunks.shrink_to_fit();
@@ -95,7 +88,7 @@ impl<T> QueueMap<T> {
 
     /// All values, in no particular order.
     pub fn values(&self) -> impl Iterator<Item = &T> {
-        self.chunks.values().flat_map(|chunk| chunk.places.iter().flatten())
+        self.chunks.values().flat_map(|chunk| chunk.0.iter().flatten())
     }
 }
 

@@ -134,6 +134,6 @@ mod tests {
 
     #[test]
     fn a_queue_that_was_never_used_is_small() {
-        assert!(size_of::<Cell>() <= 144, "{}", size_of::<Cell>());
+        assert!(size_of::<Cell>() <= 112, "{}", size_of::<Cell>());
     }
 }

@@ -67,6 +67,7 @@ mod space;
 mod spill;
 mod sync;
 mod threads;
+mod traits;
 mod usage;
 mod writer;
 
@@ -313,7 +314,7 @@ impl Engine for Storage {
 
     fn queues(&self) -> Vec<(QueueId, QueueSpec)> {
         let queues = self.core.queues.read();
-        let mut all: Vec<_> = queues.values().map(|cell| cell.lock()).map(|queue| (queue.id, queue.spec)).collect();
+        let mut all: Vec<_> = queues.values().map(|cell| cell.lock()).map(|queue| (queue.id, queue.spec())).collect();
         all.sort_unstable_by_key(|(id, _)| *id);
         all
     }

@@ -16,6 +16,7 @@ use crate::page::{ENTRY_BYTES, Page, Spot};
 use crate::paging::Paged;
 use crate::slots::Slot;
 use crate::spill::Leaving;
+use crate::traits::Traits;
 use engine::{EntryKey, Limits, Order, QueueSpec, QueueStats, Schedule};
 use model::{Message, Mono, QueueId, Wall};
 use smallvec::SmallVec;
@@ -37,6 +38,16 @@ const AHEAD_OF_GROUP: usize = 16;
 /// Messages of a queue in order of due time that are spilled at once.
 const SPILL_MESSAGES: usize = 1024;
 
+/// What most queues do not have.
+#[derive(Default)]
+struct Rare {
+    /// Of the spec.
+    ttl_ms: Option<u64>,
+    limits: Limits,
+    /// Where ready entries are instead if the queue is in order of due time.
+    due: Option<Due>,
+}
+
 /// Counts since the start.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Totals {
@@ -48,9 +59,7 @@ pub(crate) struct Totals {
 /// See the module.
 pub(crate) struct Queue {
     pub(crate) id: QueueId,
-    pub(crate) spec: QueueSpec,
-    /// None are those of most queues.
-    limits: Option<Box<Limits>>,
+    pub(crate) spec: Traits,
     /// A consumer waits for entries.
     pub(crate) waited: bool,
     pub(crate) deleted: bool,
@@ -67,17 +76,15 @@ pub(crate) struct Queue {
     pub(crate) totals: Totals,
     /// Memory of everything but messages when it was last told to the core.
     pub(crate) charged: usize,
-    /// Where ready entries are instead if the queue is in order of due time.
-    due: Option<Box<Due>>,
+    rare: Option<Box<Rare>>,
     pub(crate) contents: Lazy,
 }
 
 impl Queue {
     pub(crate) fn new(id: QueueId, spec: QueueSpec, next_seq: u64, create_lsn: u64) -> Self {
-        Self {
+        let mut queue = Self {
             id,
-            spec,
-            limits: None,
+            spec: Traits::of(spec),
             waited: false,
             deleted: false,
             next_seq,
@@ -87,9 +94,35 @@ impl Queue {
             reading: false,
             totals: Totals::default(),
             charged: 0,
-            due: (spec.order == Order::Due).then(Box::default),
+            rare: None,
             contents: Lazy::default(),
+        };
+        queue.set_spec(spec);
+        if spec.order == Order::Due {
+            queue.rare.get_or_insert_default().due = Some(Due::default());
         }
+        queue
+    }
+
+    /// What it was created with.
+    pub(crate) fn spec(&self) -> QueueSpec {
+        self.spec.with(self.rare.as_ref().and_then(|rare| rare.ttl_ms))
+    }
+
+    /// Makes it what it was created with. What is in it stays where it is.
+    pub(crate) fn set_spec(&mut self, spec: QueueSpec) {
+        self.spec = Traits::of(spec);
+        if spec.ttl_ms.is_some() || self.rare.is_some() {
+            self.rare.get_or_insert_default().ttl_ms = spec.ttl_ms;
+        }
+    }
+
+    fn due(&self) -> Option<&Due> {
+        self.rare.as_ref()?.due.as_ref()
+    }
+
+    fn due_mut(&mut self) -> Option<&mut Due> {
+        self.rare.as_mut()?.due.as_mut()
     }
 
     /// A durable queue without anything.
@@ -107,11 +140,13 @@ impl Queue {
 
     pub(crate) fn limits(&self) -> &Limits {
         static NONE: LazyLock<Limits> = LazyLock::new(Limits::default);
-        self.limits.as_deref().unwrap_or_else(|| &NONE)
+        self.rare.as_ref().map_or_else(|| &*NONE, |rare| &rare.limits)
     }
 
     pub(crate) fn set_limits(&mut self, limits: Limits) {
-        self.limits = (limits != Limits::default()).then(|| Box::new(limits));
+        if limits != Limits::default() || self.rare.is_some() {
+            self.rare.get_or_insert_default().limits = limits;
+        }
     }
 
     /// The lane of a message of this priority.
@@ -129,7 +164,7 @@ impl Queue {
 
     /// The shorter of the queue's and the message's time to live.
     pub(crate) fn ttl_of(&self, message_ttl_ms: Option<u64>) -> u32 {
-        let ttl = match (self.spec.ttl_ms, message_ttl_ms) {
+        let ttl = match (self.rare.as_ref().and_then(|rare| rare.ttl_ms), message_ttl_ms) {
             (Some(a), Some(b)) => a.min(b),
             (Some(a), None) => a,
             (None, Some(b)) => b,
@@ -140,7 +175,7 @@ impl Queue {
 
     /// Adds a new entry behind its lane or to its time; its seq is the highest so far.
     pub(crate) fn push(&mut self, entry: Entry, schedule: Option<Schedule>) {
-        match &mut self.due {
+        match self.due_mut() {
             Some(due) => due.push(entry, schedule),
             None => self.lane_mut(entry.lane).push(entry),
         }
@@ -149,7 +184,7 @@ impl Queue {
 
     /// A new entry as it is when it comes back, for one that is not added.
     pub(crate) fn pass(&mut self, entry: Entry, schedule: Option<Schedule>) -> Entry {
-        match &mut self.due {
+        match self.due_mut() {
             Some(due) => due.pass(entry, schedule),
             None => entry,
         }
@@ -157,22 +192,22 @@ impl Queue {
 
     /// Whether the entries of this queue wait for a time.
     pub(crate) fn is_by_due(&self) -> bool {
-        self.due.is_some()
+        self.due().is_some()
     }
 
     /// Whether the head must wait for its time.
     pub(crate) fn head_waits(&self, now: Wall) -> bool {
-        self.due.as_ref().and_then(|due| due.head()).is_some_and(|head| due_at(head) > now)
+        self.due().and_then(Due::head).is_some_and(|head| due_at(head) > now)
     }
 
     /// Whether messages that are due soon are to be read into memory.
     pub(crate) fn wants_messages(&mut self, now: Wall, durable: u64) -> bool {
-        self.due.as_mut().is_some_and(|due| due.wants_messages(now, durable))
+        self.due_mut().is_some_and(|due| due.wants_messages(now, durable))
     }
 
     /// Takes out what waits under a key.
     pub(crate) fn take_key(&mut self, key: EntryKey) -> Vec<Entry> {
-        let taken = self.due.as_mut().map(|due| due.take(key)).unwrap_or_default();
+        let taken = self.due_mut().map(|due| due.take(key)).unwrap_or_default();
         taken.iter().for_each(|entry| self.contents.count_out(entry));
         taken
     }
@@ -184,7 +219,7 @@ impl Queue {
 
     /// Puts an entry back to its place.
     pub(crate) fn put_back(&mut self, entry: Entry) {
-        match &mut self.due {
+        match self.due_mut() {
             Some(due) => due.put_back(entry),
             None => self.lane_mut(entry.lane).put_back(entry),
         }
@@ -218,11 +253,11 @@ impl Queue {
 
     /// Puts what was recovered in order of due time, if that is the queue's.
     pub(crate) fn order_recovered(&mut self, entries: Vec<Entry>, mut schedule: impl FnMut(u64) -> Option<Schedule>) {
-        let mut due = Box::<Due>::default();
+        let mut due = Due::default();
         for entry in entries {
             due.push(entry, schedule(entry.seq));
         }
-        self.due = Some(due);
+        self.rare.get_or_insert_default().due = Some(due);
     }
 
     /// Counts all that recovery found ready.
@@ -244,7 +279,7 @@ impl Queue {
     }
 
     fn first(&mut self) -> Next {
-        if let Some(due) = &self.due {
+        if let Some(due) = self.due() {
             return due.head().map_or(Next::Nothing, |entry| Next::Entry(*entry));
         }
         self.next_lane().map_or(Next::Nothing, Lane::next)
@@ -253,7 +288,7 @@ impl Queue {
     /// Takes it, if it is in memory.
     pub(crate) fn pop(&mut self) -> Option<Entry> {
         let unsettled = &self.contents.unsettled;
-        let mut entry = match &mut self.due {
+        let mut entry = match self.rare.as_mut().and_then(|rare| rare.due.as_mut()) {
             Some(due) => due.pop(unsettled.len(), |seq| unsettled.contains(seq))?,
             None => {
                 let entry = self.next_lane()?.pop()?;
@@ -277,7 +312,7 @@ impl Queue {
             entries.append(&mut loose);
             pages.append(&mut paged);
         }
-        if let Some(due) = &mut self.due {
+        if let Some(due) = self.due_mut() {
             entries.extend(due.drain());
         }
         let mut count = 0;
@@ -304,7 +339,7 @@ impl Queue {
             behind_pages |= lane.cold.is_some();
             this
         });
-        lanes.flat_map(Lane::ahead).chain(of_groups).chain(self.due.iter().flat_map(|due| due.soon()))
+        lanes.flat_map(Lane::ahead).chain(of_groups).chain(self.due().into_iter().flat_map(|due| due.soon()))
     }
 
     /// Whether entries that come are put in groups.
@@ -334,7 +369,7 @@ impl Queue {
 
     /// Packs a page of entries behind the first `keep` bytes of a lane; returns what was freed.
     pub(crate) fn page_out(&mut self, keep: usize, durable: u64) -> PageOut {
-        if let Some(due) = &mut self.due {
+        if let Some(due) = self.due_mut() {
             let slots = due.evict(keep, durable);
             if !slots.is_empty() {
                 return PageOut::Freed(slots.into_iter().map(|slot| self.forget(slot)).sum());
@@ -371,7 +406,7 @@ impl Queue {
 
     /// The message of an entry, which was only in memory, now lies in the spill.
     pub(crate) fn spilled(&mut self, seq: u64) {
-        if let Some(due) = &mut self.due {
+        if let Some(due) = self.due_mut() {
             due.spilled(seq);
         }
     }
@@ -414,7 +449,7 @@ impl Queue {
 
     /// The entry with this seq, unless it is in a page.
     pub(crate) fn find_loose(&mut self, seq: u64) -> Option<&mut Entry> {
-        if let Some(entry) = self.due.as_mut().and_then(|due| due.find_mut(seq)) {
+        if let Some(entry) = self.rare.as_mut().and_then(|rare| rare.due.as_mut()?.find_mut(seq)) {
             return Some(entry);
         }
         let Contents { lanes, unsettled, .. } = self.contents.get_mut()?;
@@ -436,7 +471,7 @@ impl Queue {
 
     /// The entry with this seq, wherever it is; pages stay open until [`Queue::close_pages`].
     pub(crate) fn find(&mut self, seq: u64) -> Found<'_> {
-        if let Some(entry) = self.due.as_mut().and_then(|due| due.find_mut(seq)) {
+        if let Some(entry) = self.rare.as_mut().and_then(|rare| rare.due.as_mut()?.find_mut(seq)) {
             return Found::Entry(entry);
         }
         let Some(Contents { lanes, unsettled, .. }) = self.contents.get_mut() else {
@@ -502,8 +537,8 @@ impl Queue {
     }
 
     pub(crate) fn stats(&mut self) -> QueueStats {
-        let head_due_at = self.due.as_ref().and_then(|due| due.head()).map(due_at);
-        let first = self.due.iter().filter_map(|due| due.iter().next()).map(|entry| Wall(entry.wall));
+        let head_due_at = self.due().and_then(Due::head).map(due_at);
+        let first = self.due().into_iter().filter_map(|due| due.iter().next()).map(|entry| Wall(entry.wall));
         let oldest = self.contents.lanes.iter().filter_map(Lane::oldest).chain(first).min();
         QueueStats {
             head_expires_at: self.next_expires_at(),

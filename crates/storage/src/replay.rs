@@ -162,8 +162,8 @@ impl<'a> Replay<'a> {
         }
         found.known = true;
         // One in order of due time is put into that order in the end.
-        let before = std::mem::replace(&mut found.queue.spec, spec);
-        debug_assert_eq!(before, UNKNOWN);
+        debug_assert_eq!(found.queue.spec(), UNKNOWN);
+        found.queue.set_spec(spec);
         if found.queue.lanes_mut().is_empty() {
             return;
         }

@@ -189,7 +189,7 @@ impl Link {
                 self.counted.requeued += seqs.len() as u64;
                 if let Some(queue) = &queue {
                     // What comes back has had its chance.
-                    queue.state.lock().waited_since = None;
+                    queue.state.lock().set_waited_since(None);
                 }
             }
             self.broker.engine.settle(first.queue, &seqs, outcome, now);
@@ -209,7 +209,7 @@ impl Link {
         {
             // With the queue's lock nothing is handed out between the two.
             let mut state = queue.state.lock();
-            state.waited_since = None;
+            state.set_waited_since(None);
             let mine = |parcel: &Parcel| {
                 matches!(parcel, Parcel::Delivery { consumer, .. }
                     if consumer.channel.id == channel.id && consumer.queue.id == queue.id)
@@ -249,7 +249,7 @@ impl Link {
             let mut state = queue.state.lock();
             state.leave(queue, consumer);
             state.used_at = now.mono;
-            state.waited_since = None;
+            state.set_waited_since(None);
             let mut unseen = Vec::new();
             self.mailbox.retract(
                 &mut self.receiver.inbox,

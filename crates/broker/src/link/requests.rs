@@ -200,7 +200,7 @@ impl Link {
     fn declare_queue(&mut self, channel: ChannelId, request: &QueueDeclaration, now: Now) -> Answer {
         refuse_direct_reply_to(&request.queue)?;
         let (queue, ticket) = self.ask(now, |broker, asker| broker.declare_queue(asker, request))?;
-        if queue.owner.is_some() && !self.owned.iter().any(|q| q.id == queue.id) {
+        if queue.owner().is_some() && !self.owned.iter().any(|q| q.id == queue.id) {
             self.owned.retain(|q| !q.state.lock().deleted);
             self.owned.push(queue.clone());
         }
