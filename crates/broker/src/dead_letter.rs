@@ -45,6 +45,7 @@ impl Broker {
     /// Dead-letters or drops what is dead in a queue.
     pub(crate) fn bury(&self, queue: &Arc<Queue>, now: Now) -> Burial {
         for _ in 0..DEAD_ROUNDS {
+            let _order = queue.burial.lock();
             let mut dead = Vec::new();
             let reaped = self.engine.take_dead(queue.id, DEAD_BATCH, now, &mut dead);
             if !dead.is_empty() && !self.dead_letter(queue, &dead, now) {

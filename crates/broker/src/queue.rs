@@ -39,6 +39,8 @@ pub(crate) struct Queue {
     pub(crate) may_expire: AtomicBool,
     pub(crate) auto_delete: bool,
     deduplicates: bool,
+    /// Held from taking dead entries until they are dead-lettered, so they keep their order whoever does it.
+    pub(crate) burial: Mutex<()>,
     pub(crate) state: Mutex<QueueState>,
     /// What its quotas leave, if it has any.
     pub(crate) rates: ArcSwapOption<QueueRates>,
@@ -105,6 +107,7 @@ impl Queue {
             auto_delete: parts.auto_delete,
             owner: parts.owner.and_then(|owner| NonZeroU64::new(owner.0)),
             deduplicates: arguments.dedup.is_some(),
+            burial: Mutex::default(),
             dedup: arguments.dedup.clone().map(|spec| Box::new(Mutex::new(Dedup::new(parts.id, spec)))),
             arguments: arguments.shared(),
             dead_letters: behaviour.dead_letter_exchange.is_some().into(),

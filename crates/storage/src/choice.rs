@@ -14,8 +14,9 @@ use crate::mover::{Move, Source};
 use crate::scan::Records;
 use std::collections::VecDeque;
 
-/// Files that may be emptier than what lives needs, before anything is moved.
-const SLACK_FILES: u64 = 8;
+/// Files that may be emptier than what lives needs, before anything is moved, and before many small things are.
+const SLACK_FILES: u64 = 3;
+const SLACK_FILES_MANY: u64 = 8;
 /// Files that are younger than so many others are let be: what lives in them often dies before it would have been moved.
 const YOUNG_FILES: usize = 3;
 /// Digests that may stand alone while hardly anything lives in the oldest file, and otherwise.
@@ -23,6 +24,8 @@ const DIGESTS_MIN: usize = 8;
 const DIGESTS_MAX: usize = 64;
 /// So few things, if they are small, are hardly any.
 const HARDLY_ANY: u64 = 1024;
+/// Things of so few bytes on average are small.
+const SMALL_BYTES: u64 = 256;
 /// Files of a scattered backlog from which on it is worth copying, and at most copied by one job.
 const SCATTERED_FILES_MIN: u64 = 8;
 /// Runs of one queue of this many bytes are read well enough.
@@ -74,7 +77,6 @@ impl Core {
         let live: u64 = log.files.values().map(LogFile::live_bytes).sum();
         let alone = log.files.values().filter(|f| f.form == Form::Alone).count();
         let mut count = (log.files.len() - alone) as u64;
-        let too_many = SLACK_FILES + 2 * live / file_bytes + 4;
         let young = log.files.keys().rev().nth(YOUNG_FILES).copied().unwrap_or(0);
         let mut files: Vec<&LogFile> = sealed(log, durable).filter(|f| f.live > 0 && f.base <= young).collect();
         // Digests that stand alone wait for the older files to go: soon if hardly anything lives in the oldest. Many small
@@ -84,10 +86,16 @@ impl Core {
             files.truncate(1);
             return files;
         }
+        let is_over =
+            |size, count, slack| size >= 2 * live + slack * file_bytes || count >= slack + 2 * live / file_bytes + 4;
+        if !is_over(size, count, SLACK_FILES_MANY) {
+            // Copying many small things costs more than the room they take.
+            files.retain(|f| f.live < HARDLY_ANY || f.live_bytes() >= f.live * SMALL_BYTES);
+        }
         files.sort_by_key(|f| f.live_bytes() * 1024 / f.capacity.max(1));
         let mut gathered = 0;
         let wanted = files.iter().take_while(|file| {
-            let goes = size >= 2 * live + SLACK_FILES * file_bytes || count >= too_many;
+            let goes = is_over(size, count, SLACK_FILES);
             let fits = gathered == 0 || gathered + file.live_bytes() <= self.options.gathered_bytes_max() as u64;
             size -= file.capacity;
             count -= 1;
