@@ -18,7 +18,9 @@ use std::collections::VecDeque;
 const SLACK_FILES: u64 = 3;
 const SLACK_FILES_MANY: u64 = 8;
 /// Files that are younger than so many others are let be: what lives in them often dies before it would have been moved.
+/// Not if it is so little that copying it costs nothing to speak of.
 const YOUNG_FILES: usize = 3;
+const FEW: u64 = 64;
 /// Digests that may stand alone while hardly anything lives in the oldest file, and otherwise.
 const DIGESTS_MIN: usize = 8;
 const DIGESTS_MAX: usize = 64;
@@ -78,7 +80,8 @@ impl Core {
         let alone = log.files.values().filter(|f| f.form == Form::Alone).count();
         let mut count = (log.files.len() - alone) as u64;
         let young = log.files.keys().rev().nth(YOUNG_FILES).copied().unwrap_or(0);
-        let mut files: Vec<&LogFile> = sealed(log, durable).filter(|f| f.live > 0 && f.base <= young).collect();
+        let mut files: Vec<&LogFile> = sealed(log, durable).filter(|f| f.live > 0).collect();
+        files.retain(|f| f.base <= young || f.live < FEW);
         // Digests that stand alone wait for the older files to go: soon if hardly anything lives in the oldest. Many small
         // things, such as queues, cost more to copy than a few more digests cost to keep.
         let hardly = |f: &&LogFile| f.live < HARDLY_ANY && f.live_bytes() < file_bytes / 8;
