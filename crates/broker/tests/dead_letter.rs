@@ -383,3 +383,33 @@ fn many_large_messages_do_not_die_in_one_batch() {
     assert_eq!(after - before, 3, "two go together, the third finds 10 MiB");
     assert_eq!(client.declare("dead"), "dead 5 0");
 }
+
+#[test]
+fn two_who_bury_one_queue_at_once_keep_the_order_of_the_dead() {
+    let mut world = World::new();
+    let mut client = world.client();
+    client.declare("dead");
+    let arguments = [("x-dead-letter-exchange", Value::text("")), ("x-dead-letter-routing-key", Value::text("dead"))];
+    client.declare_with("q", true, &arguments);
+    let sent: Vec<String> = (0..3_000).map(|n| n.to_string()).collect();
+    for body in &sent {
+        client.publish_with("", "q", body, &ttl(10), |_| {});
+    }
+    client.events();
+    let queue = world.broker.queues().into_iter().find(|view| &*view.name == "q").unwrap().id;
+    // Nobody has looked at it since they expired.
+    world.now = support::at(20);
+    let start = std::sync::Barrier::new(2);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                start.wait();
+                world.broker.on_readable(queue, world.now);
+            });
+        }
+    });
+    let dead = client.take_all("dead");
+    let dead: Vec<&str> = dead.split(" ").collect();
+    let odd = sent.iter().zip(&dead).position(|(sent, dead)| sent != dead);
+    assert_eq!((dead.len(), odd), (sent.len(), None), "not in order from there on");
+}

@@ -205,7 +205,11 @@ impl Core {
         let mut cells: Vec<QueueCell> = Vec::with_capacity(ids.len());
         {
             let queues = self.queues.read();
-            ids.retain(|id| queues.get(*id).map(|cell| cells.push(cell.clone())).is_some());
+            ids.retain(|id| {
+                let cell = queues.get(*id);
+                cells.extend(cell.cloned());
+                cell.is_some()
+            });
         }
         // Searched for once, and not among the queues, which are seldom in the cache.
         let mut last = (QueueId(0), NOWHERE);

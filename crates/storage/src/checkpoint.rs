@@ -16,8 +16,9 @@ use std::io::IoSlice;
 
 /// A digest is made at most this often.
 const EVERY_US: u64 = 30_000;
-/// Files that are younger than so many others often die before their digest would be of use.
-const YOUNG_FILES: usize = 3;
+/// Files that are younger than so many others often die before their digest, or a copy of what lives in them, would be of
+/// use.
+pub(crate) const YOUNG_FILES: usize = 3;
 
 impl Core {
     /// Makes the digest of the oldest file that has none and is not young; returns whether there may be more to do.

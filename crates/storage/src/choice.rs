@@ -8,6 +8,7 @@
 //! of one queue must become at least [`GAIN_MIN`] times as long. What was found not worth it is left as it is, and a copy
 //! that was grouped cannot gain again, so a file is copied at most once for this reason.
 
+use crate::checkpoint::YOUNG_FILES;
 use crate::core::Core;
 use crate::log::{Form, LogFile, LogState};
 use crate::mover::{Move, Source};
@@ -17,9 +18,7 @@ use std::collections::VecDeque;
 /// Files that may be emptier than what lives needs, before anything is moved, and before many small things are.
 const SLACK_FILES: u64 = 3;
 const SLACK_FILES_MANY: u64 = 8;
-/// Files that are younger than so many others are let be: what lives in them often dies before it would have been moved.
-/// Not if it is so little that copying it costs nothing to speak of.
-const YOUNG_FILES: usize = 3;
+/// A young file is emptied only if so few things live in it that copying them costs nothing to speak of.
 const FEW: u64 = 64;
 /// Digests that may stand alone while hardly anything lives in the oldest file, and otherwise.
 const DIGESTS_MIN: usize = 8;
@@ -85,7 +84,8 @@ impl Core {
         // Digests that stand alone wait for the older files to go: soon if hardly anything lives in the oldest. Many small
         // things, such as queues, cost more to copy than a few more digests cost to keep.
         let hardly = |f: &&LogFile| f.live < HARDLY_ANY && f.live_bytes() < file_bytes / 8;
-        if alone > if files.first().is_none_or(hardly) { DIGESTS_MIN } else { DIGESTS_MAX + 4 * count as usize } {
+        let digests_max = if files.first().is_none_or(hardly) { DIGESTS_MIN } else { DIGESTS_MAX + 4 * count as usize };
+        if alone > digests_max {
             files.truncate(1);
             return files;
         }

@@ -24,7 +24,7 @@ pub(crate) struct Meta(Box<[u8]>);
 
 impl Meta {
     fn new(key: &[u8], value: &[u8], lsn: u64) -> Self {
-        let key_len = u32::try_from(key.len()).expect("a key is far shorter");
+        let key_len = u32::try_from(key.len()).expect("a record of the log is shorter than that");
         let parts = [&lsn.to_le_bytes()[..], &key_len.to_le_bytes(), key, value];
         Self(parts.concat().into())
     }

@@ -25,11 +25,11 @@ impl Traits {
 
     /// As [`QueueSpec::keeps`].
     pub(crate) fn keeps(self) -> bool {
-        self.durable && self.durability != Durability::Memory
+        self.with(None).keeps()
     }
 
     /// As [`QueueSpec::syncs`].
     pub(crate) fn syncs(self) -> bool {
-        self.durable && self.durability == Durability::Sync
+        self.with(None).syncs()
     }
 }
