@@ -116,15 +116,18 @@ pub fn repair(disk: &dyn Disk, apply: bool) -> Result<Report, OpenError> {
     let mut plans: Vec<Plan> = Vec::new();
     let mut lost_digests = Vec::new();
     let mut places = Vec::new();
+    // Where the files so far end in the log.
+    let mut behind = 0;
     for (number, is_digest, name) in found {
         if !is_digest {
-            let plan = examine(disk, number, name, plans.last(), &mut seen)?;
+            let plan = examine(disk, number, name, plans.last(), behind, &mut seen)?;
+            behind = plan.end_lsn().max(behind);
             // What a damaged one held cannot be compared.
             let whole = !plan.lost && plan.ranges.is_empty();
             places.push(Place { chain: if whole { plan.place.chain } else { 0 }, ..plan.place });
             plans.push(plan);
         } else if plans.last().is_none_or(|plan| plan.header.number != number) {
-            lost_digests.extend(examine_digest(disk, number, name, &mut places, &mut seen)?);
+            lost_digests.extend(examine_digest(disk, number, name, &mut places, &mut behind, &mut seen)?);
         }
     }
     close_files(&mut plans);
@@ -153,6 +156,7 @@ fn examine_digest(
     number: u64,
     name: String,
     places: &mut Vec<Place>,
+    behind: &mut u64,
     seen: &mut Seen,
 ) -> Result<Option<LostDigest>, OpenError> {
     let handle = disk.open(&name)?;
@@ -167,6 +171,7 @@ fn examine_digest(
             let mut each = |kind, _, payload: &[u8]| seen.take(kind, payload, &mut place);
             let whole = !header.alone || read_digest(header.base, content, &mut each).is_some();
             places.extend(header.alone.then_some(place));
+            *behind = header.end.max(*behind);
             whole
         }
         Err(FileHeaderError::Newer(found)) => {
@@ -186,6 +191,7 @@ fn examine(
     number: u64,
     name: String,
     before: Option<&Plan>,
+    behind: u64,
     seen: &mut Seen,
 ) -> Result<Plan, OpenError> {
     let handle = disk.open(&name)?;
@@ -199,7 +205,7 @@ fn examine(
         Err(FileHeaderError::Encrypted(key)) => return Err(OpenError::Encrypted { file: name, key }),
         // Another file under this name.
         Ok(_) => (None, false),
-        _ => (guess_header(number, &bytes, before), true),
+        _ => (guess_header(number, &bytes, before, behind), true),
     };
     let lost = header.is_none();
     let header = header.unwrap_or(FileHeader { number, base: 0, generation: 0, before: 0, bytes: 0 });
@@ -212,14 +218,15 @@ fn examine(
     Ok(plan)
 }
 
-/// The header of a file whose own is damaged, if a record in it proves it.
-fn guess_header(number: u64, bytes: &[u8], before: Option<&Plan>) -> Option<FileHeader> {
+/// The header of a file whose own is damaged, if a record in it proves it. What the file held before it was used again
+/// proves a base too, but that lies in front of where the files before it end.
+fn guess_header(number: u64, bytes: &[u8], before: Option<&Plan>, behind: u64) -> Option<FileHeader> {
     let field = |at: usize| bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes);
-    let behind = before.map(|plan| plan.header.base + plan.bytes.len() as u64);
+    let next = before.map(|plan| plan.header.base + plan.bytes.len() as u64);
     let first = bytes.get(FILE_HEADER_BYTES as usize..)?;
     // Its own, or with any one bit of it wrong, or where the file before ends.
     let own = field(24).into_iter().flat_map(|own| [own].into_iter().chain((0..64).map(move |bit| own ^ (1 << bit))));
-    let base = own.chain(behind).find(|&base| decode_header(first, base).is_some())?;
+    let base = own.chain(next).find(|&base| base >= behind && decode_header(first, base).is_some())?;
     let generation = before.map_or(1, |plan| plan.header.generation);
     Some(FileHeader { number, base, generation, before: 0, bytes: 0 })
 }
@@ -343,6 +350,12 @@ fn close_files(plans: &mut [Plan]) {
 }
 
 impl Plan {
+    /// Where its last record ends in the log; 0 of one that is lost.
+    fn end_lsn(&self) -> u64 {
+        let used = (self.end as u64).saturating_sub(FILE_HEADER_BYTES);
+        self.header.base + used
+    }
+
     fn has_records(&self) -> bool {
         self.end > FILE_HEADER_BYTES as usize
     }

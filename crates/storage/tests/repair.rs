@@ -167,3 +167,42 @@ fn a_file_that_is_gone_altogether_is_put_aside_whole() {
     let storage = open(&disk).expect("opens");
     assert_eq!(read_all(&storage, queue), ["four", "five"], "a queue whose creation is gone keeps its messages");
 }
+
+#[test]
+fn what_a_file_held_before_it_was_used_again_does_not_pass_for_its_own() {
+    // A message a file; the queue is emptied again and again, so the files go round.
+    let disk = SimDisk::new();
+    let storage = open(&disk).expect("an empty disk opens");
+    let (queue, _) = storage.create_queue(DURABLE).expect("a queue");
+    for n in 0..8 {
+        let body = format!("{n}{}", "x".repeat(12_000));
+        append(&storage, queue, &body);
+        storage.sync_step(true);
+        storage.keep_step();
+        every_bit_of_the_base_of_the_newest_file_can_be_repaired(&disk.copy(), queue, &body);
+        let mut taken = Vec::new();
+        storage.deliver(queue, Credit { messages: 1, bytes: usize::MAX }, at(0), &mut |delivery| {
+            taken.push(delivery.seq);
+            HolderId(1)
+        });
+        storage.settle(queue, &taken, Outcome::Ack, at(0));
+        storage.sync_step(true);
+        storage.keep_step();
+    }
+}
+
+fn every_bit_of_the_base_of_the_newest_file_can_be_repaired(whole: &SimDisk, queue: QueueId, body: &str) {
+    whole.kill();
+    let files = whole.files().into_iter().filter(|name| name.starts_with("wal-") && name.ends_with(".log"));
+    let newest = files.max().expect("a log");
+    for bit in 0..64 {
+        let disk = whole.copy();
+        let mut content = disk.content(&newest).expect("the file");
+        content[24 + bit / 8] ^= 1 << (bit % 8);
+        disk.set_content(&newest, &content);
+        assert!(open(&disk.copy()).is_err(), "bit {bit} of the base of {newest}");
+        run(&disk, true);
+        let storage = open(&disk).unwrap_or_else(|error| panic!("bit {bit} of the base of {newest}: {error}"));
+        assert_eq!(read_all(&storage, queue), [body], "bit {bit} of the base of {newest}");
+    }
+}
