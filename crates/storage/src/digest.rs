@@ -10,7 +10,8 @@
 use crate::deliver::read_delivered;
 use crate::payload::{merge_ranges, put_ranges, read_batch, read_ranges, shorten_batch};
 use crate::record::{
-    FORMAT_VERSION, FileHeaderError, Kind, Reader, put_before, put_varint, read_before, u32_at, u64_at,
+    FORMAT_VERSION, FileHeaderError, Kind, PLACE_MAX, Reader, are_places, put_before, put_varint, read_before, u32_at,
+    u64_at,
 };
 use model::QueueId;
 use std::collections::BTreeMap;
@@ -29,7 +30,7 @@ pub(crate) fn digest_name(number: u64) -> String {
 
 /// The number in such a name.
 pub(crate) fn digest_number(name: &str) -> Option<u64> {
-    name.strip_prefix("wal-")?.strip_suffix(SUFFIX)?.parse().ok()
+    name.strip_prefix("wal-")?.strip_suffix(SUFFIX)?.parse().ok().filter(|number| *number <= PLACE_MAX)
 }
 
 /// The first bytes of a digest.
@@ -85,15 +86,17 @@ impl DigestHeader {
         }
         let len = usize::try_from(u64_at(head, 56)).map_err(|_| FileHeaderError::Damaged)?;
         let content = rest.get(..len).ok_or(FileHeaderError::Damaged)?;
-        if u32_at(head, 64) != crc32c::crc32c(content) || u64_at(head, 48) < u64_at(head, 24) {
+        let (number, base, end) = (u64_at(head, 16), u64_at(head, 24), u64_at(head, 48));
+        let generation = u64_at(head, 32);
+        if u32_at(head, 64) != crc32c::crc32c(content) || !are_places(number, base, end, generation) {
             return Err(FileHeaderError::Damaged);
         }
         let header = Self {
-            number: u64_at(head, 16),
-            base: u64_at(head, 24),
-            end: u64_at(head, 48),
-            generation: u64_at(head, 32),
-            before: read_before(u64_at(head, 16), u32_at(head, 68)),
+            number,
+            base,
+            end,
+            generation,
+            before: read_before(number, u32_at(head, 68)),
             chain: u64_at(head, 72),
             alone: u32_at(head, 12) & ALONE != 0,
         };

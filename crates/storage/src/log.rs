@@ -9,7 +9,7 @@
 use crate::chain::{CHAIN_START, fold, put_link, put_oldest};
 use crate::disk::DiskFile;
 use crate::payload::Record;
-use crate::record::{FILE_HEADER_BYTES, HEADER_BYTES, Kind, encode_header, record_bytes, u32_at};
+use crate::record::{FILE_HEADER_BYTES, HEADER_BYTES, Kind, PLACE_MAX, encode_header, record_bytes, u32_at};
 use crate::usage::{Arrivals, Written, charge};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -109,7 +109,7 @@ pub(crate) enum Chunk {
 }
 
 /// The place of a record that was dropped: never durable, in no file.
-const NOWHERE: (u64, u64) = (u64::MAX >> 2, u64::MAX);
+const NOWHERE: (u64, u64) = (PLACE_MAX, u64::MAX);
 
 /// The name of a file of the log.
 pub(crate) fn file_name(number: u64) -> String {
@@ -118,7 +118,7 @@ pub(crate) fn file_name(number: u64) -> String {
 
 /// The number in such a name.
 pub(crate) fn file_number(name: &str) -> Option<u64> {
-    name.strip_prefix("wal-")?.strip_suffix(".log")?.parse().ok()
+    name.strip_prefix("wal-")?.strip_suffix(".log")?.parse().ok().filter(|number| *number <= PLACE_MAX)
 }
 
 /// See the module.

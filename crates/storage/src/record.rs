@@ -178,6 +178,16 @@ pub(crate) enum FileHeaderError {
     Damaged,
 }
 
+/// No log grows so long, and no file of one has so high a number: a header that says so is damaged, or made to hurt.
+pub(crate) const PLACE_MAX: u64 = u64::MAX >> 2;
+/// The id of a queue is made of the number of the start and a count.
+const GENERATION_MAX: u64 = u32::MAX as u64 >> 1;
+
+/// Whether a header can say these of its file: its number, where it begins and ends in the log, and its generation.
+pub(crate) fn are_places(number: u64, base: u64, end: u64, generation: u64) -> bool {
+    number <= PLACE_MAX && base <= end && end <= PLACE_MAX && generation <= GENERATION_MAX
+}
+
 impl FileHeader {
     pub(crate) fn encode(self) -> [u8; FILE_HEADER_BYTES as usize] {
         let mut out = [0; FILE_HEADER_BYTES as usize];
@@ -202,15 +212,17 @@ impl FileHeader {
         if version > FORMAT_VERSION {
             return Err(FileHeaderError::Newer(version));
         }
-        if u32_at(bytes, 60) != crc32c::crc32c(&bytes[..60]) {
+        let (number, base) = (u64_at(bytes, 16), u64_at(bytes, 24));
+        let is_place = are_places(number, base, base, u64_at(bytes, 32));
+        if u32_at(bytes, 60) != crc32c::crc32c(&bytes[..60]) || !is_place {
             return Err(FileHeaderError::Damaged);
         }
         match u64_at(bytes, 40) {
             0 => Ok(Self {
-                number: u64_at(bytes, 16),
-                base: u64_at(bytes, 24),
+                number,
+                base,
                 generation: u64_at(bytes, 32),
-                before: read_before(u64_at(bytes, 16), u32_at(bytes, 12)),
+                before: read_before(number, u32_at(bytes, 12)),
                 bytes: u64_at(bytes, 48),
             }),
             key => Err(FileHeaderError::Encrypted(key)),
@@ -342,6 +354,18 @@ mod tests {
             bad[at] ^= 1;
             assert!(decode_header(&bad, 4096).is_none(), "byte {at}");
         }
+    }
+
+    #[test]
+    fn a_header_says_nothing_that_cannot_be() {
+        let header = |number, base, generation| {
+            let header = FileHeader { number, base, generation, before: 0, bytes: 0 };
+            FileHeader::decode(&header.encode()).map(|read| assert_eq!(read, header))
+        };
+        assert_eq!(header(PLACE_MAX, PLACE_MAX, GENERATION_MAX), Ok(()));
+        assert_eq!(header(PLACE_MAX + 1, 0, 1), Err(FileHeaderError::Damaged));
+        assert_eq!(header(1, PLACE_MAX + 1, 1), Err(FileHeaderError::Damaged));
+        assert_eq!(header(1, 0, GENERATION_MAX + 1), Err(FileHeaderError::Damaged));
     }
 
     #[test]
