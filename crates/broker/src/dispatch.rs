@@ -29,7 +29,7 @@ struct Slot {
     used: u32,
 }
 
-/// Memory of a batch, kept by each thread.
+/// Memory of a batch, kept by each thread. Who dispatches while this thread does gets a new one.
 #[derive(Default)]
 struct Scratch {
     slots: Vec<Slot>,
@@ -76,26 +76,35 @@ struct Done {
 impl Broker {
     /// Hands out what can be handed out.
     pub(crate) fn dispatch(&self, queue: &Arc<Queue>, now: Now) {
-        self.dispatch_and(queue, &mut |mailbox, _| mailbox.wake(), now);
+        let mut scratch = SCRATCH.with(RefCell::take);
+        self.dispatch_and(queue, &mut |mailbox, _| mailbox.wake(), &mut scratch, now);
+        SCRATCH.set(scratch);
     }
 
     /// The same for many queues. Each may hand out a single entry, so connections are woken for many together.
     pub(crate) fn dispatch_all(&self, queues: &[Touched], now: Now) {
         let mut woken = Woken::default();
+        let mut scratch = SCRATCH.with(RefCell::take);
         for Touched { queue, .. } in queues {
-            self.dispatch_and(queue, &mut |mailbox, entries| woken.add(mailbox, entries), now);
+            self.dispatch_and(queue, &mut |mailbox, entries| woken.add(mailbox, entries), &mut scratch, now);
         }
+        SCRATCH.set(scratch);
         woken.wake();
     }
 
     /// The same; `wake` is told who has something, and how much more.
-    fn dispatch_and(&self, queue: &Arc<Queue>, wake: &mut dyn FnMut(&Arc<Mailbox>, u32), now: Now) {
+    fn dispatch_and(
+        &self,
+        queue: &Arc<Queue>,
+        wake: &mut dyn FnMut(&Arc<Mailbox>, u32),
+        scratch: &mut Scratch,
+        now: Now,
+    ) {
         if queue.consumer_count.load(SeqCst) == 0 {
             return;
         }
-        let mut scratch = SCRATCH.with(RefCell::take);
         loop {
-            let done = self.dispatch_batch(queue, &mut scratch, now);
+            let done = self.dispatch_batch(queue, scratch, now);
             for slot in &scratch.slots {
                 if slot.used > 0 {
                     wake(&slot.consumer.mailbox, slot.used);
@@ -115,7 +124,6 @@ impl Broker {
                 break;
             }
         }
-        SCRATCH.with(|kept| kept.replace(scratch));
         if queue.buries_on_publish() {
             self.bury(queue, now);
         }

@@ -30,7 +30,8 @@ impl Core {
         for (cell, of_queue) in self.cells_of_acks(acks) {
             let mut queue = cell.lock();
             self.take_out(&mut queue, of_queue, now, &mut taken);
-            self.charge(&mut queue);
+            // Taking out needs no memory.
+            self.charge_unless(true, &mut queue);
         }
         acks.clear();
         self.resident.fetch_sub(taken.freed, Relaxed);

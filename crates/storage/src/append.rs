@@ -130,8 +130,9 @@ impl Core {
         }
         let rejected = self.enqueue(batch, &plan, lsn, &mut guards, now);
         for queue in &mut guards {
-            self.trim(queue, published.max(TRIM_BATCH), now);
-            self.charge(queue);
+            let trimmed = self.trim(queue, published.max(TRIM_BATCH), now);
+            let small = queue.contents.ready <= 1 && trimmed == 0 && queue.contents.graves.is_empty();
+            self.charge_unless(small, queue);
         }
         drop(guards);
         for index in rejected {

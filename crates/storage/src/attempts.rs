@@ -14,6 +14,7 @@ use crate::log::LogState;
 use crate::payload::Record;
 use crate::queue::{Entry, Queue};
 use crate::record::{Kind, Reader};
+use crate::seldom::Room;
 use model::QueueId;
 use std::collections::BTreeMap;
 
@@ -33,18 +34,23 @@ impl Retries {
     }
 
     pub(crate) fn forget(&mut self, seq: u64) {
-        if !self.counts.is_empty() {
-            self.counts.remove(&seq);
-        }
+        self.counts.remove(&seq);
     }
 
     /// Forgets all but these.
     pub(crate) fn keep(&mut self, seqs: &[u64]) {
         self.counts.retain(|seq, _| seqs.binary_search(seq).is_ok());
     }
+}
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.counts.is_empty() && self.dirty.is_empty()
+impl Room for Retries {
+    fn len(&self) -> usize {
+        self.counts.len() + self.dirty.len()
+    }
+
+    /// What is told again and again keeps no room.
+    fn room(&self) -> usize {
+        self.len()
     }
 }
 
@@ -58,7 +64,7 @@ fn goes_by_seq(queue: &Queue) -> bool {
 pub(crate) fn note(queue: &mut Queue, entry: &Entry) -> bool {
     let first_by_seq = entry.attempts <= 1 && goes_by_seq(queue);
     if queue.limits().counts_attempts && entry.is_durable() && !first_by_seq {
-        let retries = &mut queue.contents.retries;
+        let retries = queue.contents.retries.make();
         retries.counts.insert(entry.seq, entry.attempts);
         retries.dirty.push(entry.seq);
         return retries.dirty.len() == 1;
@@ -68,8 +74,7 @@ pub(crate) fn note(queue: &mut Queue, entry: &Entry) -> bool {
 
 /// How often an entry that was not handed out since had been handed out before the start.
 pub(crate) fn attempts_at_start(queue: &Queue, seq: u64) -> u16 {
-    let told =
-        if queue.contents.retries.counts.is_empty() { None } else { queue.contents.retries.counts.get(&seq).copied() };
+    let told = queue.contents.retries.get().and_then(|retries| retries.counts.get(&seq).copied());
     let by_seq = seq <= queue.redelivered_to && goes_by_seq(queue);
     told.unwrap_or(0).max(u16::from(by_seq))
 }
@@ -77,7 +82,8 @@ pub(crate) fn attempts_at_start(queue: &Queue, seq: u64) -> u16 {
 impl Core {
     /// Tells the log of the counts that have changed. The caller holds the queue's lock.
     pub(crate) fn log_attempts(&self, queue: &mut Queue) {
-        let mut dirty = std::mem::take(&mut queue.contents.retries.dirty);
+        let dirty = queue.contents.retries.change(|retries| std::mem::take(&mut retries.dirty));
+        let mut dirty = dirty.unwrap_or_default();
         dirty.sort_unstable();
         dirty.dedup();
         if self.options.plants(Canary::ForgetAttempts) {
@@ -88,8 +94,10 @@ impl Core {
 
     /// Says the counts of these entries, which come in order, as far as they have one; returns when that is durable.
     pub(crate) fn say_attempts(&self, log: &mut LogState, queue: &Queue, seqs: impl Iterator<Item = u64>) -> u64 {
-        let known = seqs.filter_map(|seq| queue.contents.retries.counts.get(&seq).map(|n| (seq, *n)));
-        let known: Vec<(u64, u16)> = known.collect();
+        let Some(Retries { counts, .. }) = queue.contents.retries.get() else {
+            return 0;
+        };
+        let known: Vec<(u64, u16)> = seqs.filter_map(|seq| counts.get(&seq).map(|n| (seq, *n))).collect();
         if known.is_empty() {
             return 0;
         }

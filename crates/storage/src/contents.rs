@@ -8,33 +8,37 @@ use crate::dead::Graveyard;
 use crate::entry::Entry;
 use crate::held::Held;
 use crate::lane::Lane;
+use crate::seldom::Seldom;
 use crate::slots::Slots;
 use smallvec::SmallVec;
 use std::ops::{Deref, DerefMut};
 use std::sync::LazyLock;
 
-/// See the module.
+/// See the module. In this order, so that each of publishing, handing out and settling one message looks at as little
+/// memory as it can: the first line is always needed, the entry in a lane never by a settle, the one that is held never by
+/// a publish.
 #[derive(Default)]
+#[repr(C)]
 pub(crate) struct Contents {
     /// Entries that are ready, and the bytes of their bodies.
     pub(crate) ready: u64,
     pub(crate) ready_bytes: u64,
     /// Someone waits for the log to be durable beyond this, where the head lay; 0 is nobody.
     pub(crate) waiting: u64,
-    /// By priority, or by group (see `groups`).
-    pub(crate) lanes: SmallVec<[Lane; 1]>,
+    pub(crate) graves: Seldom<Graveyard>,
+    pub(crate) retries: Seldom<Retries>,
+    /// The reader should go on once an entry of this lane with this seq, or one behind it, is next.
+    pub(crate) read_from: Option<Box<(u8, u64)>>,
+    /// Where the search for messages of unsettled entries goes on.
+    pub(crate) hand: u32,
     /// The lane that was handed out from last.
     pub(crate) turn: u8,
     /// What is handed out, and to whom.
     pub(crate) unsettled: Held,
-    pub(crate) graves: Graveyard,
-    pub(crate) retries: Retries,
     /// Messages in memory.
     pub(crate) slots: Slots,
-    /// Where the search for messages of unsettled entries goes on.
-    pub(crate) hand: usize,
-    /// The reader should go on once an entry of this lane with this seq, or one behind it, is next.
-    pub(crate) read_from: Option<(u8, u64)>,
+    /// By priority, or by group (see `groups`).
+    pub(crate) lanes: SmallVec<[Lane; 1]>,
 }
 
 impl Contents {

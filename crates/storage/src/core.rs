@@ -189,6 +189,16 @@ impl Core {
         queue.charged = now;
     }
 
+    /// The same, when the queue can have grown only where it is `small`: what lies in place, and a little more, does not
+    /// count, and looking for it would bring in memory that is seldom in the cache.
+    pub(crate) fn charge_unless(&self, small: bool, queue: &mut Queue) {
+        if small && queue.charged == 0 {
+            debug_assert_eq!(queue.index_bytes(), 0, "a small queue has grown");
+        } else {
+            self.charge(queue);
+        }
+    }
+
     /// An empty record, with memory of an earlier one if there is.
     pub(crate) fn record(&self) -> Record {
         let mut record = self.pool.lock().pop().unwrap_or_default();

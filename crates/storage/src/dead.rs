@@ -104,12 +104,12 @@ impl Core {
 
     /// Takes the first buried entry, if it is durable and its message in memory.
     fn take_buried(&self, queue: &mut Queue, now: Now, dead: &mut Vec<Dead>) -> bool {
-        let Some(&(seq, death)) = queue.contents.graves.front() else {
+        let Some(&(seq, death)) = queue.contents.graves.get().and_then(VecDeque::front) else {
             return false;
         };
         let Some(&(entry, _)) = queue.contents.unsettled.get(seq) else {
             // The queue was deleted.
-            queue.contents.graves.clear();
+            queue.contents.graves.take();
             return false;
         };
         // As with a head: what need not be synced before it is handed out may die before, too.
@@ -123,7 +123,7 @@ impl Core {
         }
         if entry.slot == DAMAGED {
             // It keeps its place in the log, as a head that is damaged does.
-            queue.contents.graves.pop_front();
+            queue.contents.graves.change(VecDeque::pop_front);
             queue.contents.unsettled.insert(entry, HolderId::QUARANTINE);
             return self.take_buried(queue, now, dead);
         }
@@ -137,9 +137,9 @@ impl Core {
                 entry.slot = NO_SLOT;
             }
         }
-        queue.contents.graves.pop_front();
+        queue.contents.graves.change(VecDeque::pop_front);
         if self.options.plants(Canary::TakeTwice) {
-            queue.contents.graves.push_back((seq, death));
+            queue.contents.graves.make().push_back((seq, death));
         }
         dead.push(Dead { seq: Seq(seq), message, death });
         true
@@ -175,14 +175,14 @@ impl Core {
 
 /// Keeps a dead entry until it is taken.
 pub(crate) fn bury(queue: &mut Queue, entry: Entry, death: Death) {
-    queue.contents.graves.push_back((entry.seq, death));
+    queue.contents.graves.make().push_back((entry.seq, death));
     queue.contents.unsettled.insert(entry, HolderId::BROKER);
 }
 
 /// Keeps dead entries that were taken and not settled, in their order, before all others.
 pub(crate) fn bury_again(queue: &mut Queue, entries: &[Entry], death: Death) {
     for entry in entries.iter().rev() {
-        queue.contents.graves.push_front((entry.seq, death));
+        queue.contents.graves.make().push_front((entry.seq, death));
         queue.contents.unsettled.insert(*entry, HolderId::BROKER);
     }
 }

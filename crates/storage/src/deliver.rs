@@ -137,7 +137,7 @@ impl Core {
         let mut queue = cell.lock();
         let before = queue.delivered;
         let mut bytes = 0;
-        loop {
+        while queue.contents.ready > 0 {
             match self.head(&mut queue, now) {
                 Head::None => break,
                 Head::Pending => {
@@ -170,7 +170,8 @@ impl Core {
             self.signals.write.lazy();
         }
         self.read_on(&mut queue, now);
-        self.charge(&mut queue);
+        let small = queue.contents.ready <= 1 && queue.contents.unsettled.len() <= 1;
+        self.charge_unless(small, &mut queue);
         remainder
     }
 
@@ -324,7 +325,7 @@ impl Core {
             // Says what is left rather than what goes, which may be millions.
             let mut ranges = Vec::new();
             let held = queue.held_seqs();
-            queue.contents.retries.keep(&held);
+            queue.contents.retries.change(|retries| retries.keep(&held));
             held.into_iter().for_each(|seq| add_to_ranges(&mut ranges, seq));
             let mut record = self.record();
             record.varint(id.0);
@@ -397,7 +398,7 @@ impl Core {
 
     /// The same, but the caller counts the bytes out of what is resident.
     pub(crate) fn take_message(&self, queue: &mut Queue, entry: &Entry) -> usize {
-        queue.contents.retries.forget(entry.seq);
+        queue.contents.retries.change(|retries| retries.forget(entry.seq));
         let freed = if entry.slot == NO_SLOT { 0 } else { queue.forget(entry.slot) };
         let spilled = entry.lsn & crate::queue::SPILLED != 0;
         if spilled && self.spill.lock().free(entry.lsn, entry.size as usize) {

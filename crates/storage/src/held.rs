@@ -4,6 +4,7 @@
 //! at a time allocates nothing for it.
 
 use crate::entry::Entry;
+use crate::seldom::Seldom;
 use foldhash::fast::FixedState;
 use model::HolderId;
 use std::collections::HashMap;
@@ -12,7 +13,7 @@ use std::collections::HashMap;
 #[derive(Default)]
 pub(crate) struct Held {
     first: Option<(Entry, HolderId)>,
-    more: HashMap<u64, (Entry, HolderId), FixedState>,
+    more: Seldom<HashMap<u64, (Entry, HolderId), FixedState>>,
 }
 
 impl Held {
@@ -26,7 +27,7 @@ impl Held {
 
     /// Entries there is memory for, beside the one in place.
     pub(crate) fn capacity(&self) -> usize {
-        self.more.capacity()
+        self.more.room()
     }
 
     /// Notes who holds an entry, instead of whoever held it.
@@ -35,7 +36,7 @@ impl Held {
         if self.first.as_ref().map_or(self.more.is_empty(), is_first) {
             self.first = Some((entry, holder));
         } else {
-            self.more.insert(entry.seq, (entry, holder));
+            self.more.make().insert(entry.seq, (entry, holder));
         }
     }
 
@@ -43,17 +44,17 @@ impl Held {
         if let Some(first) = self.first.take_if(|(entry, _)| entry.seq == seq) {
             return Some(first);
         }
-        self.more.remove(&seq)
+        self.more.change(|more| more.remove(&seq)).flatten()
     }
 
     pub(crate) fn get(&self, seq: u64) -> Option<&(Entry, HolderId)> {
-        self.first.as_ref().filter(|(entry, _)| entry.seq == seq).or_else(|| self.more.get(&seq))
+        self.first.as_ref().filter(|(entry, _)| entry.seq == seq).or_else(|| self.more.get()?.get(&seq))
     }
 
     pub(crate) fn get_mut(&mut self, seq: u64) -> Option<&mut Entry> {
         match &mut self.first {
             Some((entry, _)) if entry.seq == seq => Some(entry),
-            _ => self.more.get_mut(&seq).map(|(entry, _)| entry),
+            _ => self.more.get_mut()?.get_mut(&seq).map(|(entry, _)| entry),
         }
     }
 
@@ -62,7 +63,7 @@ impl Held {
     }
 
     pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.first.iter().chain(self.more.values()).map(|(entry, _)| entry)
+        self.first.iter().chain(self.more.get().into_iter().flat_map(HashMap::values)).map(|(entry, _)| entry)
     }
 
     /// Takes out what is held by whom `takes` says so of.
@@ -70,19 +71,20 @@ impl Held {
         if let Some((entry, _)) = self.first.take_if(|(_, holder)| takes(*holder)) {
             taken(entry);
         }
-        self.more.retain(|_, (entry, holder)| {
+        let leaves = |_: &u64, (entry, holder): &mut (Entry, HolderId)| {
             let takes = takes(*holder);
             if takes {
                 taken(*entry);
             }
             !takes
-        });
+        };
+        self.more.change(|more| more.retain(leaves));
     }
 
     /// Gives back the memory if nothing is in it.
     pub(crate) fn shrink(&mut self) {
         if self.more.is_empty() {
-            self.more = HashMap::default();
+            self.more = Seldom::default();
         }
     }
 }

@@ -15,6 +15,7 @@
 
 use crate::entry::{Entry, expires_at};
 use crate::page::{Content, ENTRY_BYTES, PAGE_BYTES, PAGE_ENTRIES, Page, Spot};
+use crate::seldom::Seldom;
 use crate::short::ShortDeque;
 use model::Wall;
 use std::collections::{BTreeMap, VecDeque};
@@ -28,7 +29,7 @@ const SPARE_ENTRIES: usize = 256;
 #[derive(Default)]
 pub(crate) struct Lane {
     pub(crate) priority: u8,
-    pub(crate) returned: BTreeMap<u64, Entry>,
+    pub(crate) returned: Seldom<BTreeMap<u64, Entry>>,
     pub(crate) front: ShortDeque<Entry>,
     pub(crate) cold: Option<Box<Cold>>,
 }
@@ -91,7 +92,11 @@ impl Lane {
 
     /// Puts an entry back to its place.
     pub(crate) fn put_back(&mut self, entry: Entry) {
-        self.returned.insert(entry.seq, entry);
+        self.returned.make().insert(entry.seq, entry);
+    }
+
+    fn first_returned(&self) -> Option<&Entry> {
+        self.returned.get()?.values().next()
     }
 
     /// The next entry.
@@ -99,7 +104,7 @@ impl Lane {
         if self.front.is_empty() && self.cold.is_some() {
             self.thaw();
         }
-        let returned = self.returned.values().next();
+        let returned = self.first_returned();
         match (returned, self.front.front()) {
             (None, None) if self.cold.is_some() => Next::Away,
             (None, None) => Next::Nothing,
@@ -115,9 +120,7 @@ impl Lane {
         let Next::Entry(Entry { seq, .. }) = self.next() else {
             return None;
         };
-        if !self.returned.is_empty()
-            && let Some(entry) = self.returned.remove(&seq)
-        {
+        if let Some(Some(entry)) = self.returned.change(|returned| returned.remove(&seq)) {
             return Some(entry);
         }
         let entry = self.front.pop_front();
@@ -130,7 +133,7 @@ impl Lane {
     /// The seq of the next entry, or a lower bound of it if it is not in memory.
     pub(crate) fn first_seq(&self) -> Option<u64> {
         let front = self.front.front().map(|entry| entry.seq).or_else(|| self.first_behind());
-        self.returned.keys().next().copied().into_iter().chain(front).min()
+        self.first_returned().map(|entry| entry.seq).into_iter().chain(front).min()
     }
 
     /// The first seq behind the front, or a bound of it.
@@ -168,7 +171,8 @@ impl Lane {
     /// The entries that are handed out before anything that is not unpacked, in order.
     pub(crate) fn ahead(&self) -> impl Iterator<Item = &Entry> {
         let end = self.first_behind().unwrap_or(u64::MAX);
-        let mut returned = self.returned.range(..end).map(|(_, entry)| entry).peekable();
+        let returned = self.returned.get().into_iter().flat_map(move |returned| returned.range(..end));
+        let mut returned = returned.map(|(_, entry)| entry).peekable();
         let mut front = self.front.iter().peekable();
         std::iter::from_fn(move || match (returned.peek(), front.peek()) {
             (Some(back), Some(next)) if next.seq < back.seq => front.next(),
@@ -181,7 +185,7 @@ impl Lane {
     pub(crate) fn oldest(&self) -> Option<Wall> {
         let page = self.cold.as_ref().and_then(|cold| cold.pages.front()).map(|page| page.wall);
         let front = self.front.front().map(|entry| entry.wall).or(page);
-        let returned = self.returned.values().next().map(|entry| entry.wall);
+        let returned = self.first_returned().map(|entry| entry.wall);
         front.into_iter().chain(returned).min().map(Wall)
     }
 
@@ -204,7 +208,7 @@ impl Lane {
         {
             return cold.back.get_mut(at);
         }
-        self.returned.get_mut(&seq)
+        self.returned.get_mut()?.get_mut(&seq)
     }
 
     /// The entry with this seq, wherever it is; its page stays open until [`Lane::close`].
@@ -231,7 +235,7 @@ impl Lane {
 
     /// Takes everything out: the entries that are in memory, and the pages.
     pub(crate) fn take_all(&mut self) -> (Vec<Entry>, VecDeque<Page>) {
-        let mut entries: Vec<Entry> = std::mem::take(&mut self.returned).into_values().collect();
+        let mut entries: Vec<Entry> = self.returned.take().into_values().collect();
         entries.extend(self.front.take());
         let cold = self.cold.take().unwrap_or_default();
         entries.extend(cold.back);

@@ -57,6 +57,7 @@ mod repair;
 mod repair_bodies;
 mod replay;
 mod scan;
+mod seldom;
 mod short;
 mod signal;
 #[cfg(feature = "sim")]

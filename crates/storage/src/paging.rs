@@ -44,10 +44,13 @@ impl Lane {
     /// there is nothing to join.
     fn fold(&mut self) -> bool {
         let behind = match self.first_behind() {
-            Some(first) => self.returned.split_off(&first),
-            None => BTreeMap::new(),
+            Some(first) => self.returned.get_mut().map(|returned| returned.split_off(&first)),
+            None => None,
         };
-        let returned = std::mem::replace(&mut self.returned, behind);
+        let returned = self.returned.take();
+        if let Some(behind) = behind.filter(|behind| !behind.is_empty()) {
+            *self.returned.make() = behind;
+        }
         let some = !returned.is_empty();
         let mut fresh = std::mem::take(&mut self.front).into_iter().peekable();
         for (seq, entry) in returned {
@@ -329,7 +332,8 @@ impl Lane {
         load: &mut dyn FnMut(Spot) -> Result<Vec<u8>, DiskError>,
         each: &mut dyn FnMut(Entry),
     ) -> Result<(), DiskError> {
-        self.returned.values().chain(self.front.iter()).for_each(|entry| each(*entry));
+        let returned = self.returned.get().into_iter().flat_map(BTreeMap::values);
+        returned.chain(self.front.iter()).for_each(|entry| each(*entry));
         let Some(cold) = &self.cold else { return Ok(()) };
         for page in &cold.pages {
             page_entries(page, self.priority, load, each)?;

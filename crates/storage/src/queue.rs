@@ -422,18 +422,19 @@ impl Queue {
         let mut free = Vec::new();
         let mut whole = all.len() <= slots;
         for _ in 0..slots.min(all.len()) {
-            if *hand >= all.len() {
+            if *hand as usize >= all.len() {
                 *hand = 0;
                 whole = true;
                 break;
             }
-            let slot = all.get(*hand as u32);
+            let slot = all.get(*hand);
             *hand += 1;
             let Some(Slot { seq, .. }) = slot else {
                 continue;
             };
-            let Some(entry) =
-                unsettled.get_mut(*seq).or_else(|| lanes.iter_mut().find_map(|lane| lane.returned.get_mut(seq)))
+            let Some(entry) = unsettled
+                .get_mut(*seq)
+                .or_else(|| lanes.iter_mut().find_map(|lane| lane.returned.get_mut()?.get_mut(seq)))
             else {
                 continue;
             };

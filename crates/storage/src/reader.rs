@@ -77,7 +77,7 @@ impl Core {
 
     /// Has the reader go on once half of what it read was handed out. The caller holds the queue's lock.
     pub(crate) fn read_on(&self, queue: &mut Queue, now: Now) {
-        if let Some((lane, seq)) = queue.contents.read_from
+        if let Some((lane, seq)) = queue.contents.read_from.as_deref().copied()
             && let Next::Entry(next) = queue.next()
             && (next.lane < lane || (next.lane == lane && next.seq >= seq))
         {
@@ -197,8 +197,8 @@ fn wanted(queue: &mut Queue, durable: u64, bytes_max: usize) -> Vec<Entry> {
     let mut wanted = Vec::new();
     let mut half = None;
     let grouped = queue.is_grouped();
-    let dead =
-        queue.contents.graves.iter().filter_map(|(seq, _)| queue.contents.unsettled.get(*seq).map(|(entry, _)| entry));
+    let graves = queue.contents.graves.get().into_iter().flatten();
+    let dead = graves.filter_map(|(seq, _)| queue.contents.unsettled.get(*seq).map(|(entry, _)| entry));
     for entry in dead.chain(queue.ahead()).take(AHEAD_ENTRIES) {
         if entry.slot == NO_SLOT && (entry.lsn & SPILLED != 0 || entry.lsn < durable) {
             wanted.push(*entry);
@@ -212,7 +212,7 @@ fn wanted(queue: &mut Queue, durable: u64, bytes_max: usize) -> Vec<Entry> {
             break;
         }
     }
-    queue.contents.read_from = if wanted.is_empty() { None } else { half };
+    queue.contents.read_from = half.filter(|_| !wanted.is_empty()).map(Box::new);
     wanted
 }
 

@@ -426,7 +426,10 @@ impl<'a> Replay<'a> {
                 }
                 queue.order_recovered(entries, |seq| found.schedules.get(&seq).copied());
             }
-            found.attempts.into_iter().for_each(|(seq, attempts)| queue.contents.retries.recovered(seq, attempts));
+            found
+                .attempts
+                .into_iter()
+                .for_each(|(seq, attempts)| queue.contents.retries.make().recovered(seq, attempts));
             queue.count_recovered(ready, bytes);
             queue.charged = queue.index_bytes();
             queues.insert(id, Cell::new(queue));

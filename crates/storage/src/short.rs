@@ -3,6 +3,7 @@
 //!
 //! Invariants: what lies in place is the first; it is put there only when there is nothing else.
 
+use crate::seldom::Seldom;
 use std::collections::VecDeque;
 use std::collections::vec_deque;
 
@@ -10,18 +11,22 @@ use std::collections::vec_deque;
 #[derive(Debug)]
 pub(crate) struct ShortDeque<T> {
     head: Option<T>,
-    rest: VecDeque<T>,
+    rest: Seldom<VecDeque<T>>,
 }
 
 impl<T> Default for ShortDeque<T> {
     fn default() -> Self {
-        Self { head: None, rest: VecDeque::new() }
+        Self { head: None, rest: Seldom::default() }
     }
 }
 
 impl<T> From<VecDeque<T>> for ShortDeque<T> {
-    fn from(rest: VecDeque<T>) -> Self {
-        Self { head: None, rest }
+    fn from(all: VecDeque<T>) -> Self {
+        let mut short = Self::default();
+        if !all.is_empty() {
+            *short.rest.make() = all;
+        }
+        short
     }
 }
 
@@ -36,31 +41,31 @@ impl<T> ShortDeque<T> {
 
     /// Elements there is memory for, beside the one in place.
     pub(crate) fn capacity(&self) -> usize {
-        self.rest.capacity()
+        self.rest.room()
     }
 
     pub(crate) fn push_back(&mut self, element: T) {
         if self.is_empty() {
             self.head = Some(element);
         } else {
-            self.rest.push_back(element);
+            self.rest.make().push_back(element);
         }
     }
 
     pub(crate) fn pop_front(&mut self) -> Option<T> {
-        self.head.take().or_else(|| self.rest.pop_front())
+        self.head.take().or_else(|| self.rest.change(VecDeque::pop_front).flatten())
     }
 
     pub(crate) fn front(&self) -> Option<&T> {
-        self.head.as_ref().or_else(|| self.rest.front())
+        self.head.as_ref().or_else(|| self.rest.get()?.front())
     }
 
     pub(crate) fn back(&self) -> Option<&T> {
-        self.rest.back().or(self.head.as_ref())
+        self.rest.get().and_then(VecDeque::back).or(self.head.as_ref())
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.head.iter().chain(&self.rest)
+        self.head.iter().chain(self.rest.get().into_iter().flatten())
     }
 
     /// The element with this key, all being in order of it.
@@ -68,21 +73,24 @@ impl<T> ShortDeque<T> {
         if self.head.as_ref().is_some_and(|head| key_of(head) == key) {
             return self.head.as_mut();
         }
-        let at = self.rest.binary_search_by_key(&key, key_of).ok()?;
-        self.rest.get_mut(at)
+        let rest = self.rest.get_mut()?;
+        let at = rest.binary_search_by_key(&key, key_of).ok()?;
+        rest.get_mut(at)
     }
 
     /// All of it as a plain deque, for what is done to long ones.
     pub(crate) fn long(&mut self) -> &mut VecDeque<T> {
+        let rest = self.rest.make();
         if let Some(head) = self.head.take() {
-            self.rest.push_front(head);
+            rest.push_front(head);
         }
-        &mut self.rest
+        rest
     }
 
     /// Takes all of it out.
     pub(crate) fn take(&mut self) -> VecDeque<T> {
-        std::mem::take(self.long())
+        self.long();
+        self.rest.take()
     }
 }
 
@@ -97,7 +105,8 @@ impl<T> IntoIterator for ShortDeque<T> {
     type IntoIter = std::iter::Chain<std::option::IntoIter<T>, vec_deque::IntoIter<T>>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.head.into_iter().chain(self.rest)
+        let Self { head, mut rest } = self;
+        head.into_iter().chain(rest.take())
     }
 }
 

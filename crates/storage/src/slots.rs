@@ -3,6 +3,7 @@
 //! Invariants: a slot is taken or free; the free ones are a list through themselves. The first slot lies in place, so a
 //! queue with one message at a time allocates none.
 
+use crate::seldom::{Room, Seldom};
 use model::Message;
 
 /// Slots that are kept when all are free.
@@ -23,96 +24,117 @@ enum Place {
     Free(u32),
 }
 
-/// See the module.
-pub(crate) struct Slots {
-    first: Option<Slot>,
-    /// From slot 1 up.
-    more: Vec<Place>,
-    /// The first free one of `more`.
+/// Slots from the second on.
+struct More {
+    places: Vec<Place>,
+    /// The first free one.
     free: u32,
     taken: u32,
 }
 
-impl Default for Slots {
+impl Default for More {
     fn default() -> Self {
-        Self { first: None, more: Vec::new(), free: END, taken: 0 }
+        Self { places: Vec::new(), free: END, taken: 0 }
+    }
+}
+
+impl Room for More {
+    fn len(&self) -> usize {
+        self.taken as usize
+    }
+
+    fn room(&self) -> usize {
+        self.places.capacity()
+    }
+}
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Slots {
+    first: Option<Slot>,
+    more: Seldom<More>,
+}
+
+/// Where a slot from the second on lies.
+fn place_of(slot: u32) -> Option<usize> {
+    (slot as usize).checked_sub(1)
+}
+
+impl More {
+    fn put(&mut self, slot: Slot) -> u32 {
+        self.taken += 1;
+        let at = self.free;
+        if let Some(place) = place_of(at).and_then(|at| self.places.get_mut(at)) {
+            if let Place::Free(next) = std::mem::replace(place, Place::Taken(slot)) {
+                self.free = next;
+            }
+            return at;
+        }
+        self.places.push(Place::Taken(slot));
+        u32::try_from(self.places.len()).expect("memory ends first")
+    }
+
+    fn get(&self, at: u32) -> Option<&Slot> {
+        match self.places.get(place_of(at)?)? {
+            Place::Taken(slot) => Some(slot),
+            Place::Free(_) => None,
+        }
+    }
+
+    fn take(&mut self, at: u32) -> Option<Slot> {
+        let free = self.free;
+        let place = self.places.get_mut(place_of(at)?)?;
+        if matches!(place, Place::Free(_)) {
+            return None;
+        }
+        let Place::Taken(slot) = std::mem::replace(place, Place::Free(free)) else { return None };
+        self.free = at;
+        self.taken -= 1;
+        if self.taken == 0 && self.places.len() > SPARE_SLOTS {
+            *self = Self::default();
+        }
+        Some(slot)
     }
 }
 
 impl Slots {
     /// Slots there are, taken or free.
     pub(crate) fn len(&self) -> usize {
-        1 + self.more.len()
+        1 + self.more.get().map_or(0, |more| more.places.len())
     }
 
     /// Whether nothing is in them.
     pub(crate) fn is_empty(&self) -> bool {
-        self.taken == 0
+        self.first.is_none() && self.more.is_empty()
     }
 
     /// Memory they take beside themselves.
     pub(crate) fn memory(&self) -> usize {
-        self.more.capacity() * size_of::<Place>()
+        self.more.room() * size_of::<Place>()
     }
 
     /// Puts a message into a free slot; returns which.
     pub(crate) fn put(&mut self, slot: Slot) -> u32 {
-        self.taken += 1;
         if self.first.is_none() {
             self.first = Some(slot);
             return 0;
         }
-        let at = self.free;
-        if let Some(place) = self.place_mut(at) {
-            if let Place::Free(next) = std::mem::replace(place, Place::Taken(slot)) {
-                self.free = next;
-            }
-            return at;
-        }
-        self.more.push(Place::Taken(slot));
-        u32::try_from(self.more.len()).expect("memory ends first")
+        self.more.make().put(slot)
     }
 
     pub(crate) fn get(&self, at: u32) -> Option<&Slot> {
-        if at == 0 {
-            return self.first.as_ref();
-        }
-        match self.more.get(at as usize - 1)? {
-            Place::Taken(slot) => Some(slot),
-            Place::Free(_) => None,
-        }
+        if at == 0 { self.first.as_ref() } else { self.more.get()?.get(at) }
     }
 
     /// Empties a slot.
     pub(crate) fn take(&mut self, at: u32) -> Option<Slot> {
-        let slot = if at == 0 { self.first.take() } else { self.take_more(at) }?;
-        self.taken -= 1;
-        if self.taken == 0 && self.more.len() > SPARE_SLOTS {
-            self.shrink();
-        }
-        Some(slot)
-    }
-
-    fn take_more(&mut self, at: u32) -> Option<Slot> {
-        let free = self.free;
-        let place = self.place_mut(at)?;
-        if matches!(place, Place::Free(_)) {
-            return None;
-        }
-        let Place::Taken(slot) = std::mem::replace(place, Place::Free(free)) else { return None };
-        self.free = at;
-        Some(slot)
-    }
-
-    fn place_mut(&mut self, at: u32) -> Option<&mut Place> {
-        self.more.get_mut((at as usize).checked_sub(1)?)
+        if at == 0 { self.first.take() } else { self.more.change(|more| more.take(at)).flatten() }
     }
 
     /// Gives back the memory if nothing is in it.
     pub(crate) fn shrink(&mut self) {
-        if self.taken == 0 {
-            self.more = Vec::new();
-            self.free = END;
+        if self.is_empty() {
+            self.more = Seldom::default();
         }
     }
 }

@@ -202,7 +202,9 @@ fn every_bit_of_the_base_of_the_newest_file_can_be_repaired(whole: &SimDisk, que
         disk.set_content(&newest, &content);
         assert!(open(&disk.copy()).is_err(), "bit {bit} of the base of {newest}");
         run(&disk, true);
-        let storage = open(&disk).unwrap_or_else(|error| panic!("bit {bit} of the base of {newest}: {error}"));
+        let opened = open(&disk);
+        assert_eq!(opened.as_ref().err(), None, "bit {bit} of the base of {newest}");
+        let storage = opened.expect("just looked");
         assert_eq!(read_all(&storage, queue), [body], "bit {bit} of the base of {newest}");
     }
 }
