@@ -11,7 +11,8 @@ use foldhash::fast::RandomState;
 use model::limits::ROUTE_EXCHANGES_MAX;
 use model::{Message, QueueId, Table, Wall};
 use std::borrow::Borrow;
-use std::collections::{HashMap, HashSet};
+use std::cell::Cell;
+use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -88,12 +89,14 @@ pub(crate) fn route(
     cacheable
 }
 
-/// Where a publish with some exchange and key goes.
+/// Where a publish with some exchange and key goes. It fills one line of memory and shares it with nothing.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(crate) struct Route {
+    key: RouteKey,
     goes: Goes,
     /// The batch in which it was last noted as touched, and by which messages: bit 0 transient, bit 1 persistent ones.
-    touched: u64,
+    touched: Cell<u64>,
     exchange_len: u8,
     /// A queue keeps everything, so what goes this way is persistent.
     pub(crate) keeps: bool,
@@ -109,7 +112,8 @@ enum Goes {
 }
 
 impl Route {
-    fn new(exchange_len: u8, mut queues: Vec<Arc<Queue>>) -> Self {
+    fn new(message: &Message, mut queues: Vec<Arc<Queue>>) -> Self {
+        let (key, exchange_len) = (head(message).into(), message.lengths().0);
         let keeps = queues.iter().any(|queue| queue.keeps_everything());
         let refuses = queues.iter().any(|queue| queue.refuses_publishes());
         let goes = match queues.pop() {
@@ -119,14 +123,14 @@ impl Route {
                 Goes::Many(Box::new((queues.iter().map(|queue| queue.id).collect(), queues)))
             }
         };
-        Self { goes, touched: 0, exchange_len, keeps, refuses }
+        Self { key, goes, touched: Cell::new(0), exchange_len, keeps, refuses }
     }
 
     /// Notes that a message of a batch goes here; false if such a one did already.
-    pub(crate) fn touch(&mut self, batch: u64, persistent: bool) -> bool {
-        let bit = 1 << u8::from(persistent);
-        let before = if self.touched >> 2 == batch { self.touched & 3 } else { 0 };
-        self.touched = batch << 2 | before | bit;
+    pub(crate) fn touch(&self, batch: u64, persistent: bool) -> bool {
+        let (bit, touched) = (1 << u8::from(persistent), self.touched.get());
+        let before = if touched >> 2 == batch { touched & 3 } else { 0 };
+        self.touched.set(batch << 2 | before | bit);
         before & bit == 0
     }
 
@@ -168,25 +172,25 @@ impl From<&[u8]> for RouteKey {
     }
 }
 
-impl Borrow<[u8]> for RouteKey {
+impl Borrow<[u8]> for Route {
     fn borrow(&self) -> &[u8] {
-        match self {
-            Self::Short(len, head) => &head[..usize::from(*len)],
-            Self::Long(head) => head,
+        match &self.key {
+            RouteKey::Short(len, head) => &head[..usize::from(*len)],
+            RouteKey::Long(head) => head,
         }
     }
 }
 
-impl PartialEq for RouteKey {
+impl PartialEq for Route {
     fn eq(&self, other: &Self) -> bool {
         let (own, others): (&[u8], &[u8]) = (self.borrow(), other.borrow());
         own == others
     }
 }
 
-impl Eq for RouteKey {}
+impl Eq for Route {}
 
-impl Hash for RouteKey {
+impl Hash for Route {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let own: &[u8] = self.borrow();
         own.hash(state);
@@ -196,7 +200,7 @@ impl Hash for RouteKey {
 /// The routes a connection has used, for one epoch of the topology.
 #[derive(Debug, Default)]
 pub(crate) struct RouteCache {
-    routes: HashMap<RouteKey, Route, RandomState>,
+    routes: HashSet<Route, RandomState>,
 }
 
 /// Exchange and key of a message in one slice.
@@ -210,16 +214,15 @@ impl RouteCache {
         self.routes.clear();
     }
 
-    pub(crate) fn get(&mut self, message: &Message) -> Option<&mut Route> {
-        self.routes.get_mut(head(message)).filter(|route| route.exchange_len == message.lengths().0)
+    pub(crate) fn get(&self, message: &Message) -> Option<&Route> {
+        self.routes.get(head(message)).filter(|route| route.exchange_len == message.lengths().0)
     }
 
     pub(crate) fn put(&mut self, message: &Message, queues: Vec<Arc<Queue>>) {
         if self.routes.len() >= ROUTES_MAX {
             self.routes.clear();
         }
-        let route = Route::new(message.lengths().0, queues);
-        self.routes.insert(head(message).into(), route);
+        self.routes.replace(Route::new(message, queues));
     }
 }
 
@@ -243,8 +246,8 @@ mod tests {
 
     #[test]
     fn a_route_fits_a_line_and_is_touched_once_a_batch_by_each_kind() {
-        assert!(size_of::<(RouteKey, Route)>() <= 64, "{}", size_of::<(RouteKey, Route)>());
-        let mut route = Route::new(0, vec![Arc::new(Queue::for_tests(1))]);
+        assert_eq!((size_of::<Route>(), align_of::<Route>()), (64, 64));
+        let route = Route::new(&message(b"", b"key"), vec![Arc::new(Queue::for_tests(1))]);
         for batch in [1, 2, u64::MAX >> 2] {
             assert!(route.touch(batch, true) && !route.touch(batch, true));
             assert!(route.touch(batch, false) && !route.touch(batch, false) && !route.touch(batch, true));
