@@ -5,7 +5,8 @@
 
 use crate::mailbox::Mailbox;
 use crate::queue::Queue;
-use crate::quotas::{ConsumerQuota, Subject};
+use crate::quotas::{Rates, Subject};
+use arc_swap::ArcSwapOption;
 use model::limits::UNSETTLED_PER_CHANNEL_MAX;
 use model::{ChannelId, ConsumerId, HolderId, Mono, QueueId};
 use std::fmt;
@@ -29,7 +30,8 @@ impl Channel {
     }
 }
 
-/// A consumer of a queue. What every delivery looks at comes first and lies together.
+/// A consumer of a queue. What every delivery looks at comes first: with the counts of its `Arc` it fills one line of
+/// memory, and all of it two.
 #[repr(C)]
 pub(crate) struct Consumer {
     pub(crate) id: ConsumerId,
@@ -43,14 +45,17 @@ pub(crate) struct Consumer {
     pub(crate) starved: AtomicBool,
     pub(crate) gone: AtomicBool,
     pub(crate) exclusive: bool,
-    pub(crate) quota: ConsumerQuota,
+    /// There are rates: all that most consumers look at.
+    pub(crate) limited: AtomicBool,
     pub(crate) channel: Arc<Channel>,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) queue: Arc<Queue>,
     /// Those of a higher one are served first.
     pub(crate) priority: i64,
-    pub(crate) tag: String,
+    pub(crate) tag: Box<str>,
     pub(crate) user: Arc<str>,
+    /// What its quotas leave it, of its connection and of its queue together.
+    pub(crate) rates: ArcSwapOption<Rates>,
 }
 
 impl fmt::Debug for Consumer {
@@ -84,9 +89,20 @@ impl Consumer {
         Subject { connection: Some(self.mailbox.id), user: &self.user, vhost: &self.queue.vhost.0 }
     }
 
+    /// What it draws from, if it has quotas.
+    fn rates(&self) -> Option<Arc<Rates>> {
+        if self.limited.load(SeqCst) { self.rates.load_full() } else { None }
+    }
+
+    pub(crate) fn set_rates(&self, rates: Option<Rates>) {
+        let limited = rates.is_some();
+        self.rates.store(rates.map(Arc::new));
+        self.limited.store(limited, SeqCst);
+    }
+
     /// Takes credit for up to `wanted` deliveries; returns how many.
     pub(crate) fn reserve(&self, wanted: u32, now: Mono) -> u32 {
-        let Some(rates) = self.quota.rates() else {
+        let Some(rates) = self.rates() else {
             return self.reserve_room(wanted);
         };
         let allowed = rates.take(wanted, now);
@@ -120,7 +136,7 @@ impl Consumer {
         if n > 0 {
             self.mailbox.unreserve(n);
             self.settled(n);
-            if let Some(rates) = self.quota.rates() {
+            if let Some(rates) = self.rates() {
                 rates.give_back(n);
             }
         }
@@ -147,7 +163,7 @@ impl Consumer {
         if !self.has_room() {
             return Err(None);
         }
-        match self.quota.rates().and_then(|rates| rates.ready_at(now)) {
+        match self.rates().and_then(|rates| rates.ready_at(now)) {
             None => Ok(()),
             later => Err(later),
         }
@@ -164,5 +180,18 @@ impl Consumer {
             && (self.no_ack
                 || (self.unsettled.load(SeqCst) < limit(self.prefetch)
                     && self.channel.unsettled.load(SeqCst) < limit(self.channel.prefetch.load(SeqCst))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::mem::offset_of;
+
+    #[test]
+    fn what_a_delivery_looks_at_is_one_line_and_all_of_a_consumer_two() {
+        let counts = 2 * size_of::<usize>();
+        assert_eq!(counts + offset_of!(Consumer, queue), 64);
+        assert!(counts + size_of::<Consumer>() <= 128, "{}", size_of::<Consumer>());
     }
 }

@@ -216,7 +216,7 @@ mod tests {
     use super::*;
     use crate::consumer::Channel;
     use crate::queue::Queue;
-    use crate::quotas::ConsumerQuota;
+    use arc_swap::ArcSwapOption;
     use model::{ChannelId, ConsumerId, HolderId};
 
     struct Nobody;
@@ -243,7 +243,8 @@ mod tests {
             exclusive: false,
             priority: 0,
             prefetch: 0,
-            quota: ConsumerQuota::default(),
+            limited: false.into(),
+            rates: ArcSwapOption::empty(),
             unsettled: 0.into(),
             starved: false.into(),
             gone: true.into(),

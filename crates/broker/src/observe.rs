@@ -200,7 +200,7 @@ impl Broker {
                 kind: queue.arguments.kind.name(),
                 arguments: queue.arguments.table.clone(),
                 consumers: queue.consumer_count.load(SeqCst) as usize,
-                single_active_consumer: queue.state.lock().active().map(|active| active.tag.clone()),
+                single_active_consumer: queue.state.lock().active().map(|active| active.tag.to_string()),
                 stats: self.engine.stats(queue.id),
             })
             .collect()
@@ -218,7 +218,7 @@ impl Broker {
             all.extend(state.consumers().iter().map(|consumer| ConsumerView {
                 vhost: queue.vhost.0.clone(),
                 queue: (*queue.name).into(),
-                tag: consumer.tag.clone(),
+                tag: consumer.tag.to_string(),
                 connection: consumer.mailbox.id,
                 peer: consumer.mailbox.meta.peer.clone(),
                 channel: consumer.channel.id.0,

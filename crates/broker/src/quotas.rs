@@ -10,7 +10,6 @@ use crate::consumer::Consumer;
 use crate::counters::Counter;
 use crate::queue::Queue;
 use crate::users::Access;
-use arc_swap::ArcSwapOption;
 use foldhash::fast::RandomState;
 use model::quotas::{QuotaDef, QuotaScope};
 use model::{ConnectionId, Mono, Now};
@@ -18,7 +17,6 @@ use parking_lot::Mutex;
 use regex::Regex;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 /// Buckets after which those that nobody holds are looked for.
 const PRUNE_MIN: usize = 1_024;
@@ -91,27 +89,6 @@ pub(crate) struct QueueRates {
     consume: Vec<Arc<Bucket>>,
 }
 
-/// What the quotas of a consumer leave it, of its connection and of its queue together.
-#[derive(Debug, Default)]
-pub(crate) struct ConsumerQuota {
-    /// There are rates: all that most consumers look at.
-    limited: AtomicBool,
-    rates: ArcSwapOption<Rates>,
-}
-
-impl ConsumerQuota {
-    /// What it draws from, if it has quotas.
-    pub(crate) fn rates(&self) -> Option<Arc<Rates>> {
-        if self.limited.load(SeqCst) { self.rates.load_full() } else { None }
-    }
-
-    fn set(&self, rates: Option<Rates>) {
-        let limited = rates.is_some();
-        self.rates.store(rates.map(Arc::new));
-        self.limited.store(limited, SeqCst);
-    }
-}
-
 #[derive(Debug)]
 struct Rule {
     def: QuotaDef,
@@ -174,7 +151,7 @@ impl Quotas {
 
     /// Lets a consumer draw from its buckets. The caller holds the queue's lock, so that of two changes the last counts.
     pub(crate) fn limit(&self, consumer: &Consumer, now: Mono) {
-        consumer.quota.set(self.of_consumer(consumer.subject(), &consumer.queue, now));
+        consumer.set_rates(self.of_consumer(consumer.subject(), &consumer.queue, now));
     }
 
     /// What a consumer draws from.

@@ -9,11 +9,11 @@ use crate::consumer::{Channel, Consumer};
 use crate::dead_letter::Burial;
 use crate::kind::QueueKind;
 use crate::queue::Queue;
-use crate::quotas::ConsumerQuota;
 use crate::refuse::{self, Resource};
 use crate::topology::Asker;
 use crate::users::{Access, Verb};
 use crate::waiters::Waiter;
+use arc_swap::ArcSwapOption;
 use engine::{Credit, Outcome, Ticket};
 use model::limits::CONSUMERS_PER_CHANNEL_MAX;
 use model::{ChannelId, ConsumerId, Now};
@@ -266,7 +266,7 @@ impl Link {
         let consumer = Arc::new(Consumer {
             id: request.consumer,
             queue_id: queue.id,
-            tag: request.tag,
+            tag: request.tag.into(),
             channel: side.shared.clone(),
             mailbox,
             user,
@@ -275,7 +275,8 @@ impl Link {
             exclusive: request.exclusive,
             priority,
             prefetch: side.prefetch,
-            quota: ConsumerQuota::default(),
+            limited: false.into(),
+            rates: ArcSwapOption::empty(),
             unsettled: 0.into(),
             starved: false.into(),
             gone: false.into(),
