@@ -10,7 +10,7 @@ use crate::payload::{Record, put_meta, put_queue};
 use crate::queue::Queue;
 use crate::record::Kind;
 use crate::replay::SEQ_BITS;
-use crate::usage::{Arrivals, QUEUE_BYTES};
+use crate::usage::QUEUE_BYTES;
 use engine::{DiskBytes, EngineError, EngineMetrics, QueueSpec, QueueStats, Ticket};
 use model::QueueId;
 use std::sync::atomic::Ordering::Relaxed;
@@ -36,7 +36,7 @@ impl Core {
             let mut record = self.record();
             put_queue(&mut record, id, spec);
             (lsn, ticket) = self.push_wanted(Kind::CreateQueue, record, |log, lsn| {
-                log.add_live(lsn, &Arrivals::one(QUEUE_BYTES));
+                log.add_definition(lsn, QUEUE_BYTES);
             });
         }
         let queue = Queue::new(id, spec, self.generation << SEQ_BITS, lsn);
@@ -71,7 +71,7 @@ impl Core {
         let mut record = self.record();
         record.varint(id.0);
         let (_, ticket) = self.push_wanted(Kind::DeleteQueue, record, |log, _| {
-            log.drop_live(queue.create_lsn, QUEUE_BYTES);
+            log.drop_definition(queue.create_lsn, QUEUE_BYTES);
             for entry in entries.iter().filter(|e| e.is_durable()) {
                 log.drop_live(entry.lsn, entry.size as usize);
             }
@@ -95,9 +95,9 @@ impl Core {
             _ => put_meta(&mut record, key, value),
         }
         let (lsn, ticket) = self.push_wanted(Kind::PutMeta, record, |log, lsn| {
-            log.add_live(lsn, &Arrivals::one(key.len() + value.len()));
+            log.add_definition(lsn, key.len() + value.len());
             if let Some((size, lsn)) = before {
-                log.drop_live(lsn, size);
+                log.drop_definition(lsn, size);
             }
         });
         metas.insert(key, value, lsn);
@@ -113,7 +113,7 @@ impl Core {
         let mut record = self.record();
         record.buf.extend_from_slice(key);
         let (_, ticket) = self.push_wanted(Kind::DeleteMeta, record, |log, _| {
-            log.drop_live(removed.lsn(), removed.size());
+            log.drop_definition(removed.lsn(), removed.size());
         });
         Ok(ticket)
     }

@@ -369,13 +369,13 @@ fn change_metas(log: &mut LogState, metas: &mut Metas, changes: Vec<MetaChange>,
         let key_bytes = key.len();
         let before = match value {
             Some(value) => {
-                log.add_live(lsn, &Arrivals::one(key_bytes + value.len()));
+                log.add_definition(lsn, key_bytes + value.len());
                 metas.insert(&key, &value, lsn)
             }
             None => metas.remove(&key),
         };
         if let Some(before) = before {
-            log.drop_live(before.lsn(), before.size());
+            log.drop_definition(before.lsn(), before.size());
         }
     }
 }

@@ -5,7 +5,8 @@
 //! counts as handed out, and a queue in which nothing fails writes nothing for it.
 //!
 //! Invariants: the log holds the count of every entry in `counts` or will be told of it (`dirty`); a file that says it is
-//! given up only for its digest, which says it too. In a queue with priorities the highest seq says nothing of the others, so
+//! given up only for its digest, which says it too while an older file holds such an entry. In a queue with priorities the
+//! highest seq says nothing of the others, so
 //! there each time is told.
 
 use crate::canary::Canary;

@@ -60,6 +60,9 @@ pub enum Canary {
     ForgetSettles,
     /// The deletions of a file that goes are not said again. *They matter while an older file exists.*
     ForgetDeletions,
+    /// A file goes without a word although it ended something that an older file holds. *What settles matters while an older
+    /// file needs it.*
+    BareTooSoon,
     /// The newest entry of a queue that is too long dies. *The head dies.*
     DropTail,
     /// A queue that refuses takes one message too many. *No longer than it may be.*
@@ -94,6 +97,12 @@ pub enum Canary {
     BodyAfterLog,
     /// The file of a large body goes before the settles that ended it are durable. *A body is there while its message is.*
     DropBodyEarly,
+    /// A file goes without a word although what it counted lives in an older file. *Counts of attempts outlive the file they
+    /// lie in.*
+    BareUncounted,
+    /// A file goes without a word although it ended what lies in an older file and again in a newer one. *What ended does
+    /// not come back.*
+    BareBehindCopies,
     /// A thread looks whether there is work, and goes to sleep as a second step. *A signal is not lost.*
     SleepLater,
     /// A sync counts for what was written when it ended. *It covers what was written before it began.*
@@ -107,8 +116,9 @@ pub enum Canary {
 
 #[cfg(feature = "sim")]
 impl Canary {
-    /// All that the simulation must find. The others are races, which the models of `handover` must find.
-    pub const ALL: [Self; 44] = [
+    /// All that the simulation must find. The others are races, which the models of `handover` must find, or so rare that a
+    /// test of their own must.
+    pub const ALL: [Self; 45] = [
         Self::ConfirmBeforeSync,
         Self::RetryFailedSync,
         Self::DropDirSync,
@@ -136,6 +146,7 @@ impl Canary {
         Self::GiveUpEarly,
         Self::ForgetSettles,
         Self::ForgetDeletions,
+        Self::BareTooSoon,
         Self::DropTail,
         Self::TakeOneMore,
         Self::IgnoreBytes,

@@ -48,13 +48,18 @@ impl Core {
 
     /// Makes the digest of a file and gives it its name; returns its size. `None` if the file is gone or damaged.
     pub(crate) fn write_digest(&self, base: u64, alone: bool) -> Result<Option<u64>, DiskError> {
-        let Some((header, handle)) = self.log.lock().files.get(&base).and_then(|file| {
-            let (number, end) = (file.number, file.end);
-            let (before, chain) = (file.before, file.chain);
-            let header = DigestHeader { number, base, end, generation: self.generation, before, chain, alone };
-            Some((header, file.handle.clone()?))
-        }) else {
+        let Some(digest) = self.read_for_digest(base, alone) else {
             return Ok(None);
+        };
+        self.put_digest(digest).map(Some)
+    }
+
+    /// What is to be in the digest of a file, which is read for that. `None` if it is gone or damaged.
+    fn read_for_digest(&self, base: u64, alone: bool) -> Option<Digest> {
+        let (header, handle) = {
+            let log = self.log.lock();
+            let file = log.files.get(&base)?;
+            (DigestHeader::of(file, self.generation, alone), file.handle.clone()?)
         };
         let mut records = Records::new(handle, base, header.end);
         let mut digest = Digest::new(header);
@@ -67,11 +72,17 @@ impl Core {
             };
             if added.is_none() {
                 self.keep_damaged(base, records.at());
-                return Ok(None);
+                return None;
             }
         }
+        Some(digest)
+    }
+
+    /// Writes a digest and gives it its name; returns its size.
+    pub(crate) fn put_digest(&self, digest: Digest) -> Result<u64, DiskError> {
+        let number = digest.number();
         let (head, content) = digest.finish();
-        let name = format!("digest-{:012}{SPARE_SUFFIX}", header.number);
+        let name = format!("digest-{number:012}{SPARE_SUFFIX}");
         let file = self.disk.create(&name)?;
         let written = file.pwritev(&[IoSlice::new(&head), IoSlice::new(&content)], 0);
         if let Err(error) = written {
@@ -80,9 +91,9 @@ impl Core {
             return Err(error);
         }
         file.sync()?;
-        self.disk.rename(&name, &digest_name(header.number))?;
+        self.disk.rename(&name, &digest_name(number))?;
         self.disk.sync_dir()?;
-        Ok(Some((head.len() + content.len()) as u64))
+        Ok((head.len() + content.len()) as u64)
     }
 
     /// What the canaries do.

@@ -3,11 +3,12 @@
 //! Invariants: a digest is made of a file that is sealed and durable, so it never becomes wrong; it is synced before
 //! it gets its name. Beside its file it is a help that may be missing or damaged. *Alone*, it stands for a file in
 //! which nothing lived any more but whose settles and deletions some older file still needs; then it is as dear as a
-//! file of the log. `docs/storage-format.md` names every byte.
+//! file of the log. If none does, it is *bare* (see `bare`). `docs/storage-format.md` names every byte.
 //!
 //! Not here: IO. See `checkpoint` and `recover`.
 
 use crate::deliver::read_delivered;
+use crate::log::LogFile;
 use crate::payload::{merge_ranges, put_ranges, read_batch, read_ranges, shorten_batch};
 use crate::record::{
     FORMAT_VERSION, FileHeaderError, Kind, PLACE_MAX, Reader, are_places, put_before, put_varint, read_before, u32_at,
@@ -49,6 +50,12 @@ pub(crate) struct DigestHeader {
 }
 
 impl DigestHeader {
+    /// That of the digest of a file which is sealed.
+    pub(crate) fn of(file: &LogFile, generation: u64, alone: bool) -> Self {
+        let LogFile { number, base, end, before, chain, .. } = *file;
+        Self { number, base, end, generation, before, chain, alone }
+    }
+
     fn encode(self, content: &[u8]) -> [u8; DIGEST_HEADER_BYTES] {
         let mut out = [0; DIGEST_HEADER_BYTES];
         out[..8].copy_from_slice(&MAGIC);
@@ -118,6 +125,11 @@ impl Digest {
     pub(crate) fn new(header: DigestHeader) -> Self {
         let (settled, delivered) = (BTreeMap::new(), BTreeMap::new());
         Self { header, content: Vec::new(), last: header.base, settled, delivered }
+    }
+
+    /// The number of the file it is of.
+    pub(crate) fn number(&self) -> u64 {
+        self.header.number
     }
 
     /// Adds the next record; `None` if its content is not what its kind says.

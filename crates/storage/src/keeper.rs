@@ -2,7 +2,8 @@
 //!
 //! Invariants: a file is given up only when nothing lives in it, and that is durable and proven (see
 //! [`crate::log::LogState::proven`]: damage to what made it so is never taken for a torn tail). Its settles and deletions
-//! matter while an older file exists: the oldest file's are not needed, those of any other stay as its digest.
+//! matter while an older file needs them: the oldest file's are not needed, those of any other stay as its digest, which is
+//! bare if no older file can need any of them (see `bare`).
 //!
 //! When files hold much more than what lives, what lives in the emptiest is moved to the end (see `choice`, `mover`).
 
@@ -114,7 +115,7 @@ impl Core {
         }
     }
 
-    /// Gives up every file that nothing needs; what only settles are needed of is replaced by its digest.
+    /// Gives up every file that nothing needs; one that only its settles may be needed of is replaced by its digest.
     fn give_up_files(&self, keeper: &mut Keeper) -> Result<Left, DiskError> {
         let durable = self.durable_lsn();
         while let Some(dead) = self.next_dead(durable) {
@@ -127,9 +128,12 @@ impl Core {
             }
             let mut bytes = 0;
             if !dead.is_oldest {
-                let Some(written) = self.write_digest(dead.base, true)? else {
-                    continue;
+                let between = keeper.moving.as_ref().is_some_and(Move::is_between);
+                let written = match self.bare_digest(dead.base, between) {
+                    Some(bare) => Some(self.put_digest(bare)?),
+                    None => self.write_digest(dead.base, true)?,
                 };
+                let Some(written) = written else { continue };
                 bytes = written;
             }
             if dead.form != Form::Alone {

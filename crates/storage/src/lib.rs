@@ -17,6 +17,7 @@ mod admin;
 mod allowance;
 mod append;
 mod attempts;
+mod bare;
 mod bodies;
 mod body;
 mod body_io;

@@ -21,7 +21,7 @@ pub(crate) enum Form {
     Log,
     /// So, and there is a digest of it.
     Digested,
-    /// Its digest alone: nothing lives in it, but some older file needs its settles.
+    /// Its digest alone: nothing lives in it, but there is an older file.
     Alone,
 }
 
@@ -40,14 +40,20 @@ pub(crate) struct LogFile {
     pub(crate) capacity: u64,
     /// References, queues and metadata still in it.
     pub(crate) live: u64,
+    /// Of these, queues and metadata.
+    pub(crate) definitions: u64,
     /// All that was put into it to live.
     pub(crate) arrivals: Arrivals,
     /// What still does, counted as `arrivals.charged` is.
     living: u64,
     /// There is no point in copying it to put what is drained together next to each other.
     pub(crate) grouped: bool,
-    /// It may go once the log is durable up to here.
+    /// It may go once the log is durable up to here: whatever ended something of it lies in front of this.
     pub(crate) dead_at: u64,
+    /// Something in it may lie in an older file, too: it holds copies, or values, or is of an earlier life.
+    pub(crate) repeats: bool,
+    /// The highest number of an *oldest* record in it; 0: there is none.
+    pub(crate) oldest: u64,
     pub(crate) form: Form,
     /// Not all of it can be read, so what lives in it stays there.
     pub(crate) damaged: bool,
@@ -65,10 +71,13 @@ impl LogFile {
             end: base,
             capacity,
             live: 0,
+            definitions: 0,
             arrivals: Arrivals::default(),
             living: 0,
             grouped: false,
             dead_at: 0,
+            repeats: false,
+            oldest: 0,
             form: Form::Log,
             damaged: false,
             handle: None,
@@ -209,7 +218,10 @@ impl LogState {
     /// Pushes a record that says that files before this one are not needed; returns the LSN behind it.
     pub(crate) fn tell_oldest(&mut self, mut record: Record, number: u64, durable: u64) -> u64 {
         put_oldest(&mut record.buf, number);
-        self.push(Kind::Oldest, record, durable).1
+        let (_, end) = self.push(Kind::Oldest, record, durable);
+        let file = self.current();
+        file.oldest = file.oldest.max(number);
+        end
     }
 
     /// Gives a record that fits into the current file its place; `len` and `crc` are those of its payload.
@@ -256,6 +268,7 @@ impl LogState {
         let (lsn, end) = self.push(kind, record, synced);
         self.written.moved += self.written.bookkeeping - before;
         self.written.bookkeeping = before;
+        self.current().repeats = true;
         (lsn, end)
     }
 
@@ -277,7 +290,25 @@ impl LogState {
         }
     }
 
-    /// Counts something of this size at `lsn` that no longer lives; returns whether nothing else lives in that file.
+    /// Counts a queue or a value of this size that lives in the record at `lsn`.
+    pub(crate) fn add_definition(&mut self, lsn: u64, size: usize) {
+        self.add_live(lsn, &Arrivals::one(size));
+        if let Some(file) = self.file_of(lsn) {
+            file.definitions += 1;
+            file.repeats = true;
+        }
+    }
+
+    /// Counts one that no longer does.
+    pub(crate) fn drop_definition(&mut self, lsn: u64, size: usize) {
+        if let Some(file) = self.file_of(lsn) {
+            file.definitions = file.definitions.saturating_sub(1);
+        }
+        self.drop_live(lsn, size);
+    }
+
+    /// Counts a message of this size at `lsn` that no longer lives, after the record that says so was pushed; returns whether
+    /// nothing else lives in that file.
     pub(crate) fn drop_live(&mut self, lsn: u64, size: usize) -> bool {
         let now = self.next;
         let Some(file) = self.file_of(lsn) else {

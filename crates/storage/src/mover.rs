@@ -74,6 +74,11 @@ impl Move {
         Self { why, files, sources, gathered, copying: false, moved, unsynced: 0 }
     }
 
+    /// Whether something lies in two places and is counted as living in both.
+    pub(crate) fn is_between(&self) -> bool {
+        !self.moved.is_empty()
+    }
+
     fn is_done(&self) -> bool {
         self.sources.is_empty() && self.gathered.is_empty() && self.moved.is_empty()
     }
@@ -227,7 +232,7 @@ impl Core {
     fn push_one(&self, job: &mut Move, kind: Kind, record: Record, what: What, from: u64, size: usize) {
         let mut log = self.log.lock();
         let (to, after) = log.push_copy(kind, record, self.durable_lsn());
-        log.add_live(to, &Arrivals::one(size));
+        log.add_definition(to, size);
         job.unsynced += size;
         job.moved.push_back(Moved { what, from, to, size, after });
     }
@@ -435,7 +440,7 @@ impl Core {
                     if !queue.deleted {
                         queue.create_lsn = moved.to;
                         switched = true;
-                        self.log.lock().drop_live(moved.from, moved.size);
+                        self.log.lock().drop_definition(moved.from, moved.size);
                     }
                 }
             }
@@ -443,12 +448,17 @@ impl Core {
                 let mut metas = self.metas.lock();
                 if metas.relocate(key, moved.from, moved.to) {
                     switched = true;
-                    self.log.lock().drop_live(moved.from, moved.size);
+                    self.log.lock().drop_definition(moved.from, moved.size);
                 }
             }
         }
-        if !switched {
-            self.log.lock().drop_live(moved.to, moved.size);
+        if switched {
+            return Ok(());
+        }
+        let mut log = self.log.lock();
+        match moved.what {
+            What::Entry(..) => _ = log.drop_live(moved.to, moved.size),
+            What::Queue(_) | What::Meta(_) => log.drop_definition(moved.to, moved.size),
         }
         Ok(())
     }

@@ -181,6 +181,8 @@ fn start(
         entry.end = end;
         entry.handle = file.handle;
         entry.form = file.form;
+        // What ended before the start is not told apart.
+        (entry.dead_at, entry.repeats) = (base, true);
         files.insert(file.header.base, entry);
     }
     // Only now: the highest generation and LSN may be in one of these, and must not be forgotten before they are in
@@ -197,6 +199,7 @@ fn start(
     let oldest = files.values().next().map_or(number, |file| file.number);
     begin(&*handle, &mut current, chain, oldest)?;
     let written = current.end;
+    current.oldest = oldest;
     current.handle = Some(handle.clone());
     files.insert(base, current);
     let mut log = LogState::new(files, options.file_bytes);

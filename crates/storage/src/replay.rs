@@ -389,7 +389,7 @@ impl<'a> Replay<'a> {
         }
         let mut counts = Counts::new(log);
         for meta in self.metas.iter() {
-            counts.add(meta.lsn(), meta.size());
+            counts.define(meta.lsn(), meta.size());
         }
         let mut queues = QueueMap::default();
         for (id, found) in self.queues {
@@ -398,15 +398,18 @@ impl<'a> Replay<'a> {
             if !found.known {
                 continue;
             }
-            counts.add(queue.create_lsn, QUEUE_BYTES);
+            counts.define(queue.create_lsn, QUEUE_BYTES);
             queue.next_seq = found.seq_end.max(seqs_from);
             queue.redelivered_to = queue.delivered;
             queue.close_pages();
             let (mut ready, mut bytes) = (0, 0);
+            // What settled an entry may have gone with all there was of it but its count.
+            let mut counted = Vec::new();
             for lane in queue.lanes_mut() {
                 lane.each(&mut |spot| read_page(&self.pages, spot), &mut |entry| {
                     ready += 1;
                     bytes += u64::from(entry.body);
+                    counted.extend(found.attempts.get(&entry.seq).map(|attempts| (entry.seq, *attempts)));
                     if entry.large
                         && let Some(body) = self.bodies.get(&(id, entry.seq))
                     {
@@ -426,10 +429,7 @@ impl<'a> Replay<'a> {
                 }
                 queue.order_recovered(entries, |seq| found.schedules.get(&seq).copied());
             }
-            found
-                .attempts
-                .into_iter()
-                .for_each(|(seq, attempts)| queue.contents.retries.make().recovered(seq, attempts));
+            counted.into_iter().for_each(|(seq, attempts)| queue.contents.retries.make().recovered(seq, attempts));
             queue.count_recovered(ready, bytes);
             queue.charged = queue.index_bytes();
             queues.insert(id, Cell::new(queue));
@@ -474,12 +474,13 @@ struct Counts<'a> {
     log: &'a mut LogState,
     file: std::ops::Range<u64>,
     count: u64,
+    definitions: u64,
     charged: u64,
 }
 
 impl<'a> Counts<'a> {
     fn new(log: &'a mut LogState) -> Self {
-        Self { log, file: 0..0, count: 0, charged: 0 }
+        Self { log, file: 0..0, count: 0, definitions: 0, charged: 0 }
     }
 
     /// Something of this size was found to live at `lsn`.
@@ -492,11 +493,18 @@ impl<'a> Counts<'a> {
         self.charged += charge(size);
     }
 
+    /// The same of a queue or a value.
+    fn define(&mut self, lsn: u64, size: usize) {
+        self.add(lsn, size);
+        self.definitions += 1;
+    }
+
     fn flush(&mut self) {
         if let Some(file) = self.log.file_of(self.file.start) {
             file.lives(self.count, self.charged);
+            file.definitions += self.definitions;
         }
-        (self.count, self.charged) = (0, 0);
+        (self.count, self.definitions, self.charged) = (0, 0, 0);
     }
 }
 

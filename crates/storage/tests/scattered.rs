@@ -2,14 +2,13 @@
 
 mod common;
 
+use common::counting::{Counting, Reads};
 use common::{Recorder, at, message};
 use engine::{Batch, Credit, Engine, Outcome, QueueSpec};
 use model::{HolderId, QueueId, Seq};
 use sluicegate_storage::sim::SimDisk;
-use sluicegate_storage::{Disk, DiskError, DiskFile, Options, Storage};
-use std::io::IoSlice;
+use sluicegate_storage::{Options, Storage};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 const DURABLE: QueueSpec = QueueSpec {
     durable: true,
@@ -21,88 +20,6 @@ const DURABLE: QueueSpec = QueueSpec {
 const KIB: u64 = 1024;
 const QUEUES: usize = 100;
 const PER_QUEUE: u64 = 400;
-
-/// Reads of a disk, and their bytes.
-#[derive(Default)]
-struct Reads {
-    calls: AtomicU64,
-    bytes: AtomicU64,
-}
-
-impl Reads {
-    fn take(&self) -> (u64, u64) {
-        (self.calls.swap(0, Relaxed), self.bytes.swap(0, Relaxed))
-    }
-}
-
-/// A simulated disk that counts what is read.
-#[derive(Clone)]
-struct Counting(SimDisk, Arc<Reads>);
-
-struct CountingFile(Arc<dyn DiskFile>, Arc<Reads>);
-
-impl Counting {
-    fn file(&self, file: Result<Arc<dyn DiskFile>, DiskError>) -> Result<Arc<dyn DiskFile>, DiskError> {
-        Ok(Arc::new(CountingFile(file?, self.1.clone())))
-    }
-}
-
-impl Disk for Counting {
-    fn lock(&self) -> Result<(), DiskError> {
-        self.0.lock()
-    }
-    fn list(&self) -> Result<Vec<String>, DiskError> {
-        self.0.list()
-    }
-    fn create(&self, name: &str) -> Result<Arc<dyn DiskFile>, DiskError> {
-        self.file(self.0.create(name))
-    }
-    fn open(&self, name: &str) -> Result<Arc<dyn DiskFile>, DiskError> {
-        self.file(self.0.open(name))
-    }
-    fn remove(&self, name: &str) -> Result<(), DiskError> {
-        self.0.remove(name)
-    }
-    fn rename(&self, from: &str, to: &str) -> Result<(), DiskError> {
-        self.0.rename(from, to)
-    }
-    fn sync_dir(&self) -> Result<(), DiskError> {
-        self.0.sync_dir()
-    }
-    fn micros(&self) -> u64 {
-        self.0.micros()
-    }
-    fn free_bytes(&self) -> Result<u64, DiskError> {
-        self.0.free_bytes()
-    }
-    fn put_aside(&self, name: &str, bytes: &[u8]) -> Result<(), DiskError> {
-        self.0.put_aside(name, bytes)
-    }
-}
-
-impl DiskFile for CountingFile {
-    fn size(&self) -> Result<u64, DiskError> {
-        self.0.size()
-    }
-    fn pread(&self, buffer: &mut [u8], offset: u64) -> Result<usize, DiskError> {
-        let n = self.0.pread(buffer, offset)?;
-        self.1.calls.fetch_add(1, Relaxed);
-        self.1.bytes.fetch_add(n as u64, Relaxed);
-        Ok(n)
-    }
-    fn pwritev(&self, slices: &[IoSlice<'_>], offset: u64) -> Result<(), DiskError> {
-        self.0.pwritev(slices, offset)
-    }
-    fn sync(&self) -> Result<(), DiskError> {
-        self.0.sync()
-    }
-    fn preallocate(&self, size: u64) -> Result<(), DiskError> {
-        self.0.preallocate(size)
-    }
-    fn truncate(&self, size: u64) -> Result<(), DiskError> {
-        self.0.truncate(size)
-    }
-}
 
 struct Bench {
     disk: SimDisk,
@@ -180,7 +97,7 @@ impl Bench {
 }
 
 fn open(disk: &SimDisk, reads: &Arc<Reads>, options: Options) -> Storage {
-    let disk = Arc::new(Counting(disk.clone(), reads.clone()));
+    let disk = Arc::new(Counting::new(disk.clone(), reads.clone()));
     Storage::open_by_hand(disk, options, Arc::new(Recorder::default())).expect("opens")
 }
 

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub)]
 
+pub mod counting;
+
 use bytes::Bytes;
 use engine::{EngineEvents, Pressure, Ticket};
 use model::{Envelope, Message, Mono, Now, Origin, QueueId, Wall};
