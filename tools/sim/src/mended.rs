@@ -18,6 +18,8 @@ impl Run {
         let wrong = |what: String| format!("repaired after {rot}: {what}");
         // The process that was refused has ended.
         disk.kill();
+        // Else a crash could undo what makes it damage: bring a file back, or take away what proves a record.
+        disk.settle();
         let report = storage::repair(disk, false).map_err(|e| wrong(e.to_string()))?;
         let rotten = disk.copy();
         if self.dice.once_in(2) {

@@ -108,6 +108,16 @@ impl SimDisk {
         self.state.lock().begin_life();
     }
 
+    /// All that was written is on the disk by now, synced or not: time has passed.
+    pub fn settle(&self) {
+        let mut state = self.state.lock();
+        for file in &mut state.files {
+            *file = Content::of(&file.now);
+        }
+        state.name_changes.clear();
+        state.synced_names = state.names.clone();
+    }
+
     /// Makes one call fail.
     pub fn inject(&self, fault: Fault) {
         self.state.lock().fault = Some(fault);
