@@ -6,8 +6,7 @@
 //!
 //! Invariants: the log holds the count of every entry in `counts` or will be told of it (`dirty`); a file that says it is
 //! given up only for its digest, which says it too while an older file holds such an entry. In a queue with priorities the
-//! highest seq says nothing of the others, so
-//! there each time is told.
+//! highest seq says nothing of the others, so there each time is told.
 
 use crate::canary::Canary;
 use crate::core::Core;
