@@ -32,7 +32,7 @@ const UNSETTLED_BYTES: usize = ENTRY_BYTES + 3 * size_of::<u64>();
 /// Memory of an entry that waits for a time.
 const WAITING_BYTES: usize = 96;
 /// Every queue may have so much that does not count.
-const FREE_BYTES: usize = 512;
+pub(crate) const FREE_BYTES: usize = 512;
 /// Entries of each group whose messages are read ahead.
 const AHEAD_OF_GROUP: usize = 16;
 /// Messages of a queue in order of due time that are spilled at once.
