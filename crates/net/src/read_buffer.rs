@@ -6,6 +6,7 @@
 
 use crate::idle::Idle;
 use model::Mono;
+use model::limits::READ_AHEAD_BYTES;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, ReadBuf};
@@ -20,12 +21,14 @@ pub(crate) struct ReadBuffer {
     start: usize,
     end: usize,
     cap: usize,
+    /// The last read brought as much as there was room for: there is more, and the next one is to bring more at once.
+    filled: bool,
     idle: Idle,
 }
 
 impl ReadBuffer {
     pub(crate) fn new(cap: usize) -> Self {
-        Self { bytes: vec![0; SMALL.min(cap)], start: 0, end: 0, cap, idle: Idle::default() }
+        Self { bytes: vec![0; SMALL.min(cap)], start: 0, end: 0, cap, filled: false, idle: Idle::default() }
     }
 
     /// What was read and not used.
@@ -76,22 +79,22 @@ impl ReadBuffer {
         ready!(Pin::new(io).poll_read(cx, &mut buf))?;
         let n = buf.filled().len();
         self.end += n;
+        self.filled = self.end == self.bytes.len();
         Poll::Ready(Ok(n))
     }
 
+    /// Makes room behind what is unread. It is moved to the front and the buffer grown only when the last read filled it:
+    /// else there is room enough for what comes. Beyond what is read ahead it grows for something larger than that alone.
     fn make_room(&mut self) {
-        if self.end < self.bytes.len() {
+        if !self.filled {
             return;
         }
-        if self.start > 0 {
-            self.bytes.copy_within(self.start..self.end, 0);
-            self.end -= self.start;
-            self.start = 0;
-        }
-        if self.end * 2 > self.bytes.len() && self.bytes.len() < self.cap {
-            let grown = (self.bytes.len() * 4).min(self.cap);
-            self.bytes.resize(grown, 0);
-        }
+        self.bytes.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
+        let enough = if self.end * 2 > self.bytes.len() { self.cap } else { self.cap.min(READ_AHEAD_BYTES) };
+        let grown = (self.bytes.len() * 4).min(enough);
+        self.bytes.resize(grown.max(self.bytes.len()), 0);
     }
 }
 
@@ -120,6 +123,23 @@ mod tests {
         got.extend_from_slice(buffer.unread());
         assert!(got == sent);
         assert!(buffer.bytes.len() <= 16 * 1024);
+    }
+
+    #[tokio::test]
+    async fn it_grows_while_reads_fill_it_however_little_of_each_is_left() {
+        // Whole frames are used: of those that divide a buffer nothing is left, of large ones much.
+        for (frame, most) in
+            [(1, READ_AHEAD_BYTES), (1_024, READ_AHEAD_BYTES), (1_100, READ_AHEAD_BYTES), (200_000, 256 * 1024)]
+        {
+            let mut buffer = ReadBuffer::new(256 * 1024);
+            let mut io = &vec![7; 2 * 1024 * 1024][..];
+            let mut largest = 0;
+            while poll_fn(|cx| buffer.poll_read(&mut io, cx)).await.unwrap() > 0 {
+                largest = largest.max(buffer.unread().len());
+                buffer.consume(buffer.unread().len() / frame * frame);
+            }
+            assert_eq!(largest, most, "frames of {frame}");
+        }
     }
 
     #[tokio::test]
