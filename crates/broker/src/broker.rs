@@ -195,7 +195,7 @@ impl Broker {
             }
         }
         // Several batches of a busy queue become durable at once; one look is enough for all.
-        queues.sort_unstable_by_key(|touched: &Touched| touched.id);
+        queues.sort_by_key(|touched: &Touched| touched.id);
         queues.dedup_by_key(|touched| touched.id);
         self.dispatch_all(&queues, now);
         // Last of all, because what is woken last runs next, on this very thread: a publisher may have stopped for its

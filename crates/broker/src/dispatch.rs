@@ -12,13 +12,15 @@ use crate::queue::{Queue, QueueState};
 use crate::ring::Ring;
 use engine::{Credit, Delivery};
 use model::limits::OUTBOX_BYTES_MAX;
-use model::{HolderId, Mono, Now, Wall};
+use model::{HolderId, Mono, Now, QueueId, Wall, near};
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
 /// Entries handed out under one hold of a queue's lock.
 const BATCH_MESSAGES: u32 = 256;
+/// Queues whose memory is asked for together.
+const NEAR: usize = 32;
 /// Consumers served under one hold of a queue's lock.
 const BATCH_CONSUMERS: usize = 64;
 
@@ -85,11 +87,31 @@ impl Broker {
     pub(crate) fn dispatch_all(&self, queues: &[Touched], now: Now) {
         let mut woken = Woken::default();
         let mut scratch = SCRATCH.with(RefCell::take);
-        for Touched { queue, .. } in queues {
-            self.dispatch_and(queue, &mut |mailbox, entries| woken.add(mailbox, entries), &mut scratch, now);
+        for some in queues.chunks(NEAR) {
+            self.bring_near(some);
+            for Touched { queue, .. } in some {
+                self.dispatch_and(queue, &mut |mailbox, entries| woken.add(mailbox, entries), &mut scratch, now);
+            }
         }
         SCRATCH.set(scratch);
         woken.wake();
+    }
+
+    /// Asks for what handing out from these queues will look at.
+    fn bring_near(&self, queues: &[Touched]) {
+        let mut ids = [QueueId(0); NEAR];
+        for (id, touched) in ids.iter_mut().zip(queues) {
+            *id = touched.id;
+            near::ask_for(&*touched.queue, usize::MAX);
+        }
+        self.engine.bring_near(&ids[..queues.len()]);
+        for Touched { queue, .. } in queues {
+            if let Some(state) = queue.state.try_lock()
+                && let Some(consumer) = state.ring.top(0)
+            {
+                near::ask_for(&**consumer, usize::MAX);
+            }
+        }
     }
 
     /// The same; `wake` is told who has something, and how much more.

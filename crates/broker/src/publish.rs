@@ -100,10 +100,10 @@ impl Broker {
 
     /// Hands out what a batch has brought, now or when it is durable.
     pub(crate) fn appended(&self, ticket: Ticket, touched: &mut Vec<Touched>, now: Now) {
-        touched.sort_unstable_by_key(|t| (t.id, t.after_sync));
+        touched.sort_by_key(|t| (t.id, t.after_sync));
         touched.dedup_by_key(|t| (t.id, t.after_sync));
         let waits = ticket > self.engine.durable();
-        let (mut waiting, mut ready) = (Vec::new(), Vec::new());
+        let (mut waiting, mut ready) = (Vec::with_capacity(if waits { touched.len() } else { 0 }), Vec::new());
         for one in touched.drain(..) {
             let queue = &one.queue;
             if queue.may_expire.load(SeqCst) {
@@ -187,14 +187,22 @@ fn producer_of(user: &str) -> u32 {
 
 /// Notes the queues a message goes to.
 pub(crate) fn touch(touched: &mut Vec<Touched>, queues: &[Arc<Queue>], message: &Message) {
+    note_ttl(queues, message);
+    note(touched, queues, message.envelope.persistent);
+}
+
+/// Notes queues that a message goes to, a persistent one or not.
+pub(crate) fn note(touched: &mut Vec<Touched>, queues: &[Arc<Queue>], persistent: bool) {
     for queue in queues {
-        if message.envelope.ttl_ms.is_some() && !queue.may_expire.load(SeqCst) {
+        touched.push(Touched { id: queue.id, queue: queue.clone(), after_sync: persistent && queue.syncs() });
+    }
+}
+
+/// If a message has a time to live, the heads of the queues it goes to must be watched from now on.
+pub(crate) fn note_ttl(queues: &[Arc<Queue>], message: &Message) {
+    if message.envelope.ttl_ms.is_some() {
+        for queue in queues.iter().filter(|queue| !queue.may_expire.load(SeqCst)) {
             queue.may_expire.store(true, SeqCst);
         }
-        touched.push(Touched {
-            id: queue.id,
-            queue: queue.clone(),
-            after_sync: message.envelope.persistent && queue.syncs(),
-        });
     }
 }

@@ -5,19 +5,21 @@
 
 use crate::delay::{self, Store};
 use crate::exchange::{ExchangeKind, Target};
+use crate::publish::{Touched, note};
 use crate::queue::Queue;
 use crate::registry::Vhost;
 use foldhash::fast::RandomState;
 use model::limits::ROUTE_EXCHANGES_MAX;
-use model::{Message, QueueId, Table, Wall};
-use std::borrow::Borrow;
+use model::{Message, QueueId, Table, Wall, near};
 use std::cell::Cell;
-use std::collections::HashSet;
-use std::hash::{Hash, Hasher};
+use std::collections::{HashMap, HashSet};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 /// Routes a connection keeps; beyond it starts afresh.
 const ROUTES_MAX: usize = 4_096;
+/// Routes that stay in the cache without being asked for.
+const FEW_ROUTES: usize = 64;
 
 /// Where a publish goes.
 #[derive(Debug, Default)]
@@ -127,7 +129,7 @@ impl Route {
     }
 
     /// Notes that a message of a batch goes here; false if such a one did already.
-    pub(crate) fn touch(&self, batch: u64, persistent: bool) -> bool {
+    fn touch(&self, batch: u64, persistent: bool) -> bool {
         let (bit, touched) = (1 << u8::from(persistent), self.touched.get());
         let before = if touched >> 2 == batch { touched & 3 } else { 0 };
         self.touched.set(batch << 2 | before | bit);
@@ -172,35 +174,27 @@ impl From<&[u8]> for RouteKey {
     }
 }
 
-impl Borrow<[u8]> for Route {
-    fn borrow(&self) -> &[u8] {
-        match &self.key {
-            RouteKey::Short(len, head) => &head[..usize::from(*len)],
-            RouteKey::Long(head) => head,
+impl RouteKey {
+    fn head(&self) -> &[u8] {
+        match self {
+            Self::Short(len, head) => &head[..usize::from(*len)],
+            Self::Long(head) => head,
         }
     }
 }
 
-impl PartialEq for Route {
-    fn eq(&self, other: &Self) -> bool {
-        let (own, others): (&[u8], &[u8]) = (self.borrow(), other.borrow());
-        own == others
-    }
-}
-
-impl Eq for Route {}
-
-impl Hash for Route {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        let own: &[u8] = self.borrow();
-        own.hash(state);
-    }
-}
-
 /// The routes a connection has used, for one epoch of the topology.
+///
+/// With thousands of them each lies in no cache when its turn comes. So they are found by the hash of their key alone, in
+/// little memory, and [asked for](RouteCache::expect) ahead of time; the same with their queues, for many at a time.
 #[derive(Debug, Default)]
 pub(crate) struct RouteCache {
-    routes: HashSet<Route, RandomState>,
+    hasher: RandomState,
+    /// Where the route with a hash is. Of two with the same hash the later one is kept.
+    places: HashMap<u64, u32, RandomState>,
+    routes: Vec<Route>,
+    /// Routes that were touched, and whether by a persistent message.
+    noted: Vec<(u32, bool)>,
 }
 
 /// Exchange and key of a message in one slice.
@@ -210,19 +204,69 @@ fn head(message: &Message) -> &[u8] {
 }
 
 impl RouteCache {
-    pub(crate) fn clear(&mut self) {
+    /// Forgets all routes. The queues noted since they were last taken go into `touched`, as in [`RouteCache::put`].
+    pub(crate) fn clear(&mut self, touched: &mut Vec<Touched>) {
+        self.take_touched(touched);
+        self.places.clear();
         self.routes.clear();
     }
 
-    pub(crate) fn get(&self, message: &Message) -> Option<&Route> {
-        self.routes.get(head(message)).filter(|route| route.exchange_len == message.lengths().0)
+    fn place(&self, message: &Message) -> Option<usize> {
+        self.places.get(&self.hasher.hash_one(head(message))).map(|&at| at as usize)
     }
 
-    pub(crate) fn put(&mut self, message: &Message, queues: Vec<Arc<Queue>>) {
-        if self.routes.len() >= ROUTES_MAX {
-            self.routes.clear();
+    fn find(&self, message: &Message) -> Option<(usize, &Route)> {
+        let at = self.place(message)?;
+        let route = self.routes.get(at)?;
+        (route.exchange_len == message.lengths().0 && route.key.head() == head(message)).then_some((at, route))
+    }
+
+    pub(crate) fn get(&self, message: &Message) -> Option<&Route> {
+        self.find(message).map(|(_, route)| route)
+    }
+
+    /// A message that will be routed soon: asks for what is known of its way.
+    pub(crate) fn expect(&self, message: &Message) {
+        if self.routes.len() > FEW_ROUTES
+            && let Some(route) = self.place(message).and_then(|at| self.routes.get(at))
+        {
+            near::ask_for(route, size_of::<Route>());
         }
-        self.routes.replace(Route::new(message, queues));
+    }
+
+    /// The route of a message of a batch. Its queues are noted, once a batch for persistent messages and once for others.
+    pub(crate) fn touch(&mut self, message: &Message, batch: u64) -> Option<&Route> {
+        let (at, route) = self.find(message)?;
+        let persistent = message.envelope.persistent || route.keeps;
+        if route.touch(batch, persistent) {
+            self.noted.push((u32::try_from(at).unwrap_or(u32::MAX), persistent));
+        }
+        self.routes.get(at)
+    }
+
+    /// Takes out what was noted.
+    pub(crate) fn take_touched(&mut self, touched: &mut Vec<Touched>) {
+        let Self { noted, routes, .. } = self;
+        let route = |at: u32| routes.get(at as usize);
+        for queue in noted.iter().filter_map(|&(at, _)| route(at)).flat_map(Route::queues) {
+            near::ask_for(&**queue, size_of::<Queue>());
+        }
+        for (at, persistent) in noted.drain(..) {
+            note(touched, route(at).map_or(&[], Route::queues), persistent);
+        }
+    }
+
+    pub(crate) fn put(&mut self, message: &Message, queues: Vec<Arc<Queue>>, touched: &mut Vec<Touched>) {
+        if self.routes.len() >= ROUTES_MAX {
+            self.clear(touched);
+        }
+        self.put_at(self.hasher.hash_one(head(message)), Route::new(message, queues));
+    }
+
+    fn put_at(&mut self, hash: u64, route: Route) {
+        // Not in the place of another one with its hash, which may be noted.
+        self.places.insert(hash, u32::try_from(self.routes.len()).unwrap_or(u32::MAX));
+        self.routes.push(route);
     }
 }
 
@@ -256,13 +300,13 @@ mod tests {
 
     #[test]
     fn a_route_is_found_by_exchange_and_key_of_any_length() {
-        let mut cache = RouteCache::default();
+        let (mut cache, mut touched) = (RouteCache::default(), Vec::new());
         let long = [b'k'; 255];
         for (n, len) in [0, 1, SHORT_KEY - 2, SHORT_KEY - 1, SHORT_KEY, 200, 255].into_iter().enumerate() {
             let queues: Vec<_> = (0..n as u64 % 3).map(|id| Arc::new(Queue::for_tests(id))).collect();
             let (exchange, key) = (&b"x"[..], &long[..len]);
             assert!(cache.get(&message(exchange, key)).is_none());
-            cache.put(&message(exchange, key), queues.clone());
+            cache.put(&message(exchange, key), queues.clone(), &mut touched);
             let route = cache.get(&message(exchange, key)).expect("it was put there");
             assert!(route.queues().iter().map(|q| q.id).eq(queues.iter().map(|q| q.id)));
             assert!(route.targets().iter().eq(route.queues().iter().map(|q| &q.id)));
@@ -271,5 +315,45 @@ mod tests {
         // The same octets, parted elsewhere.
         assert!(cache.get(&message(b"xk", &long[1..1])).is_none());
         assert!(cache.get(&message(b"", b"xk")).is_none());
+    }
+
+    #[test]
+    fn what_was_touched_is_told_once_a_batch_whatever_becomes_of_its_route() {
+        let (mut cache, mut touched) = (RouteCache::default(), Vec::new());
+        let key = |n: usize| message(b"", format!("queue {n}").as_bytes());
+        let put = |cache: &mut RouteCache, touched: &mut Vec<Touched>, n: usize| {
+            cache.put(&key(n), vec![Arc::new(Queue::for_tests(n as u64))], touched);
+        };
+        let told = |touched: &mut Vec<Touched>| touched.drain(..).map(|one| one.id.0).collect::<Vec<_>>();
+        for n in 0..ROUTES_MAX {
+            cache.expect(&key(n));
+            put(&mut cache, &mut touched, n);
+            cache.expect(&key(n));
+        }
+        assert!(cache.touch(&key(ROUTES_MAX), 1).is_none(), "it is not known");
+        for n in [7, 3, 7] {
+            assert!(cache.touch(&key(n), 1).is_some());
+        }
+        cache.take_touched(&mut touched);
+        assert_eq!(told(&mut touched), [7, 3]);
+        assert!(cache.touch(&key(7), 1).is_some() && cache.touch(&key(3), 2).is_some());
+        // One more than there is room for: all are forgotten, and what was touched is told.
+        put(&mut cache, &mut touched, ROUTES_MAX);
+        assert_eq!(told(&mut touched), [3]);
+        assert!(cache.get(&key(3)).is_none() && cache.get(&key(ROUTES_MAX)).is_some());
+        assert!(cache.touch(&key(ROUTES_MAX), 2).is_some());
+        cache.clear(&mut touched);
+        assert_eq!(told(&mut touched), [ROUTES_MAX as u64]);
+    }
+
+    #[test]
+    fn of_two_keys_with_one_hash_the_later_is_known_and_neither_is_taken_for_the_other() {
+        let mut cache = RouteCache::default();
+        let (first, second) = (message(b"", b"first"), message(b"", b"second"));
+        let hash = cache.hasher.hash_one(head(&second));
+        cache.put_at(hash, Route::new(&first, vec![Arc::new(Queue::for_tests(1))]));
+        assert!(cache.get(&second).is_none() && cache.touch(&second, 1).is_none());
+        cache.put_at(hash, Route::new(&second, vec![Arc::new(Queue::for_tests(2))]));
+        assert_eq!(cache.get(&second).map(|route| route.targets()[0]), Some(QueueId(2)));
     }
 }

@@ -237,6 +237,10 @@ pub trait Engine: Send + Sync + 'static {
     /// The highest ticket that is durable.
     fn durable(&self) -> Ticket;
 
+    /// Queues that [`deliver`](Self::deliver) will be called for next: what is known of them is seldom in the cache, and
+    /// brought there faster for many at a time. A hint.
+    fn bring_near(&self, _queues: &[QueueId]) {}
+
     /// Hands out entries from the head of a queue, at most `credit`, each to the holder that `assign` names.
     ///
     /// Dead entries are never handed out; see [`Remainder::head_dead`]. An unknown queue hands out nothing.

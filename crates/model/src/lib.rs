@@ -10,6 +10,7 @@ pub mod large_body;
 pub mod limits;
 pub mod message;
 pub mod name_source;
+pub mod near;
 pub mod principal;
 pub mod properties;
 pub mod quotas;

@@ -30,7 +30,7 @@ pub use request::{
     Receipt, Request, Settle, Settlement, Tx,
 };
 
-use model::{Mono, Now};
+use model::{Message, Mono, Now};
 use std::borrow::Cow;
 
 /// What a connection wants the driver to do after a call.
@@ -67,6 +67,12 @@ pub trait Connection: Send {
 
     /// The next thing to ask of the broker.
     fn poll_request(&mut self) -> Option<Request>;
+
+    /// A message that will be asked to be published soon, some requests after the next one. A hint: what is known of its way
+    /// can be looked for in the meantime.
+    fn upcoming(&self) -> Option<&Message> {
+        None
+    }
 
     /// The next piece of a large body to send, if one is under way.
     fn poll_body(&mut self) -> Option<BodyRead> {

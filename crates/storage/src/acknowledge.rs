@@ -5,7 +5,7 @@
 //! without messages.
 
 use crate::append::{Acked, encode_acks};
-use crate::core::{Core, QueueCell};
+use crate::core::{Core, NEAR, QueueCell};
 use crate::deliver::{LAZY_BYTES_MAX, ack_us};
 use crate::metrics::Tally;
 use crate::queue::Queue;
@@ -25,13 +25,16 @@ struct Taken {
 impl Core {
     /// See [`engine::Engine::acknowledge`].
     pub(crate) fn acknowledge(&self, acks: &mut Vec<(QueueId, Seq)>, now: Now) {
-        acks.sort_unstable();
+        acks.sort();
         let mut taken = Taken { acked: Vec::with_capacity(acks.len()), freed: 0, tally: Tally::default() };
-        for (cell, of_queue) in self.cells_of_acks(acks) {
-            let mut queue = cell.lock();
-            self.take_out(&mut queue, of_queue, now, &mut taken);
-            // Taking out needs no memory.
-            self.charge_unless(true, &mut queue);
+        for some in self.cells_of_acks(acks).chunks(NEAR) {
+            Self::contents_near(some.iter().map(|(cell, _)| cell));
+            for (cell, of_queue) in some {
+                let mut queue = cell.lock();
+                self.take_out(&mut queue, of_queue, now, &mut taken);
+                // Taking out needs no memory.
+                self.charge_unless(true, &mut queue);
+            }
         }
         acks.clear();
         self.resident.fetch_sub(taken.freed, Relaxed);
@@ -44,8 +47,9 @@ impl Core {
     /// The queues that exist, each with what is acknowledged of it.
     fn cells_of_acks<'a>(&self, acks: &'a [(QueueId, Seq)]) -> Vec<(QueueCell, &'a [(QueueId, Seq)])> {
         let queues = self.queues.read();
-        let groups = acks.chunk_by(|a, b| a.0 == b.0);
-        groups.filter_map(|of_queue| Some((queues.get(of_queue[0].0)?.clone(), of_queue))).collect()
+        let groups = || acks.chunk_by(|a, b| a.0 == b.0);
+        let found: Vec<Option<&QueueCell>> = Self::find_near(&queues, groups().map(|acks| acks[0].0)).collect();
+        found.into_iter().zip(groups()).filter_map(|(cell, of_queue)| Some((cell?.clone(), of_queue))).collect()
     }
 
     /// Takes acknowledged entries out of their queue.

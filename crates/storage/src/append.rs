@@ -86,6 +86,7 @@ impl Core {
         let mut record = self.record();
         let offsets = encode_messages(&mut record, batch, &cells, &places, now);
         let mut guards: Guards<'_> = cells.iter().map(|cell| cell.lock()).collect();
+        guards.iter().for_each(|queue| queue.contents.ask_for());
         let first_seqs: Vec<u64> = guards.iter().map(|queue| queue.next_seq).collect();
         let published = batch.len();
         let verdicts = self.judge(batch, &places, &guards);
@@ -201,16 +202,16 @@ impl Core {
                 ids.push(id);
             }
         }
-        ids.sort_unstable();
+        // Not `sort_unstable`: who publishes to many queues often does so in some order, and then this is a look at each.
+        ids.sort();
         ids.dedup();
         let mut cells: Vec<QueueCell> = Vec::with_capacity(ids.len());
         {
             let queues = self.queues.read();
-            ids.retain(|id| {
-                let cell = queues.get(*id);
-                cells.extend(cell.cloned());
-                cell.is_some()
-            });
+            let found: Vec<Option<&QueueCell>> = Self::find_near(&queues, ids.iter().copied()).collect();
+            let mut exists = found.iter().map(Option::is_some);
+            ids.retain(|_| exists.next() == Some(true));
+            cells.extend(found.into_iter().flatten().cloned());
         }
         // Searched for once, and not among the queues, which are seldom in the cache.
         let mut last = (QueueId(0), NOWHERE);

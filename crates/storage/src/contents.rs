@@ -10,6 +10,7 @@ use crate::held::Held;
 use crate::lane::Lane;
 use crate::seldom::Seldom;
 use crate::slots::Slots;
+use model::near;
 use smallvec::SmallVec;
 use std::ops::{Deref, DerefMut};
 use std::sync::LazyLock;
@@ -65,6 +66,13 @@ impl Lazy {
     /// To change what is there, if it is.
     pub(crate) fn get_mut(&mut self) -> Option<&mut Contents> {
         self.0.as_deref_mut()
+    }
+
+    /// Asks for what is there, which will be looked at soon.
+    pub(crate) fn ask_for(&self) {
+        if let Some(contents) = &self.0 {
+            near::ask_for(&**contents, usize::MAX);
+        }
     }
 
     /// Gives the memory back if nothing is in it.

@@ -26,7 +26,7 @@ use crate::spill::Spill;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, RwLock};
 use crate::writer::Writer;
 use engine::{EngineError, EngineEvents, Pressure, QueueMap, Ticket};
-use model::{Now, QueueId};
+use model::{Now, QueueId, near};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -36,6 +36,8 @@ const PENDING_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Records whose memory is kept for reuse, and the largest one kept.
 const POOL_RECORDS: usize = 64;
 const POOL_RECORD_BYTES: usize = 1024 * 1024;
+/// Queues whose contents are asked for at once.
+pub(crate) const NEAR: usize = 32;
 
 /// A queue behind its lock.
 pub(crate) struct Cell {
@@ -53,6 +55,10 @@ impl Cell {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock()
+    }
+
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, Queue>> {
+        self.queue.try_lock()
     }
 }
 
@@ -172,6 +178,23 @@ impl Core {
 
     pub(crate) fn queue(&self, id: QueueId) -> Option<QueueCell> {
         self.queues.read().get(id).cloned()
+    }
+
+    /// Finds queues by id, none where there is none, and asks for their memory: `queues` is the map under its lock.
+    pub(crate) fn find_near(
+        queues: &QueueMap<QueueCell>,
+        ids: impl Iterator<Item = QueueId>,
+    ) -> impl Iterator<Item = Option<&QueueCell>> {
+        let found = queues.get_all(ids);
+        found.inspect(|cell| cell.iter().for_each(|cell| near::ask_for(&***cell, size_of::<Cell>())))
+    }
+
+    /// Asks for what is in queues that were found so and will be locked soon, one by one.
+    pub(crate) fn contents_near<'a>(cells: impl ExactSizeIterator<Item = &'a QueueCell>) {
+        if cells.len() > 1 {
+            // Whoever holds one has it near.
+            cells.filter_map(|cell| cell.try_lock()).for_each(|queue| queue.contents.ask_for());
+        }
     }
 
     pub(crate) fn durable_lsn(&self) -> u64 {

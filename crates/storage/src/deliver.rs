@@ -5,7 +5,7 @@
 
 use crate::attempts;
 use crate::canary::Canary;
-use crate::core::Core;
+use crate::core::{Core, NEAR, QueueCell};
 use crate::dead::{TRIM_BATCH, bury_again};
 use crate::lane::Next;
 use crate::log::LogState;
@@ -14,6 +14,7 @@ use crate::queue::{DAMAGED, Entry, NO_SLOT, Queue};
 use crate::record::{Kind, Reader};
 use engine::{Credit, Death, Delivery, Outcome, Remainder};
 use model::{HolderId, Mono, Now, QueueId, Seq};
+use smallvec::SmallVec;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Unwritten bytes after which settles no longer wait for company.
@@ -48,7 +49,7 @@ impl HandedOut {
 
 /// Leaves one mark of each queue, in order of queue.
 fn keep_highest(marks: &mut Vec<(QueueId, u64)>) {
-    marks.sort_unstable_by_key(|&(queue, seq)| (queue, std::cmp::Reverse(seq)));
+    marks.sort_by_key(|&(queue, seq)| (queue, std::cmp::Reverse(seq)));
     marks.dedup_by_key(|&mut (queue, _)| queue);
 }
 
@@ -121,6 +122,13 @@ impl Core {
             return Head::Pending;
         }
         dead.map_or(Head::Ready(entry), Head::Dead)
+    }
+
+    /// See [`engine::Engine::bring_near`].
+    pub(crate) fn bring_near(&self, ids: &[QueueId]) {
+        let queues = self.queues.read();
+        let found: SmallVec<[&QueueCell; NEAR]> = Self::find_near(&queues, ids.iter().copied()).flatten().collect();
+        Self::contents_near(found.iter().copied());
     }
 
     pub(crate) fn deliver(

@@ -260,6 +260,10 @@ impl Engine for Storage {
         Ticket(self.core.durable.load(Ordering::Acquire))
     }
 
+    fn bring_near(&self, queues: &[QueueId]) {
+        self.core.bring_near(queues);
+    }
+
     fn deliver(
         &self,
         queue: QueueId,

@@ -104,6 +104,9 @@ impl Peer {
         let (now, out) = (self.now, &mut self.outgoing);
         self.connection.handle_input(input, now, out);
         while let Some(request) = self.connection.poll_request() {
+            if let Some(message) = self.connection.upcoming() {
+                self.link.expect(message);
+            }
             match self.link.handle(request, now) {
                 Reply::None => {}
                 Reply::Now(event) | Reply::After(_, event) => self.connection.handle_event(event, now, out),

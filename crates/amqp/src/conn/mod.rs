@@ -33,7 +33,7 @@ use channel::{Channels, State};
 use handshake::Client;
 use heartbeat::Heartbeat;
 use model::limits::{AMQP_CLOSE_TIMEOUT_MS, AMQP_FRAME_SIZE_BEFORE_TUNE, AMQP_HANG_UP_TIMEOUT_MS};
-use model::{ChannelId, MessageArena, Mono, NameSource, Now};
+use model::{ChannelId, Message, MessageArena, Mono, NameSource, Now};
 use protocol::{BodyRead, ConnectionInfo, Event, Outgoing, Request, Status};
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -44,6 +44,8 @@ use streams::Streams;
 
 /// Steps whose memory is kept for the next burst.
 const STEPS_KEPT: usize = 256;
+/// Steps ahead of the next one that are far enough for memory to come while they are taken, and not so far that it goes again.
+const AHEAD: usize = 6;
 
 /// What comes next on the connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -275,6 +277,13 @@ impl protocol::Connection for Connection {
             self.heartbeat.note_sent(now.mono);
         }
         used
+    }
+
+    fn upcoming(&self) -> Option<&Message> {
+        match self.steps.get(AHEAD)? {
+            Step::Ask(Request::Publish(publish), _) => Some(&publish.message),
+            _ => None,
+        }
     }
 
     fn poll_request(&mut self) -> Option<Request> {

@@ -6,7 +6,7 @@
 use super::Link;
 use super::quota::PublishQuota;
 use crate::delay::Store;
-use crate::publish::{Touched, Way, touch};
+use crate::publish::{Touched, Way, note_ttl, touch};
 use crate::queue::Queue;
 use crate::refuse;
 use crate::route::{Found, RouteCache};
@@ -131,11 +131,16 @@ impl Link {
     pub(super) fn may_publish(&mut self, publish: &Publish, now: Now) -> bool {
         let epoch = self.broker.epoch.load(SeqCst);
         if self.publisher.routes_epoch != epoch {
-            self.publisher.routes.clear();
+            self.publisher.routes.clear(&mut self.publisher.touched);
             self.publisher.routes_epoch = epoch;
             self.renew_quota(now);
         }
         !self.publisher.quota.applies() || self.pay(publish, now)
+    }
+
+    /// A message that will be published soon.
+    pub fn expect(&self, message: &Message) {
+        self.publisher.routes.expect(message);
     }
 
     /// Routes a message and adds it to the batch. Gives it back if it must be handed in again after the next wake.
@@ -202,7 +207,7 @@ impl Link {
             return Ok(Done::Unrouted(message));
         }
         if matches!(way, Way::Cacheable) {
-            self.publisher.routes.put(&message, found.queues);
+            self.publisher.routes.put(&message, found.queues, &mut self.publisher.touched);
             return Ok(self.publish_cached(message).map_or(Done::Batched, Done::Unrouted));
         }
         let publisher = &mut self.publisher;
@@ -246,15 +251,12 @@ impl Link {
     /// Adds a message whose route is known to the batch; gives back any other.
     fn publish_cached(&mut self, mut message: Message) -> Option<Message> {
         let publisher = &mut self.publisher;
-        let Some(route) = publisher.routes.get(&message) else {
+        let Some(route) = publisher.routes.touch(&message, publisher.batch_number + 1) else {
             return Some(message);
         };
         message.envelope.persistent |= route.keeps;
         publisher.may_refuse = route.refuses;
-        let is_first = route.touch(publisher.batch_number + 1, message.envelope.persistent);
-        if is_first || message.envelope.ttl_ms.is_some() {
-            touch(&mut publisher.touched, route.queues(), &message);
-        }
+        note_ttl(route.queues(), &message);
         publisher.batch.push(message, route.targets());
         None
     }
@@ -279,7 +281,7 @@ impl Link {
             return Err(Refusal::new(RefusalKind::NotImplemented, text));
         }
         if matches!(way, Way::Cacheable) && !found.queues.is_empty() {
-            self.publisher.routes.put(message, found.queues.clone());
+            self.publisher.routes.put(message, found.queues.clone(), &mut self.publisher.touched);
         }
         Ok(found.queues)
     }
@@ -305,6 +307,7 @@ impl Link {
         if publisher.batch.is_empty() && publisher.ranges.is_empty() {
             return;
         }
+        publisher.routes.take_touched(&mut publisher.touched);
         let count = publisher.batch.len();
         let appended = if publisher.batch.is_empty() && publisher.touched.is_empty() {
             Ok(Ticket::NONE)

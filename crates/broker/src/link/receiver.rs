@@ -9,7 +9,7 @@ use crate::mailbox::Parcel;
 use crate::queue::Queue;
 use engine::{Death, Outcome};
 use foldhash::fast::RandomState;
-use model::{ChannelId, ConsumerId, Message, Now, QueueId, Seq};
+use model::{ChannelId, ConsumerId, Message, Now, QueueId, Seq, near};
 use protocol::{Event, Receipt, Settle, Settlement};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -17,6 +17,9 @@ use std::sync::atomic::Ordering::SeqCst;
 
 /// Acknowledgements whose memory is kept for the next.
 const ACKS_KEPT: usize = 16 * 1024;
+
+/// Parcels ahead of the next one whose consumers are asked for.
+const AHEAD: usize = 4;
 
 /// What a link consumes.
 #[derive(Default)]
@@ -92,6 +95,9 @@ impl Link {
             self.mailbox.take(&mut self.receiver.inbox);
         }
         loop {
+            if let Some(later) = self.receiver.inbox.get(AHEAD) {
+                near::ask_for(&**later.consumer(), size_of::<Consumer>());
+            }
             let Some(parcel) = self.receiver.inbox.pop_front() else {
                 self.make_room();
                 self.flush_acknowledged(now);

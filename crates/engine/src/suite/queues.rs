@@ -9,6 +9,7 @@ use model::{HolderId, QueueId, Seq};
 
 pub(super) const CHECKS: &[Check] = &[
     ("order_and_credit", order_and_credit),
+    ("brought_near", brought_near),
     ("bytes_of_credit", bytes_of_credit),
     ("one_holder", one_holder),
     ("back_to_its_place", back_to_its_place),
@@ -40,6 +41,16 @@ fn order_and_credit(rig: &mut dyn Rig) {
         assert_eq!(got[0].message.routing_key(), b"key");
         assert_eq!(got[0].message.header(), b"hh");
     }
+}
+
+fn brought_near(rig: &mut dyn Rig) {
+    let (used, unused) = (queue(rig, DURABLE), queue(rig, TRANSIENT));
+    publish(rig, used, PERSISTENT, &["a", "b"]);
+    // Those that are there, those that are not, and one twice: it changes nothing.
+    rig.engine().bring_near(&[unused, QueueId(u64::MAX), used, used]);
+    rig.engine().bring_near(&[]);
+    assert_eq!(bodies(&take(rig, used, 2, 1)), ["a", "b"]);
+    assert_eq!(rig.engine().stats(unused), QueueStats::default());
 }
 
 fn bytes_of_credit(rig: &mut dyn Rig) {
