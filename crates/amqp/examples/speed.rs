@@ -5,6 +5,7 @@
 
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
+use model::limits::READ_AHEAD_BYTES;
 use model::{ChannelId, ConsumerId, Message, MessageArena, NameSource, Now, QueueId, Seq};
 use protocol::{Connection as _, Event, Outgoing, Receipt, Request};
 use sluicegate_amqp::{AmqpSettings, Connection};
@@ -109,8 +110,8 @@ fn main() {
         publish.extend(frame(2, 1, &header));
         publish.extend(frame(3, 1, &body));
         let publishes = publish.repeat(BATCH);
-        // As a driver reads: at most 256 KiB at once, here cut at messages.
-        let piece = publish.len() * (256 * 1024 / publish.len()).max(1);
+        // As a driver reads: so much at once, here cut at messages.
+        let piece = publish.len() * (READ_AHEAD_BYTES / publish.len()).max(1);
         best(&format!("publish of {body_len} bytes"), || {
             let taken: usize = publishes.chunks(piece).map(|piece| run.input(piece)).sum();
             assert_eq!(taken, BATCH);

@@ -88,7 +88,9 @@ impl Broker {
         let mut woken = Woken::default();
         let mut scratch = SCRATCH.with(RefCell::take);
         for some in queues.chunks(NEAR) {
-            self.bring_near(some);
+            if some.len() > 1 {
+                self.bring_near(some);
+            }
             for Touched { queue, .. } in some {
                 self.dispatch_and(queue, &mut |mailbox, entries| woken.add(mailbox, entries), &mut scratch, now);
             }

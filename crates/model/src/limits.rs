@@ -96,7 +96,7 @@ pub const PUBLISH_IN_FLIGHT_MAX: usize = 65_536;
 pub const OUTBOX_BYTES_MAX: usize = 512 * 1024;
 /// Messages handed to a connection for its consumers and not yet written, after which it gets no more.
 pub const OUTBOX_MESSAGES_MAX: usize = 2_048;
-/// Bytes of a connection's read buffer.
+/// Bytes of a connection's read buffer, if a frame needs so many.
 pub const READ_BUFFER_BYTES: usize = 256 * 1024;
 /// Bytes a connection reads ahead of what it uses, however fast the peer sends. What is read at once is one batch: with
 /// four times as much, transient messages of 1 KiB are a tenth faster, for some 3 MiB a busy connection.

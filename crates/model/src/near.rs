@@ -17,9 +17,12 @@ pub fn ask_for<T>(place: &T, octets: usize) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        let start = std::ptr::from_ref(place).cast::<i8>();
+        let first = std::ptr::from_ref(place).cast::<i8>();
+        // The line it begins in.
+        let before = first as usize % LINE;
+        let start = first.wrapping_sub(before);
         let mut at = 0;
-        while at < octets.min(size_of::<T>()) {
+        while at < before + octets.min(size_of::<T>()) {
             #[expect(unsafe_code, reason = "there is no other way to say it")]
             // SAFETY: the instruction reads nothing that the program could see and faults at no address at all.
             unsafe {

@@ -238,10 +238,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
         };
         while let Some(request) = next {
             let shown = changes_info(&request);
+            let upcoming = self.connection.upcoming();
             let guard = AbortOnPanic;
-            if let Some(message) = self.connection.upcoming() {
-                self.link.expect(message);
-            }
+            upcoming.into_iter().for_each(|message| self.link.expect(message));
             let reply = self.link.handle(request, now);
             drop(guard);
             match reply {

@@ -21,7 +21,8 @@ pub(crate) struct ReadBuffer {
     start: usize,
     end: usize,
     cap: usize,
-    /// The last read brought as much as there was room for: there is more, and the next one is to bring more at once.
+    /// The last read brought as much as there was room for, which was much: there is more, most likely, and the next one is to
+    /// bring more at once.
     filled: bool,
     idle: Idle,
 }
@@ -53,7 +54,7 @@ impl ReadBuffer {
 
     /// Notes when something was read.
     pub(crate) fn note_read(&mut self, now: Mono) {
-        self.idle.note_use(now, self.bytes.len() > SMALL);
+        self.idle.note_use(now, self.bytes.len() > SMALL || self.filled);
     }
 
     /// When it wants [`ReadBuffer::handle_timeout`].
@@ -65,6 +66,7 @@ impl ReadBuffer {
     pub(crate) fn handle_timeout(&mut self, now: Mono) {
         if self.idle.is_over(now) && self.start == self.end {
             self.bytes = vec![0; SMALL.min(self.cap)];
+            self.filled = false;
         }
     }
 
@@ -79,20 +81,25 @@ impl ReadBuffer {
         ready!(Pin::new(io).poll_read(cx, &mut buf))?;
         let n = buf.filled().len();
         self.end += n;
-        self.filled = self.end == self.bytes.len();
+        self.filled = self.end == self.bytes.len() && n * 2 >= self.bytes.len();
         Poll::Ready(Ok(n))
     }
 
-    /// Makes room behind what is unread. It is moved to the front and the buffer grown only when the last read filled it:
-    /// else there is room enough for what comes. Beyond what is read ahead it grows for something larger than that alone.
+    /// Makes room behind what is unread, if there is none or if more than there was before would have come. Beyond what is
+    /// read ahead the buffer grows only for something that does not fit.
     fn make_room(&mut self) {
-        if !self.filled {
+        let filled = std::mem::take(&mut self.filled);
+        if !filled && self.end < self.bytes.len() {
             return;
         }
         self.bytes.copy_within(self.start..self.end, 0);
         self.end -= self.start;
         self.start = 0;
-        let enough = if self.end * 2 > self.bytes.len() { self.cap } else { self.cap.min(READ_AHEAD_BYTES) };
+        let enough = match self.end == self.bytes.len() {
+            true => self.cap,
+            false if filled => self.cap.min(READ_AHEAD_BYTES),
+            false => return,
+        };
         let grown = (self.bytes.len() * 4).min(enough);
         self.bytes.resize(grown.max(self.bytes.len()), 0);
     }
@@ -162,5 +169,46 @@ mod tests {
         assert_eq!(buffer.poll_timeout(), Some(Mono(6_700_000)), "it was used since");
         buffer.handle_timeout(Mono(6_700_000));
         assert_eq!((buffer.bytes.len(), buffer.poll_timeout()), (SMALL, None));
+    }
+
+    /// Brings so many bytes with each read, and then nothing for now.
+    struct Trickle(Vec<usize>);
+
+    impl AsyncRead for Trickle {
+        fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+            if self.0.is_empty() {
+                return Poll::Pending;
+            }
+            let n = self.0.remove(0);
+            to.put_slice(&vec![7; n]);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn it_grows_for_what_comes_and_not_for_what_might() {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut buffer = ReadBuffer::new(256 * 1024);
+        let mut io = Trickle(vec![SMALL]);
+        assert!(buffer.poll_read(&mut io, &mut cx).is_ready());
+        buffer.note_read(Mono(0));
+        buffer.consume(SMALL);
+        // Whatever wakes the connection meanwhile.
+        for _ in 0..5 {
+            assert!(buffer.poll_read(&mut io, &mut cx).is_pending());
+        }
+        assert_eq!(buffer.bytes.len(), 4 * SMALL);
+        buffer.handle_timeout(Mono(1_000_000));
+        assert!(buffer.poll_read(&mut io, &mut cx).is_pending());
+        assert_eq!((buffer.bytes.len(), buffer.poll_timeout()), (SMALL, None));
+
+        // A slow peer whose frames end anywhere: what is left of one is moved, and there is room enough.
+        for _ in 0..1_000 {
+            let room = if buffer.end < SMALL { SMALL - buffer.end } else { SMALL };
+            let mut io = Trickle(vec![room.min(500)]);
+            assert!(buffer.poll_read(&mut io, &mut cx).is_ready());
+            buffer.consume(buffer.unread().len() / 300 * 300);
+        }
+        assert_eq!(buffer.bytes.len(), SMALL);
     }
 }
