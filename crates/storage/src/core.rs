@@ -2,8 +2,8 @@
 //! and the writing of large bodies.
 //!
 //! Invariants: locks are taken in the order metas, queues (by id), log; `waiters`, `reads`, `spill`, `pages`, `discarded`, `prep` and
-//! those of bodies are leaves.
-//! Who holds the map of the queues may try to lock them, never wait for one. No lock of a queue or of the log is held during IO. The LSN up to which the log is durable only grows.
+//! those of bodies are leaves. Who holds the map of the queues may try to lock them, never wait for one.
+//! No lock of a queue or of the log is held during IO. The LSN up to which the log is durable only grows.
 //!
 //! Not here: threads (see `threads`), so a simulation can run every job by hand.
 

@@ -319,8 +319,8 @@ impl Engine for Storage {
     }
 
     fn queues(&self) -> Vec<(QueueId, QueueSpec)> {
-        let queues = self.core.queues.read();
-        let mut all: Vec<_> = queues.values().map(|cell| cell.lock()).map(|queue| (queue.id, queue.spec())).collect();
+        let cells: Vec<_> = self.core.queues.read().values().cloned().collect();
+        let mut all: Vec<_> = cells.iter().map(|cell| cell.lock()).map(|queue| (queue.id, queue.spec())).collect();
         all.sort_unstable_by_key(|(id, _)| *id);
         all
     }
