@@ -1,0 +1,118 @@
+//! Services: an HTTP upstream or a queue.
+
+use super::{CaCertificateId, Scheme, ServiceId};
+
+/// Where requests of its routes go: an HTTP upstream or a queue.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// Identifier.
+    pub id: ServiceId,
+    /// Unique name, if it has one.
+    pub name: Option<String>,
+    /// What stands behind it.
+    pub backend: Backend,
+    /// A disabled service takes its routes out of the router.
+    pub enabled: bool,
+    /// Labels without meaning to us.
+    pub tags: Vec<String>,
+}
+
+impl Service {
+    /// The value of Kong's `protocol` field.
+    #[must_use]
+    pub const fn protocol(&self) -> Protocol {
+        match &self.backend {
+            Backend::Http(http) => match http.scheme {
+                Scheme::Http => Protocol::Http,
+                Scheme::Https => Protocol::Https,
+            },
+            Backend::Queue(_) => Protocol::Queue,
+        }
+    }
+}
+
+/// The values of a service's `protocol` that we know. Others (`grpc`, `tcp`, …) are refused by `config`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Protocol {
+    /// `http`
+    Http,
+    /// `https`
+    Https,
+    /// `queue`: the route's requests are published to a queue.
+    Queue,
+}
+
+/// What a service stands for.
+#[derive(Clone, Debug)]
+pub enum Backend {
+    /// `protocol: http` or `https`.
+    Http(HttpBackend),
+    /// `protocol: queue`.
+    Queue(QueueBackend),
+}
+
+/// An HTTP upstream.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HttpBackend {
+    /// `http` or `https`.
+    pub scheme: Scheme,
+    /// Host name or IP address, without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Prefix of every upstream path: starts with `/`, has no `//`. `None` is `/`.
+    pub path: Option<String>,
+    /// Extra tries after a connection failure, 0 to 32767. Default 5.
+    pub retries: u16,
+    /// Time to connect. Default 60000, at least 1.
+    pub connect_timeout_ms: u32,
+    /// Time between two writes to the upstream. Default 60000, at least 1.
+    pub write_timeout_ms: u32,
+    /// Time between two reads from the upstream. Default 60000, at least 1.
+    pub read_timeout_ms: u32,
+    /// Whether the upstream's certificate is checked; `None` leaves it to the node's setting. Only with `https`.
+    pub tls_verify: Option<bool>,
+    /// Length limit of the certificate chain, 0 to 64. Only with `https`.
+    pub tls_verify_depth: Option<u8>,
+    /// Trust anchors for this upstream; empty means the system's. Only with `https`.
+    pub ca_certificates: Vec<CaCertificateId>,
+}
+
+impl HttpBackend {
+    /// A backend with Kong's defaults.
+    #[must_use]
+    pub fn new(scheme: Scheme, host: &str, port: u16) -> Self {
+        Self {
+            scheme,
+            host: host.to_owned(),
+            port,
+            path: None,
+            retries: 5,
+            connect_timeout_ms: 60_000,
+            write_timeout_ms: 60_000,
+            read_timeout_ms: 60_000,
+            tls_verify: None,
+            tls_verify_depth: None,
+            ca_certificates: Vec::new(),
+        }
+    }
+}
+
+/// A queue as a service.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct QueueBackend {
+    /// Name of the queue: the service's `host`.
+    pub queue: String,
+    /// Virtual host of the queue. Default `/`.
+    pub vhost: String,
+    /// The broker's user whose permissions the publish is checked against. Default `guest`.
+    pub user: String,
+}
+
+impl QueueBackend {
+    /// A queue of the default vhost, published to as `guest`.
+    #[must_use]
+    pub fn new(queue: &str) -> Self {
+        Self { queue: queue.to_owned(), vhost: "/".to_owned(), user: "guest".to_owned() }
+    }
+}
