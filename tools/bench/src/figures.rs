@@ -25,13 +25,15 @@ pub(crate) enum Figure {
     Ready,
     /// Syncs to disk per 1,000 confirms.
     Syncs,
+    /// System calls of the server per request.
+    Calls,
     /// Percent of the machine's CPU used by none of those measured.
     Foreign,
 }
 
 impl Figure {
     /// All figures, in order.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Rate,
         Self::Cpu,
         Self::CpuToUpstream,
@@ -42,6 +44,7 @@ impl Figure {
         Self::QueueBytes,
         Self::Ready,
         Self::Syncs,
+        Self::Calls,
         Self::Foreign,
     ];
 
@@ -58,6 +61,7 @@ impl Figure {
             Self::QueueBytes => "B/queue",
             Self::Ready => "ready ms",
             Self::Syncs => "syncs/1,000",
+            Self::Calls => "syscalls/op",
             Self::Foreign => "other CPU %",
         }
     }
@@ -75,6 +79,7 @@ impl Figure {
             Self::QueueBytes => "bytes_per_queue",
             Self::Ready => "ready_ms",
             Self::Syncs => "syncs_per_1000",
+            Self::Calls => "syscalls_per_op",
             Self::Foreign => "foreign_cpu_percent",
         }
     }

@@ -1,4 +1,4 @@
-//! `bench`: Sluicegate beside RabbitMQ and nginx on this machine, in one run, as one table.
+//! `bench`: Sluicegate beside RabbitMQ, nginx and haproxy on this machine, in one run, as one table.
 //!
 //! Rounds are interleaved (each cell: ours, theirs, then the next cell; three rounds; medians), because the machine
 //! drifts more within an hour than the servers differ from release to release. See docs/BENCHMARKS.md.
@@ -7,12 +7,13 @@ mod cells;
 mod client;
 mod error;
 mod figures;
+mod h2load;
 mod histogram;
 mod peers;
 mod proc;
 mod report;
 mod soak;
-mod syncs;
+mod strace;
 mod wrk;
 
 use std::fs::File;
@@ -24,12 +25,12 @@ use std::time::{Duration, Instant};
 use clap::{Parser, Subcommand, ValueEnum};
 use rustix::fs::{FlockOperation, flock};
 
-use cells::stage::{Stage, missing_packages};
-use cells::{Cell, Plan, Side, broker};
+use cells::stage::{Stage, counts, missing_packages};
+use cells::{Cell, Plan, Side};
 use error::{Context, Error, Result};
 use report::Report;
 
-/// Measure Sluicegate beside RabbitMQ and nginx, interleaved, in one run
+/// Measure Sluicegate beside RabbitMQ, nginx and haproxy, interleaved, in one run
 #[derive(Parser)]
 #[command(name = "bench", args_conflicts_with_subcommands = true)]
 struct Args {
@@ -71,7 +72,7 @@ enum Command {
 enum Only {
     /// Sluicegate
     Ours,
-    /// RabbitMQ and nginx
+    /// RabbitMQ, nginx and haproxy
     Peers,
 }
 
@@ -119,7 +120,7 @@ fn run(args: &Args) -> Result<bool> {
         report.notes.push("the load generator is an unoptimised build; use cargo run --release".to_owned());
     }
     measure_rounds(&stage, &cells, sides, &plan, &mut report);
-    count_syncs(&stage, &cells, sides, &plan, &mut report);
+    count_calls(&stage, &cells, sides, &plan, &mut report);
     drop(stage);
 
     let seconds = started.elapsed().as_secs();
@@ -153,17 +154,17 @@ fn measure_rounds(stage: &Stage, cells: &[Cell], sides: &[Side], plan: &Plan, re
 }
 
 /// Apart from the rounds, because tracing slows the server down.
-fn count_syncs(stage: &Stage, cells: &[Cell], sides: &[Side], plan: &Plan, report: &mut Report) {
-    if !syncs::is_installed() && cells.iter().any(|cell| broker::counts_syncs(*cell)) {
-        report.notes.push("syncs are not counted: strace is missing (apt-get install strace)".to_owned());
+fn count_calls(stage: &Stage, cells: &[Cell], sides: &[Side], plan: &Plan, report: &mut Report) {
+    if !strace::is_installed() && cells.iter().any(|cell| counts(*cell)) {
+        report.notes.push("system calls are not counted: strace is missing (apt-get install strace)".to_owned());
         return;
     }
-    for (cell, side) in pairs(cells, sides).filter(|(cell, _)| broker::counts_syncs(*cell)) {
+    for (cell, side) in pairs(cells, sides).filter(|(cell, _)| counts(*cell)) {
         let name = run_name(cell, side);
-        eprintln!("counting syncs: {name}");
-        match stage.count_syncs(cell, side, plan) {
-            Ok(figures) => figures.into_iter().for_each(|figures| report.add(cell, side, figures)),
-            Err(error) => report.failures.push(format!("counting syncs, {name}: {error}")),
+        eprintln!("counting system calls: {name}");
+        match stage.count(cell, side, plan) {
+            Ok(figures) => report.add(cell, side, figures),
+            Err(error) => report.failures.push(format!("counting system calls, {name}: {error}")),
         }
     }
 }

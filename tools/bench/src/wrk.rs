@@ -1,44 +1,31 @@
 //! Runs `wrk`, the HTTP load generator of Debian, and reads what it prints.
 
-use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::cells::gateway::HttpReport;
 use crate::error::{Context, Error, Result};
 use crate::peers::find_program;
-
-/// What one run of wrk printed.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Report {
-    /// Requests answered.
-    pub(crate) requests: u64,
-    /// Requests per second.
-    pub(crate) rate: f64,
-    /// Median latency, µs.
-    pub(crate) p50_us: f64,
-    /// 99th percentile, µs.
-    pub(crate) p99_us: f64,
-}
 
 /// Whether wrk is installed.
 pub(crate) fn is_installed() -> bool {
     find_program("wrk").is_some()
 }
 
-/// `wrk -t2 -c64 -d{seconds} --latency http://{address}{path}`; any failed request is an error.
-pub(crate) fn run(address: SocketAddr, path: &str, connections: u32, seconds: Duration) -> Result<Report> {
-    let output = Command::new("wrk")
-        .args(["-t2", "--latency"])
-        .arg(format!("-c{connections}"))
-        .arg(format!("-d{}", seconds.as_secs().max(1)))
-        .arg(format!("http://{address}{path}"))
-        .output()
-        .context("start wrk")?;
+/// `wrk -t2 -c{connections} -d{seconds} --latency {url}`; any failed request is an error.
+pub(crate) fn run(url: &str, connections: u32, headers: &[&str], seconds: Duration) -> Result<HttpReport> {
+    let mut command = Command::new("wrk");
+    command.args(["-t2", "--latency"]).arg(format!("-c{connections}"));
+    command.arg(format!("-d{}", seconds.as_secs().max(1)));
+    for header in headers {
+        command.arg("-H").arg(header);
+    }
+    let output = command.arg(url).output().context("start wrk")?;
     let text = String::from_utf8_lossy(&output.stdout);
     parse(&text).context(format_args!("{text}{}wrk", String::from_utf8_lossy(&output.stderr)))
 }
 
-fn parse(text: &str) -> Result<Report> {
+fn parse(text: &str) -> Result<HttpReport> {
     let lines = || text.lines().map(str::trim);
     if let Some(bad) = lines().find(|line| line.starts_with("Socket errors") || line.starts_with("Non-2xx")) {
         return Err(Error::new(format!("requests failed: {bad}")));
@@ -48,7 +35,7 @@ fn parse(text: &str) -> Result<Report> {
         found.ok_or_else(|| Error::new(format!("did not print {label}")))
     };
     let requests = lines().find_map(|line| line.split_once(" requests in ")?.0.parse().ok());
-    Ok(Report {
+    Ok(HttpReport {
         requests: requests.ok_or_else(|| Error::new("did not print the number of requests"))?,
         rate: after("Requests/sec:")?.parse().context("rate")?,
         p50_us: micros(after("50%")?)?,
@@ -73,7 +60,7 @@ mod tests {
 
     #[test]
     fn the_figures_are_found() {
-        let expected = Report { requests: 305_000, rate: 61_000.25, p50_us: 980.0, p99_us: 2500.0 };
+        let expected = HttpReport { requests: 305_000, rate: 61_000.25, p50_us: 980.0, p99_us: 2500.0 };
         assert_eq!(parse(TEXT).unwrap(), expected);
     }
 

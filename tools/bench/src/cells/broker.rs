@@ -10,7 +10,7 @@ use crate::client::pace::Pace;
 use crate::client::run::{self, Outcome};
 use crate::error::{Error, Result};
 use crate::figures::{Figure, Figures};
-use crate::syncs::Tracer;
+use crate::strace::{Calls, Tracer};
 
 /// Reads of throughput cells wait this long for more (the kernel's timer adds some 50 µs).
 const GATHER: Gather = Gather(Duration::from_micros(200));
@@ -42,7 +42,7 @@ pub(crate) fn load_of(cell: Cell) -> Option<Load> {
         Cell::F => transient(Shape::Fanout { queues: 10 }, 1024, in_flight_max(2_000), Some(GATHER_OF_TEN)),
         Cell::G => transient(Shape::SINGLE, 1024, Flow::Paced { pace: PACE, confirms: false }, None),
         Cell::Gp => persistent(Shape::SINGLE, Flow::Paced { pace: PACE, confirms: true }, None),
-        Cell::Drain | Cell::Recovery | Cell::Queues | Cell::Proxy | Cell::Idle | Cell::Ready => return None,
+        _ => return None,
     })
 }
 
@@ -83,7 +83,7 @@ fn check_pace(load: &Load, outcome: &Outcome) -> Result<()> {
 
 /// One run under strace, from the first publish to the last ack: syncs per 1,000 confirms.
 pub(crate) fn count_syncs(address: SocketAddr, pid: u32, load: &Load, timing: Timing, dir: &Path) -> Result<f64> {
-    let tracer = Tracer::attach(pid, dir)?;
+    let tracer = Tracer::attach(pid, Calls::Syncs, dir)?;
     let outcome = run::run(address, pid, load, timing);
     let syncs = tracer.finish()?;
     Ok(syncs as f64 * 1000.0 / outcome?.verdict.published.max(1) as f64)

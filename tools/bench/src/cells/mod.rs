@@ -2,7 +2,7 @@
 
 pub(crate) mod broker;
 pub(crate) mod data;
-pub(crate) mod proxy;
+pub(crate) mod gateway;
 pub(crate) mod stage;
 
 use std::time::Duration;
@@ -11,6 +11,7 @@ use clap::ValueEnum;
 
 use crate::client::load::Timing;
 use crate::figures::{Bound, Figure, Floor};
+use crate::peers::haproxy;
 
 /// One row group of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -39,8 +40,20 @@ pub(crate) enum Cell {
     Recovery,
     /// ours: octets of memory per idle durable queue, and from exec to ready with 100,000 of them
     Queues,
-    /// HTTP proxy, 64 connections, 1 KiB answers, 100 routes and correlation ids on ours
+    /// HTTP/1.1 proxy, 64 connections, 1 KiB answers; 1,000 routes, key-auth and local rate limiting on ours
     Proxy,
+    /// as proxy with 256 connections
+    Proxy256,
+    /// as proxy with TLS
+    Tls1,
+    /// as proxy with TLS and HTTP/2, 8 streams a connection, beside haproxy
+    Tls2,
+    /// as proxy with a full TLS handshake for each request
+    Shake,
+    /// as proxy with HTTP/2 without TLS, 8 streams a connection, beside haproxy
+    H2c,
+    /// as proxy at 5,000 requests/s: latency
+    Paced,
     /// resident memory after the start, nothing connected
     Idle,
     /// milliseconds from exec to ready with an empty data directory
@@ -52,7 +65,7 @@ pub(crate) enum Cell {
 pub(crate) enum Side {
     /// Sluicegate.
     Ours,
-    /// RabbitMQ or nginx.
+    /// RabbitMQ, nginx or haproxy.
     Theirs,
 }
 
@@ -63,7 +76,7 @@ pub(crate) struct Plan {
     pub(crate) rounds: usize,
     /// Of a broker run.
     pub(crate) broker: Timing,
-    /// Of a proxy run.
+    /// Of a run through a proxy.
     pub(crate) proxy: Duration,
     /// Of a broker run under strace.
     pub(crate) traced: Timing,
@@ -108,7 +121,7 @@ impl Plan {
 
 impl Cell {
     /// All cells, in the table's order.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::A16,
         Self::A1k,
         Self::B,
@@ -122,6 +135,12 @@ impl Cell {
         Self::Recovery,
         Self::Queues,
         Self::Proxy,
+        Self::Proxy256,
+        Self::Tls1,
+        Self::Tls2,
+        Self::Shake,
+        Self::H2c,
+        Self::Paced,
         Self::Idle,
         Self::Ready,
     ];
@@ -142,6 +161,12 @@ impl Cell {
             Self::Recovery => "recovery",
             Self::Queues => "queues",
             Self::Proxy => "proxy",
+            Self::Proxy256 => "proxy256",
+            Self::Tls1 => "tls1",
+            Self::Tls2 => "tls2",
+            Self::Shake => "shake",
+            Self::H2c => "h2c",
+            Self::Paced => "paced",
             Self::Idle => "idle",
             Self::Ready => "ready",
         }
@@ -149,7 +174,11 @@ impl Cell {
 
     /// What the peer is called.
     pub(crate) fn peer(self) -> &'static str {
-        if self == Self::Proxy { "nginx" } else { "RabbitMQ" }
+        match self {
+            Self::Tls2 | Self::H2c => haproxy::NAME,
+            _ if gateway::is_gateway(self) => "nginx",
+            _ => "RabbitMQ",
+        }
     }
 
     /// Whether ours is measured alone.
@@ -185,7 +214,15 @@ impl Cell {
             Self::Queues => {
                 const { &[floor(Figure::QueueBytes, Bound::AtMost(500.0)), floor(Figure::Ready, Bound::AtMost(5_000.0))] }
             }
-            Self::Proxy => const { &[floor(Figure::Cpu, Bound::RatioAtMost(1.3))] },
+            Self::Proxy => {
+                const { &[floor(Figure::Cpu, Bound::RatioAtMost(1.1)), floor(Figure::Calls, Bound::AtMost(4.2))] }
+            }
+            Self::Proxy256 => const { &[floor(Figure::Cpu, Bound::RatioAtMost(1.1))] },
+            Self::Tls1 => const { &[floor(Figure::Cpu, Bound::RatioAtMost(1.0))] },
+            Self::Tls2 => const { &[floor(Figure::Cpu, Bound::RatioAtMost(1.3))] },
+            Self::Shake => const { &[floor(Figure::Cpu, Bound::RatioAtMost(0.75))] },
+            Self::H2c => &[],
+            Self::Paced => const { &[P99] },
             Self::Idle => const { &[floor(Figure::Rss, Bound::AtMost(25.0))] },
             Self::Ready => const { &[floor(Figure::Ready, Bound::AtMost(200.0))] },
         }

@@ -6,14 +6,13 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use super::{Cell, Plan, Side, broker, data, proxy};
+use super::gateway::{self, Gateways};
+use super::{Cell, Plan, Side, broker, data};
 use crate::error::{Error, Result};
 use crate::figures::{Figure, Figures};
-use crate::peers::nginx::Nginx;
-use crate::peers::rabbitmq::RabbitMq;
-use crate::peers::sluicegate::{self, Sluicegate};
-use crate::peers::{free_address, nginx, rabbitmq};
-use crate::{proc, syncs, wrk};
+use crate::peers::rabbitmq::{self, RabbitMq};
+use crate::peers::sluicegate::Sluicegate;
+use crate::proc;
 
 /// How long a server is left alone before its idle memory is read.
 pub(crate) const SETTLE: Duration = Duration::from_secs(1);
@@ -27,16 +26,14 @@ pub(crate) struct Stage {
     rabbitmq: Option<RabbitMq>,
     /// RabbitMQ's memory before its first client, in octets.
     rabbitmq_idle_rss: u64,
-    nginx: Option<Nginx>,
-    upstream: Option<Nginx>,
+    gateways: Option<Gateways>,
 }
 
 /// The Debian packages that `cells` need on the given sides and that are not installed.
 pub(crate) fn missing_packages(cells: &[Cell], sides: &[Side]) -> Vec<&'static str> {
     let mut missing = Vec::new();
-    if cells.contains(&Cell::Proxy) {
-        missing.extend((!nginx::is_installed()).then_some("nginx"));
-        missing.extend((!wrk::is_installed()).then_some("wrk"));
+    if cells.iter().any(|cell| gateway::is_gateway(*cell)) {
+        missing.extend(gateway::missing_packages(sides));
     }
     if needs_rabbitmq(cells, sides) && !rabbitmq::is_installed() {
         missing.push("rabbitmq-server");
@@ -45,7 +42,12 @@ pub(crate) fn missing_packages(cells: &[Cell], sides: &[Side]) -> Vec<&'static s
 }
 
 fn needs_rabbitmq(cells: &[Cell], sides: &[Side]) -> bool {
-    sides.contains(&Side::Theirs) && cells.iter().any(|cell| *cell != Cell::Proxy && !cell.is_ours_alone())
+    sides.contains(&Side::Theirs) && cells.iter().any(|cell| !gateway::is_gateway(*cell) && !cell.is_ours_alone())
+}
+
+/// Whether a cell is run once more to count system calls.
+pub(crate) fn counts(cell: Cell) -> bool {
+    broker::counts_syncs(cell) || gateway::counts_calls(cell)
 }
 
 impl Stage {
@@ -58,16 +60,10 @@ impl Stage {
             ours: None,
             rabbitmq: None,
             rabbitmq_idle_rss: 0,
-            nginx: None,
-            upstream: None,
+            gateways: None,
         };
-        if cells.contains(&Cell::Proxy) {
-            eprintln!("starting nginx");
-            let upstream = Nginx::start_upstream(&dir.join("nginx-upstream"))?;
-            if sides.contains(&Side::Theirs) {
-                stage.nginx = Some(Nginx::start_proxy(&dir.join("nginx-proxy"), upstream.http)?);
-            }
-            stage.upstream = Some(upstream);
+        if cells.iter().any(|cell| gateway::is_gateway(*cell)) {
+            stage.gateways = Some(Gateways::set_up(dir, binary, sides)?);
         }
         if needs_rabbitmq(cells, sides) {
             eprintln!("starting RabbitMQ");
@@ -84,8 +80,7 @@ impl Stage {
     }
 
     fn start_ours(&self, name: &str) -> Result<Sluicegate> {
-        let upstream = self.upstream.as_ref().map_or_else(free_address, |upstream| Ok(upstream.http))?;
-        Sluicegate::start(&self.binary, &self.dir.join(name), upstream)
+        Sluicegate::start(&self.binary, &self.dir.join(name))
     }
 
     /// Measures `cell` once on `side`.
@@ -94,25 +89,28 @@ impl Stage {
             let (address, pid) = self.broker(side)?;
             return broker::measure(address, pid, &load, plan.broker);
         }
+        if gateway::is_gateway(cell) {
+            return self.gateways()?.measure(cell, side, plan.proxy);
+        }
         match cell {
             Cell::Drain => self.measure_drain(side, plan.backlog),
             Cell::Recovery => data::measure_recovery(self.start_ours("sluicegate-recovery")?),
             Cell::Queues => data::measure_queues(self.start_ours("sluicegate-queues")?),
-            Cell::Proxy => self.measure_proxy(side, plan.proxy),
             Cell::Idle => self.measure_idle(side),
             _ => self.measure_ready(side),
         }
     }
 
-    /// Counts syncs per 1,000 confirms in `cell` on `side`; none where there is nothing to count or no strace.
-    pub(crate) fn count_syncs(&self, cell: Cell, side: Side, plan: &Plan) -> Result<Option<Figures>> {
-        let Some(load) = broker::load_of(cell).filter(|_| broker::counts_syncs(cell) && syncs::is_installed()) else {
-            return Ok(None);
+    /// Counts system calls of `side` in `cell`: syncs per 1,000 confirms, or all per request. The cell is one that
+    /// [`counts`].
+    pub(crate) fn count(&self, cell: Cell, side: Side, plan: &Plan) -> Result<Figures> {
+        let Some(load) = broker::load_of(cell) else {
+            return self.gateways()?.count_calls(cell, side, plan.traced.window, &self.dir);
         };
         let (address, pid) = self.broker(side)?;
         let mut figures = Figures::default();
         figures.set(Figure::Syncs, broker::count_syncs(address, pid, &load, plan.traced, &self.dir)?);
-        Ok(Some(figures))
+        Ok(figures)
     }
 
     fn broker(&self, side: Side) -> Result<(std::net::SocketAddr, u32)> {
@@ -135,15 +133,8 @@ impl Stage {
         Ok(figures)
     }
 
-    fn measure_proxy(&self, side: Side, duration: Duration) -> Result<Figures> {
-        let found = match side {
-            Side::Ours => self.ours.as_ref().map(|ours| (ours.http, ours.id(), sluicegate::PATH)),
-            Side::Theirs => self.nginx.as_ref().map(|nginx| (nginx.http, nginx.id(), sluicegate::PATH)),
-        };
-        let (Some((address, pid, path)), Some(upstream)) = (found, &self.upstream) else {
-            return Err(Error::new("the proxy was not started"));
-        };
-        proxy::measure(address, pid, upstream.id(), path, duration)
+    fn gateways(&self) -> Result<&Gateways> {
+        self.gateways.as_ref().ok_or_else(|| Error::new("the gateways were not started"))
     }
 
     /// Ours is started afresh; RabbitMQ's figure is of its one start.

@@ -8,8 +8,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use super::certificate::Certificate;
 use super::process::{Process, guarded};
-use super::{find_program, free_address, fresh_dir};
+use super::{Proxy, find_program, free_address, fresh_dir};
 use crate::error::{Context, Error, Result};
 
 /// Worker processes of either role.
@@ -17,7 +18,7 @@ pub(crate) const WORKERS: u32 = 2;
 /// Octets of the upstream's answer.
 const ANSWER_SIZE: usize = 1024;
 /// Idle upstream connections each proxy worker keeps; not fewer than the load has connections.
-const KEEPALIVE_CONNECTIONS: u32 = 128;
+const KEEPALIVE_CONNECTIONS: u32 = 512;
 const START_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A running nginx.
@@ -25,6 +26,8 @@ pub(crate) struct Nginx {
     process: Process,
     /// Where it serves HTTP.
     pub(crate) http: SocketAddr,
+    /// Where the proxy serves TLS; the upstream does not.
+    https: SocketAddr,
 }
 
 /// Whether the package is installed.
@@ -45,15 +48,25 @@ impl Nginx {
     }
 
     /// Starts the bare proxy in front of `upstream`.
-    pub(crate) fn start_proxy(dir: &Path, upstream: SocketAddr) -> Result<Self> {
-        Self::start("the nginx proxy", dir, |listen| {
+    pub(crate) fn start_proxy(dir: &Path, upstream: SocketAddr, certificate: &Certificate) -> Result<Self> {
+        let https = free_address()?;
+        let (cert, key) = (certificate.cert.display(), certificate.key.display());
+        let mut proxy = Self::start("the nginx proxy", dir, |listen| {
             format!(
                 "upstream peer {{ server {upstream}; keepalive {KEEPALIVE_CONNECTIONS}; \
                  keepalive_requests 100000000; }}\n\
-                 server {{ listen {listen} backlog=1024; keepalive_requests 100000000; location / {{ \
+                 server {{ listen {listen} backlog=1024; listen {https} ssl http2 backlog=1024; \
+                 ssl_certificate {cert}; ssl_certificate_key {key}; keepalive_requests 100000000; location / {{ \
                  proxy_pass http://peer; proxy_http_version 1.1; proxy_set_header Connection \"\"; }} }}"
             )
-        })
+        })?;
+        proxy.https = https;
+        Ok(proxy)
+    }
+
+    /// Where it is.
+    pub(crate) fn proxy(&self) -> Proxy {
+        Proxy { http: self.http, https: self.https, pid: self.id() }
     }
 
     fn start(name: &'static str, dir: &Path, servers: impl Fn(SocketAddr) -> String) -> Result<Self> {
@@ -67,7 +80,7 @@ impl Nginx {
         command.arg("-p").arg(&dir).arg("-c").arg(&file).arg("-e").arg(dir.join("error.log"));
         let mut process = Process::start(name, &mut command, &dir.join("nginx.log"))?;
         process.wait_ready(START_PATIENCE, || std::net::TcpStream::connect(http).is_ok())?;
-        Ok(Self { process, http })
+        Ok(Self { process, http, https: http })
     }
 
     /// The root of its process tree.

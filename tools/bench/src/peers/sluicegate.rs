@@ -1,4 +1,5 @@
-//! Our own server: the release binary, configured as the quickstart does, with 100 routes and correlation ids.
+//! Our own server: the release binary, as a broker with nothing configured, or as a gateway with 1,000 routes, key-auth and
+//! local rate limiting.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -7,14 +8,17 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::certificate::Certificate;
 use super::process::{Process, guarded};
-use super::{free_address, fresh_dir};
+use super::{Proxy, free_address, fresh_dir};
 use crate::error::{Context, Result};
 
-/// Routes in the configuration.
-pub(crate) const ROUTES: usize = 100;
+/// Routes of the gateway.
+const ROUTES: usize = 1_000;
 /// A path that one of the routes, in the middle of the table, matches.
-pub(crate) const PATH: &str = "/route-57/item";
+pub(crate) const PATH: &str = "/route-557/item";
+/// The key of the gateway's one consumer.
+pub(crate) const API_KEY: &str = "the-key-of-the-bench";
 /// Names within the server's directory.
 const CONFIGURATION: &str = "sluicegate.yaml";
 const DATA: &str = "data";
@@ -31,27 +35,46 @@ pub(crate) struct Sluicegate {
     admin: SocketAddr,
     /// Where it serves AMQP.
     pub(crate) amqp: SocketAddr,
-    /// Where it serves HTTP.
-    pub(crate) http: SocketAddr,
+    http: SocketAddr,
+    https: SocketAddr,
     /// From exec to the first 200 of `GET /status/ready`.
     pub(crate) ready_after: Duration,
 }
 
 impl Sluicegate {
-    /// Starts `binary` with an empty data directory under `dir` and all routes leading to `upstream`.
-    pub(crate) fn start(binary: &Path, dir: &Path, upstream: SocketAddr) -> Result<Self> {
-        Self::start_with(binary, dir, &services(upstream))
+    /// Starts `binary` as a broker, with an empty data directory under `dir`.
+    pub(crate) fn start(binary: &Path, dir: &Path) -> Result<Self> {
+        Self::start_with(binary, dir, None, "")
     }
 
-    /// The same with other services, the value of the configuration's key `services`.
-    pub(crate) fn start_with(binary: &Path, dir: &Path, services: &str) -> Result<Self> {
+    /// Starts `binary` as a gateway whose routes all lead to `upstream`.
+    pub(crate) fn start_gateway(
+        binary: &Path,
+        dir: &Path,
+        upstream: SocketAddr,
+        certificate: &Certificate,
+    ) -> Result<Self> {
+        Self::start_with(binary, dir, Some(certificate), &entities(upstream))
+    }
+
+    fn start_with(binary: &Path, dir: &Path, certificate: Option<&Certificate>, entities: &str) -> Result<Self> {
         fresh_dir(dir)?;
-        let (http, amqp) = (free_address()?, free_address()?);
+        let (http, https, amqp) = (free_address()?, free_address()?, free_address()?);
         let (admin, management) = (free_address()?, free_address()?);
-        let listen = format!("{{ http: [{http}], amqp: [{amqp}], admin: [{admin}], management: [{management}] }}");
-        fs::write(dir.join(CONFIGURATION), configuration(&listen, services)).context("write the configuration")?;
+        let tls = certificate.map_or_else(String::new, |certificate| {
+            let (cert, key) = (certificate.cert.display(), certificate.key.display());
+            format!(", {{ address: {https}, tls: {{ cert: {cert}, key: {key} }} }}")
+        });
+        let listen = format!("{{ http: [{http}{tls}], amqp: [{amqp}], admin: [{admin}], management: [{management}] }}");
+        let text = format!("_format_version: \"3.0\"\nlisten: {listen}\n{entities}");
+        fs::write(dir.join(CONFIGURATION), text).context("write the configuration")?;
         let (process, ready_after) = launch(binary, dir, admin)?;
-        Ok(Self { process, binary: binary.to_owned(), dir: dir.to_owned(), admin, amqp, http, ready_after })
+        Ok(Self { process, binary: binary.to_owned(), dir: dir.to_owned(), admin, amqp, http, https, ready_after })
+    }
+
+    /// Where it is, as a proxy.
+    pub(crate) fn proxy(&self) -> Proxy {
+        Proxy { http: self.http, https: self.https, pid: self.process.id() }
     }
 
     /// Ends it with kill -9 and starts it again on the same data.
@@ -110,20 +133,16 @@ fn is_ready(admin: SocketAddr) -> bool {
     probe().unwrap_or(false)
 }
 
-fn configuration(listen: &str, services: &str) -> String {
-    format!(
-        "_format_version: \"3.0\"\nlisten: {listen}\n\
-         plugins:\n- name: correlation-id\n  config: {{ header_name: X-Correlation-ID, generator: uuid, \
-         echo_downstream: true }}\nservices:\n{services}"
-    )
-}
-
-/// One service with all the routes.
-fn services(upstream: SocketAddr) -> String {
-    let mut text = format!("- name: upstream\n  url: \"http://{upstream}\"\n  routes:\n");
+/// One service with all the routes, a consumer with a key, and the plugins that ask for it and count.
+fn entities(upstream: SocketAddr) -> String {
+    let mut text = format!(
+        "plugins:\n- name: key-auth\n- {{ name: rate-limiting, config: {{ hour: 1000000000, policy: local }} }}\n\
+         consumers:\n- {{ username: bench, keyauth_credentials: [{{ key: {API_KEY} }}] }}\n\
+         services:\n- name: upstream\n  url: \"http://{upstream}\"\n  routes:\n"
+    );
     for route in 0..ROUTES {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "  - {{ name: route-{route:02}, paths: [/route-{route:02}] }}");
+        let _ = writeln!(text, "  - {{ name: route-{route:03}, paths: [/route-{route:03}] }}");
     }
     text
 }
@@ -133,9 +152,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_requested_path_is_one_of_the_hundred_routes() {
-        let text = services(SocketAddr::from(([127, 0, 0, 1], 9)));
-        assert_eq!(text.matches("paths:").count(), 100);
-        assert!(text.contains("paths: [/route-57]") && PATH.starts_with("/route-57/"));
+    fn the_requested_path_is_one_of_the_thousand_routes() {
+        let text = entities(SocketAddr::from(([127, 0, 0, 1], 9)));
+        assert_eq!(text.matches("paths:").count(), 1_000);
+        assert!(text.contains("paths: [/route-557]") && PATH.starts_with("/route-557/"));
     }
 }

@@ -26,7 +26,6 @@ use crate::client::wire::{CHANNEL, Value, method, request};
 use crate::client::{publisher, run};
 use crate::error::{Context, Error, Result};
 use crate::histogram::Histogram;
-use crate::peers::free_address;
 use crate::peers::sluicegate::Sluicegate;
 use crate::proc;
 use samples::{Sample, Watcher};
@@ -53,7 +52,7 @@ const DEAD: usize = 3;
 /// Applies the load for `duration` to the server `binary`, with data under `dir`.
 pub(crate) fn run(binary: &Path, dir: &Path, duration: Duration, machine: String) -> Result<Soaked> {
     eprintln!("starting Sluicegate");
-    let server = Sluicegate::start(binary, &dir.join("sluicegate-soak"), free_address()?)?;
+    let server = Sluicegate::start(binary, &dir.join("sluicegate-soak"))?;
     let rate = rate_of_b(&server)?;
     let soak = Soak::new(rate / 2);
     let minutes = duration.as_secs_f64() / 60.0;

@@ -1,7 +1,6 @@
-//! Counts a server's syncs from outside, with strace: nothing the server says about itself is believed.
+//! Counts a server's system calls from outside, with strace: nothing the server says about itself is believed.
 //!
-//! Counted are the system calls fdatasync, fsync and sync_file_range of all its processes and threads. A sync through
-//! io_uring would not be seen.
+//! Counted are those of all its processes and threads. What goes through io_uring would not be seen.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -14,7 +13,24 @@ use crate::error::{Context, Error, Result};
 use crate::peers::find_program;
 use crate::proc;
 
-const CALLS: [&str; 3] = ["fdatasync", "fsync", "sync_file_range"];
+/// Which system calls count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Calls {
+    /// Those that sync a file to the disk.
+    Syncs,
+    /// All.
+    All,
+}
+
+impl Calls {
+    /// As strace's `-e trace=` wants them.
+    const fn filter(self) -> &'static str {
+        match self {
+            Self::Syncs => "trace=fdatasync,fsync,sync_file_range",
+            Self::All => "trace=all",
+        }
+    }
+}
 
 /// strace, attached.
 pub(crate) struct Tracer {
@@ -31,11 +47,11 @@ pub(crate) fn is_installed() -> bool {
 
 impl Tracer {
     /// Attaches to `root` and its descendants; returns once all are traced.
-    pub(crate) fn attach(root: u32, dir: &Path) -> Result<Self> {
+    pub(crate) fn attach(root: u32, calls: Calls, dir: &Path) -> Result<Self> {
         let summary = dir.join("strace.txt");
         let pids = proc::pids(root)?;
         let mut command = Command::new("strace");
-        command.args(["-f", "-c", "-e"]).arg(format!("trace={}", CALLS.join(","))).arg("-o").arg(&summary);
+        command.args(["-f", "-c", "-e", calls.filter(), "-o"]).arg(&summary);
         for pid in &pids {
             command.arg("-p").arg(pid.to_string());
         }
@@ -54,7 +70,7 @@ impl Tracer {
         Ok(Self { child, summary, _messages: messages })
     }
 
-    /// Detaches and returns how many syncs there were.
+    /// Detaches and returns how many calls there were.
     pub(crate) fn finish(mut self) -> Result<u64> {
         if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
             kill_process(pid, Signal::INT).context("stop strace")?;
@@ -69,7 +85,8 @@ fn count(summary: &str) -> Result<u64> {
     let mut sum = 0;
     for line in summary.lines() {
         let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-        if fields.last().is_some_and(|name| CALLS.contains(name)) {
+        let is_row = fields.first().is_some_and(|share| share.parse::<f64>().is_ok());
+        if is_row && fields.last() != Some(&"total") {
             let calls = fields.get(3).and_then(|calls| calls.parse::<u64>().ok());
             sum += calls.ok_or_else(|| Error::new(format!("strace's summary has changed: {line}")))?;
         }
