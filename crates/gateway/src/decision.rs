@@ -1,5 +1,8 @@
 //! What an exchange tells the owner of the sockets to do, and what it is told back.
 
+use crate::balancer::{Member, Outcome, Queued};
+use crate::entity::Hedge;
+use crate::reason::Reason;
 use crate::snapshot::Upstream;
 use bytes::Bytes;
 use http::{Response, request};
@@ -21,6 +24,25 @@ pub enum Decision {
     },
     /// Await, then call [`crate::Exchange::resume`].
     Wait(Pending),
+    /// Await its turn, but no longer than that; then call [`crate::Exchange::turn`].
+    Queue {
+        /// Resolves when it is the request's turn.
+        queued: Queued,
+        /// How long it may take.
+        timeout_ms: u32,
+    },
+}
+
+/// What to do after a try.
+#[derive(Debug)]
+pub enum Next {
+    /// Wait that long, then send [`crate::Exchange::plan`] again.
+    Again {
+        /// How long.
+        wait_ms: u64,
+    },
+    /// Nothing is left to try: send this response.
+    Respond(Response<Bytes>),
 }
 
 /// The request for the upstream.
@@ -33,8 +55,14 @@ pub struct Plan<'a> {
     pub lines: &'a FieldLines,
     /// The body, if a plugin collected it; else the client's is streamed.
     pub body: Option<&'a Bytes>,
-    /// Where to send it.
+    /// The service: timeouts, TLS, and where to send it if it has no targets.
     pub upstream: Arc<Upstream>,
+    /// The address to send it to, if the service has targets.
+    pub member: Option<Arc<Member>>,
+    /// Time for this try, up to the head of its answer; 0 is not limited.
+    pub per_try_timeout_ms: u32,
+    /// What to do if this try is slow, see [`crate::Exchange::hedge`].
+    pub hedge: Option<Hedge>,
 }
 
 /// Why a body could not be collected.
@@ -55,14 +83,57 @@ pub enum BodyFailure {
 pub enum UpstreamFailure {
     /// Its name has no address: 503.
     Resolve,
-    /// Refused, reset or TLS failed: 502.
-    Connect,
-    /// An answer that is not HTTP, or none: 502.
+    /// Nobody listens: 502.
+    Refused,
+    /// The TLS handshake failed: 502.
+    Tls,
+    /// The connection ended before the answer did: 502.
+    Reset,
+    /// An answer that is not HTTP: 502.
     BadResponse,
-    /// No pooled or new connection may be used now: 503.
+    /// The client's body broke off: 502, if anybody still listens.
+    RequestBody,
+    /// It cannot be asked, as when its TLS settings are unusable: 503.
     Unavailable,
-    /// Connecting, writing or waiting took too long: 504.
-    Timeout,
+    /// No connection in time: 504.
+    ConnectTimeout,
+    /// It did not take the request in time: 504.
+    WriteTimeout,
+    /// It did not answer in time: 504.
+    ReadTimeout,
+    /// This try took too long: 504.
+    PerTryTimeout,
+}
+
+impl UpstreamFailure {
+    /// The reason it is for the request.
+    #[must_use]
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::Resolve => Reason::NameResolution,
+            Self::Refused => Reason::ConnectRefused,
+            Self::Tls | Self::Unavailable => Reason::TlsFailed,
+            Self::Reset => Reason::UpstreamReset,
+            Self::BadResponse => Reason::InvalidResponse,
+            Self::RequestBody => Reason::RequestBody,
+            Self::ConnectTimeout => Reason::ConnectTimeout,
+            Self::WriteTimeout => Reason::WriteTimeout,
+            Self::ReadTimeout => Reason::ReadTimeout,
+            Self::PerTryTimeout => Reason::PerTryTimeout,
+        }
+    }
+
+    /// What it says of the address; nothing if the address is not to blame.
+    pub(crate) const fn outcome(self) -> Option<Outcome> {
+        match self {
+            Self::Resolve | Self::Refused | Self::Tls | Self::Reset => Some(Outcome::TcpFailure),
+            Self::BadResponse => Some(Outcome::Garbage),
+            Self::ConnectTimeout | Self::WriteTimeout | Self::ReadTimeout | Self::PerTryTimeout => {
+                Some(Outcome::Timeout)
+            }
+            Self::RequestBody | Self::Unavailable => None,
+        }
+    }
 }
 
 /// What went over the client's connection for a request, heads included.
@@ -81,6 +152,7 @@ impl fmt::Debug for Decision {
             Self::Proxy => f.write_str("Proxy"),
             Self::Body { bytes_max } => write!(f, "Body({bytes_max})"),
             Self::Wait(_) => f.write_str("Wait"),
+            Self::Queue { timeout_ms, .. } => write!(f, "Queue({timeout_ms} ms)"),
         }
     }
 }

@@ -5,30 +5,31 @@
 //! as an argument.
 //!
 //! ```text
-//! Gateway::begin ──► Body ── body() ──┐
-//!        │           Wait ── resume() ┼──► Proxy ── upstream_head() ──► stream the body ──┐
-//!        └────────────────────────────┘      └───── upstream_failed() ─► Respond ─────────┼─► finish()
-//!                                     └──► Respond ───────────────────────────────────────┘
+//! Gateway::begin ──► Body ── body() ───┐
+//!        │           Wait ── resume() ─┼──► Proxy ── upstream_head() ──► stream the body ──┐
+//!        │           Queue ─ turn() ───┤      └── more of it in `proxying` ──► Respond ────┼─► finish()
+//!        └─────────────────────────────┴──► Respond ───────────────────────────────────────┘
 //! ```
 //!
 //! Invariants: header filters run once, and the log phase once, on the configurations that the access phase chose. A
 //! request keeps the snapshot it began with.
 
+use crate::balancer::{Call, Peer};
 use crate::chain::{Chain, Link};
-use crate::decision::{BodyFailure, Decision, Plan, Transferred, UpstreamFailure};
+use crate::decision::{BodyFailure, Decision, Transferred};
 use crate::error;
 use crate::forward;
 use crate::gateway::Counters;
-use crate::snapshot::{CompiledRoute, Snapshot, Target, needs_https};
-use crate::uri;
+use crate::proxying::Try;
+use crate::reason::Reason;
+use crate::snapshot::{CompiledRoute, Snapshot, Target, Upstream, needs_https};
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HeaderValue, LOCATION};
-use http::uri::{PathAndQuery, Uri};
+use http::uri::PathAndQuery;
 use http::{Response, StatusCode, response};
 use http1::FieldLines;
 use model::{Mono, Now};
 use plugin::{Context, ErrorReply, Flow, LogRecord, Reply, Source, Then, Timing};
-
 use std::fmt;
 use std::sync::Arc;
 
@@ -62,6 +63,20 @@ pub struct Exchange {
     pub(crate) upstream_us: Option<u64>,
     /// Headers we add: to the request once it is for the upstream, then to its response.
     pub(crate) lines: FieldLines,
+    /// The service it goes to: its route's, or that one's fallback.
+    pub(crate) upstream: Option<Arc<Upstream>>,
+    /// The request as its balancer knows it, if it goes to an upstream with targets.
+    pub(crate) call: Option<Call>,
+    /// The address it goes to, if it goes to an upstream with targets.
+    pub(crate) peer: Option<Peer>,
+    /// When the try under way began.
+    pub(crate) tried_at: Now,
+    /// Tries that failed or were not good enough.
+    pub(crate) tries: Vec<Try>,
+    /// Further tries a service without targets allows.
+    pub(crate) retries_left: u16,
+    /// Why it failed, if it did.
+    pub(crate) reason: Option<Reason>,
     /// The log phase ran.
     pub(crate) finished: bool,
 }
@@ -71,14 +86,6 @@ impl Exchange {
     #[must_use]
     pub const fn context(&self) -> &Context {
         &self.cx
-    }
-
-    /// The request for the upstream, after [`Decision::Proxy`].
-    #[must_use]
-    pub fn plan(&mut self) -> Option<Plan<'_>> {
-        let Target::Http(upstream) = &self.route()?.target else { return None };
-        let upstream = Arc::clone(upstream);
-        Some(Plan { request: &mut self.cx.request, lines: &self.lines, body: self.cx.body.as_ref(), upstream })
     }
 
     /// Goes on with the collected body.
@@ -91,13 +98,13 @@ impl Exchange {
     /// Answers a request whose body could not be collected.
     pub fn body_failed(&mut self, failure: BodyFailure, now: Now) -> Response<Bytes> {
         self.cx.now = now;
-        let status = match failure {
-            BodyFailure::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            BodyFailure::Malformed => StatusCode::BAD_REQUEST,
-            BodyFailure::Timeout => StatusCode::REQUEST_TIMEOUT,
-            BodyFailure::Overload => StatusCode::SERVICE_UNAVAILABLE,
+        let (status, reason) = match failure {
+            BodyFailure::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, Reason::RequestTooLarge),
+            BodyFailure::Malformed => (StatusCode::BAD_REQUEST, Reason::RequestBody),
+            BodyFailure::Timeout => (StatusCode::REQUEST_TIMEOUT, Reason::RequestTimeout),
+            BodyFailure::Overload => (StatusCode::SERVICE_UNAVAILABLE, Reason::Overload),
         };
-        self.refuse(status, error::message_of(status))
+        self.refuse(reason, status, error::message_of(status))
     }
 
     /// Goes on after a plugin waited.
@@ -127,19 +134,6 @@ impl Exchange {
         lines
     }
 
-    /// Answers a request whose upstream did not.
-    pub fn upstream_failed(&mut self, failure: UpstreamFailure, now: Now) -> Response<Bytes> {
-        self.cx.now = now;
-        self.upstream_us = self.proxied_at.map(|at| micros(at, now.mono));
-        let (status, message) = match failure {
-            UpstreamFailure::Resolve => (StatusCode::SERVICE_UNAVAILABLE, "name resolution failed"),
-            UpstreamFailure::Connect | UpstreamFailure::BadResponse => (StatusCode::BAD_GATEWAY, ""),
-            UpstreamFailure::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, ""),
-            UpstreamFailure::Timeout => (StatusCode::GATEWAY_TIMEOUT, ""),
-        };
-        self.refuse(status, if message.is_empty() { error::message_of(status) } else { message })
-    }
-
     /// Ends the request: the log phase runs and it is counted.
     pub fn finish(mut self, transferred: Transferred, now: Now) {
         self.cx.now = now;
@@ -163,6 +157,9 @@ impl Exchange {
             bytes_out: transferred.bytes_out,
             export: plugin::Export::default(),
         };
+        if self.status == CLIENT_CLOSED_REQUEST && self.reason.is_none() {
+            self.reason = Some(Reason::ClientLeft);
+        }
         self.complete_choice();
         for n in 0..self.chain().len() {
             if let Some(link) = self.chosen(n) {
@@ -171,15 +168,19 @@ impl Exchange {
         }
         let consumer = self.cx.consumer.as_ref().and_then(|consumer| consumer.username.as_deref());
         match self.route() {
-            Some(route) => route.stats.record(&record, consumer),
-            None => self.counters.stats.unmatched().record(&record, consumer),
+            Some(route) => route.stats.record(&record, consumer, self.reason),
+            None => self.counters.stats.unmatched().record(&record, consumer, self.reason),
         }
     }
 
     /// The first step: what can be said before any plugin runs.
     pub(crate) fn start(&mut self) -> Decision {
         let Some(route) = self.route() else {
-            return Decision::Respond(self.refuse(StatusCode::NOT_FOUND, "no Route matched with those values"));
+            return Decision::Respond(self.refuse(
+                Reason::NoRoute,
+                StatusCode::NOT_FOUND,
+                "no Route matched with those values",
+            ));
         };
         if needs_https(route, self.cx.connection.scheme) {
             let code = route.redirect.code();
@@ -230,43 +231,22 @@ impl Exchange {
         match target {
             Target::Http(_) => self.forward(),
             Target::None => {
-                Decision::Respond(self.refuse(StatusCode::SERVICE_UNAVAILABLE, "no Service found with those values"))
+                let (status, message) = (StatusCode::SERVICE_UNAVAILABLE, "no Service found with those values");
+                Decision::Respond(self.refuse(Reason::NoService, status, message))
             }
             // The queue's plugin is configured for other schemes than this request's.
             Target::Queue(_) => {
                 let status = StatusCode::SERVICE_UNAVAILABLE;
-                Decision::Respond(self.refuse(status, "the queue takes no requests of this scheme"))
+                let message = "the queue takes no requests of this scheme";
+                Decision::Respond(self.refuse(Reason::NoService, status, message))
             }
         }
-    }
-
-    /// Turns the client's request into the upstream's.
-    fn forward(&mut self) -> Decision {
-        let Some(CompiledRoute { target: Target::Http(upstream), strip_path, preserve_host, .. }) = self.route() else {
-            return Decision::Respond(self.refuse(StatusCode::INTERNAL_SERVER_ERROR, "An unexpected error occurred"));
-        };
-        let upstream = Arc::clone(upstream);
-        let strip = strip_path.then_some(self.matched_len);
-        let host = (!preserve_host).then_some(&upstream.host_value);
-        let original = self.cx.request.uri.clone();
-        let path = self.normal_path.as_deref().unwrap_or_else(|| original.path());
-        let stripped = strip.flatten().map_or("", |len| &path[..len]);
-        let base = upstream.backend.path.as_deref().unwrap_or("/");
-        let target = uri::upstream_path(base, path, strip);
-        forward::to_upstream(&mut self.cx, &mut self.lines, host, &self.host, stripped);
-        match upstream_uri(&original, &target) {
-            Some(uri) => self.cx.request.uri = uri,
-            None => {
-                return Decision::Respond(self.refuse(StatusCode::BAD_REQUEST, "Bad request"));
-            }
-        }
-        self.proxied_at = Some(self.cx.now.mono);
-        Decision::Proxy
     }
 
     /// An error of the gateway's own.
-    pub(crate) fn refuse(&mut self, status: StatusCode, message: &'static str) -> Response<Bytes> {
+    pub(crate) fn refuse(&mut self, reason: Reason, status: StatusCode, message: &'static str) -> Response<Bytes> {
         self.source = Source::Error;
+        self.reason = Some(reason);
         let response = error::response(status, message, &self.cx.request_id, &self.cx.request.headers);
         self.answer(response)
     }
@@ -307,7 +287,7 @@ impl Exchange {
     }
 
     /// The response phases of an answer made here.
-    fn answer(&mut self, response: Response<Bytes>) -> Response<Bytes> {
+    pub(crate) fn answer(&mut self, response: Response<Bytes>) -> Response<Bytes> {
         let (mut head, body) = response.into_parts();
         self.status = head.status.as_u16();
         self.head_at = self.cx.now.mono;
@@ -328,6 +308,9 @@ impl Exchange {
         }
         for (name, value) in self.cx.response_headers.drain(..) {
             head.headers.insert(name, value);
+        }
+        if let Some(cookie) = self.call.as_mut().and_then(Call::take_cookie) {
+            forward::set_cookie(&mut head.headers, cookie);
         }
     }
 
@@ -367,26 +350,7 @@ impl Exchange {
     }
 }
 
-/// The upstream's target in origin form; the query is kept as it is, an empty one too.
-fn upstream_uri(original: &Uri, path: &str) -> Option<Uri> {
-    let unchanged = original.path() == path && original.authority().is_none();
-    if unchanged {
-        return Some(original.clone());
-    }
-    let text = match original.path_and_query().and_then(|target| target.as_str().split_once('?')) {
-        Some((_, query)) => {
-            let mut text = String::with_capacity(path.len() + 1 + query.len());
-            text.push_str(path);
-            text.push('?');
-            text.push_str(query);
-            text
-        }
-        None => path.to_string(),
-    };
-    PathAndQuery::try_from(text).ok().map(Uri::from)
-}
-
-fn micros(from: Mono, to: Mono) -> u64 {
+pub(crate) fn micros(from: Mono, to: Mono) -> u64 {
     to.0.saturating_sub(from.0)
 }
 

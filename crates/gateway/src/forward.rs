@@ -6,7 +6,7 @@
 //! side; `Content-Length` stays. An upgrade is not forwarded, which RFC 9110 §7.8 allows: the upstream answers as if
 //! none was asked for.
 
-use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, SERVER, TE, VIA};
+use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, SERVER, SET_COOKIE, TE, VIA};
 use http1::FieldLines;
 use plugin::{Context, RequestId, Scheme};
 
@@ -146,6 +146,18 @@ pub(crate) fn from_upstream(headers: &mut HeaderMap, lines: &mut FieldLines, ups
     lines.put_number(&X_KONG_PROXY_LATENCY, proxy_ms);
 }
 
+/// Sets a cookie of ours, instead of one of the same name that the upstream sets.
+pub(crate) fn set_cookie(headers: &mut HeaderMap, cookie: HeaderValue) {
+    let name = |value: &HeaderValue| value.as_bytes().split(|byte| *byte == b'=').next().map(<[u8]>::to_vec);
+    let ours = name(&cookie);
+    let others: Vec<HeaderValue> =
+        headers.get_all(SET_COOKIE).iter().filter(|value| name(value) != ours).cloned().collect();
+    headers.remove(SET_COOKIE);
+    for value in others.into_iter().chain([cookie]) {
+        headers.append(SET_COOKIE, value);
+    }
+}
+
 /// What a response of our own is told about itself.
 pub(crate) fn from_us(headers: &mut HeaderMap, response_ms: u64) {
     headers.insert(SERVER, PRODUCT_VALUE);
@@ -229,6 +241,14 @@ mod tests {
         let mut headers = HeaderMap::new();
         told(&mut headers, 0, 0);
         assert_eq!(headers[SERVER], PRODUCT);
+    }
+
+    #[test]
+    fn a_cookie_of_ours_replaces_its_namesake() {
+        let mut headers = map(&[("set-cookie", "sid=theirs; Path=/")]);
+        headers.append(SET_COOKIE, HeaderValue::from_static("other=1"));
+        set_cookie(&mut headers, HeaderValue::from_static("sid=ours"));
+        assert_eq!(headers.get_all(SET_COOKIE).iter().collect::<Vec<_>>(), ["other=1", "sid=ours"]);
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! The gateway: the current snapshot, the counters, and the start of every request.
 
+use crate::balancer::random::mix;
+use crate::balancer::{Balancer, Resolution};
 use crate::decision::Decision;
-use crate::entity::Entities;
+use crate::entity::{Entities, TargetAddress, UpstreamId};
 use crate::error;
 use crate::exchange::{CLIENT_CLOSED_REQUEST, Exchange};
 use crate::forward;
+use crate::reason::Reason;
 use crate::router::{Ask, split_port};
 use crate::snapshot::{BuildError, Snapshot};
 use crate::stats::Stats;
@@ -15,6 +18,7 @@ use http::header::{HOST, HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode, request};
 use http1::FieldLines;
 use model::Now;
+use parking_lot::Mutex;
 use plugin::{Connection, Context, Registry, RequestId, Services, Source};
 use std::borrow::Cow;
 use std::fmt;
@@ -33,6 +37,8 @@ pub struct Gateway {
     registry: Registry,
     services: Arc<dyn Services>,
     counters: Arc<Counters>,
+    /// Held while the snapshot or the addresses of its upstreams change, so that neither misses the other.
+    changing: Mutex<()>,
     /// Random per process; with the number of the request it makes the request's id.
     id_seed: [u64; 2],
     n_requests: AtomicU64,
@@ -48,6 +54,7 @@ impl Gateway {
             registry,
             services,
             counters: Arc::default(),
+            changing: Mutex::default(),
             id_seed: [high, low],
             n_requests: AtomicU64::new(0),
         }
@@ -58,14 +65,17 @@ impl Gateway {
     /// # Errors
     /// Every entity that cannot be used.
     pub fn prepare(&self, entities: &Entities) -> Result<Snapshot, Vec<BuildError>> {
-        Snapshot::build(entities, &self.registry, &self.services, &self.counters.stats)
+        Snapshot::build(entities, &self.registry, &self.services, &self.counters.stats, &self.snapshot.load())
     }
 
     /// Makes a prepared snapshot the current one. Requests under way keep theirs.
     pub fn activate(&self, snapshot: Snapshot) {
         let routes: std::collections::HashSet<_> = snapshot.routes.iter().map(|route| route.info.id).collect();
         self.counters.stats.retain(|id| routes.contains(&id.0));
+        let guard = self.changing.lock();
+        snapshot.balancers.values().for_each(|balancer| balancer.refresh());
         self.snapshot.store(Arc::new(snapshot));
+        drop(guard);
     }
 
     /// [`Gateway::prepare`] and [`Gateway::activate`]; after an error the old snapshot stays.
@@ -74,6 +84,24 @@ impl Gateway {
     /// Every entity that cannot be used.
     pub fn load(&self, entities: &Entities) -> Result<(), Vec<BuildError>> {
         self.prepare(entities).map(|snapshot| self.activate(snapshot))
+    }
+
+    /// The upstreams of the current snapshot.
+    #[must_use]
+    pub fn balancers(&self) -> Vec<Arc<Balancer>> {
+        self.snapshot.load().balancers.values().cloned().collect()
+    }
+
+    /// The balancer of an upstream, by its id.
+    #[must_use]
+    pub fn balancer(&self, upstream: UpstreamId) -> Option<Arc<Balancer>> {
+        self.snapshot.load().balancers.get(&upstream).cloned()
+    }
+
+    /// Tells what the name of an upstream's target resolves to; `false` if nothing changed, or nobody asked.
+    pub fn set_addresses(&self, upstream: UpstreamId, target: &TargetAddress, resolution: Resolution) -> bool {
+        let _guard = self.changing.lock();
+        self.balancer(upstream).is_some_and(|balancer| balancer.set_addresses(target, resolution))
     }
 
     /// The current snapshot.
@@ -137,12 +165,19 @@ impl Gateway {
             head_at: now.mono,
             upstream_us: None,
             lines: FieldLines::default(),
+            upstream: None,
+            call: None,
+            peer: None,
+            tried_at: now,
+            tries: Vec::new(),
+            retries_left: 0,
+            reason: None,
             finished: false,
         };
         if matches!(exchange.cx.request.method, Method::CONNECT | Method::TRACE) {
             exchange.route_idx = None;
             let status = StatusCode::METHOD_NOT_ALLOWED;
-            let response = exchange.refuse(status, error::message_of(status));
+            let response = exchange.refuse(Reason::BadRequest, status, error::message_of(status));
             return (exchange, Decision::Respond(response));
         }
         let decision = exchange.start();
@@ -157,7 +192,7 @@ impl Gateway {
         let mut response = error::response(status, message, &request_id, headers);
         forward::from_us(response.headers_mut(), 0);
         forward::set_request_id(response.headers_mut(), &request_id);
-        self.counters.stats.count_rejected(status.as_u16());
+        self.counters.stats.count_rejected(status.as_u16(), Reason::BadRequest);
         response
     }
 
@@ -186,13 +221,6 @@ impl Gateway {
         let (high, low) = (mix(self.id_seed[0].wrapping_add(n)), mix(self.id_seed[1] ^ n));
         RequestId::new(u128::from(high) << 64 | u128::from(low))
     }
-}
-
-/// A bijection that spreads neighbouring numbers (the finalizer of SplitMix64).
-const fn mix(n: u64) -> u64 {
-    let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    n ^ (n >> 31)
 }
 
 /// The host a request asks for, in lower case and without port; empty if it names none.

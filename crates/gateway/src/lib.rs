@@ -6,13 +6,15 @@
 //! | [`router`] | which route takes a request |
 //! | `chain` | which configuration of each plugin runs |
 //! | [`Snapshot`] | all of that compiled, immutable, swapped whole |
+//! | [`balancer`] | upstreams: which address a request goes to, health, breakers, retries |
 //! | [`Exchange`] | one request's life as steps that the owner of the sockets performs |
 //! | [`uri`], `forward`, `error` | paths, headers and error bodies, as Kong has them |
-//! | [`stats`] | what was counted |
+//! | [`stats`], [`Reason`] | what was counted, and why a request failed |
 //!
 //! Invariants: a request sees one snapshot from beginning to end. What matched is what the upstream gets: paths are
 //! matched and sent in one normal form. It does no IO; upstreams are named, not connected to.
 
+pub mod balancer;
 mod budget;
 mod chain;
 mod decision;
@@ -21,14 +23,17 @@ mod error;
 mod exchange;
 mod forward;
 mod gateway;
+mod proxying;
+mod reason;
 pub mod router;
 mod snapshot;
 pub mod stats;
 pub mod uri;
 
 pub use budget::{BodyBudget, BodyRoom};
-pub use decision::{BodyFailure, Decision, Plan, Transferred, UpstreamFailure};
+pub use decision::{BodyFailure, Decision, Next, Plan, Transferred, UpstreamFailure};
 pub use exchange::Exchange;
 pub use forward::PRODUCT;
 pub use gateway::Gateway;
+pub use reason::Reason;
 pub use snapshot::{BuildError, RouteView, Snapshot, Upstream};

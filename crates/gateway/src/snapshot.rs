@@ -3,17 +3,19 @@
 //! A reload builds the next snapshot and swaps it in; a request keeps the one it began with. Building reports every
 //! entity that cannot work, so a bad set never replaces a good one.
 
+use crate::balancer::Balancer;
 use crate::chain::{Chain, Link, Links, Scope};
 use crate::entity::{
-    ApiConsumer, Backend, Entities, HttpBackend, HttpsRedirect, Id, KeyAuthCredential, PluginConfig, PluginId, Route,
-    RouteId, RouteProtocols, Service, ServiceId,
+    self, Algorithm, ApiConsumer, Backend, Entities, HashInput, HttpBackend, HttpsRedirect, Id, KeyAuthCredential,
+    PluginConfig, PluginId, Route, RouteId, RouteProtocols, Service, ServiceId, UpstreamId,
 };
 use crate::forward;
-use crate::router::Router;
+use crate::router::{Router, path_regexes};
 use crate::stats::{RouteStats, Stats};
 use http::HeaderValue;
 use model::Principal;
 use plugin::{Consumer, Credential, Directory, QueueTarget, Registry, RouteInfo, Scheme, ServiceInfo, Services, Setup};
+use regex::Regex;
 use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
@@ -41,7 +43,7 @@ impl fmt::Display for BuildError {
 
 impl std::error::Error for BuildError {}
 
-/// An HTTP upstream, ready for use. Shared by the routes of its service.
+/// An HTTP service, ready for use. Shared by its routes.
 #[derive(Debug)]
 pub struct Upstream {
     /// The service it belongs to.
@@ -50,8 +52,10 @@ pub struct Upstream {
     pub backend: HttpBackend,
     /// The trust anchors that `backend` names, in PEM; empty means the system's.
     pub ca_certificates: Vec<Arc<str>>,
-    /// The `Host` it is asked by.
+    /// The `Host` it is asked by, unless a target says otherwise.
     pub host_value: HeaderValue,
+    /// The upstream whose name is the service's host, if there is one.
+    pub balancer: Option<Arc<Balancer>>,
     /// Whatever those who connect want to keep with it; made once, gone with the snapshot.
     pub connector: OnceLock<Box<dyn Any + Send + Sync>>,
 }
@@ -80,6 +84,8 @@ pub(crate) struct CompiledRoute {
     pub(crate) chain: Chain,
     pub(crate) matches: Arc<str>,
     pub(crate) stats: Arc<RouteStats>,
+    /// Its regular expressions, if its upstream hashes what their groups match.
+    pub(crate) path_regexes: Box<[Regex]>,
 }
 
 /// A route as it is shown to people and metrics.
@@ -103,10 +109,13 @@ pub struct Snapshot {
     pub(crate) links: Links,
     /// The chain of requests without a route: global plugins.
     pub(crate) unmatched: Chain,
+    pub(crate) balancers: HashMap<UpstreamId, Arc<Balancer>>,
+    /// The services that upstreams fall back to.
+    pub(crate) fallbacks: HashMap<ServiceId, Arc<Upstream>>,
 }
 
 impl Snapshot {
-    /// Builds a snapshot.
+    /// Builds a snapshot; what `before` knows of the same upstreams is kept.
     ///
     /// # Errors
     /// Every entity that cannot be used.
@@ -115,9 +124,10 @@ impl Snapshot {
         registry: &Registry,
         services: &Arc<dyn Services>,
         stats: &Stats,
+        before: &Self,
     ) -> Result<Self, Vec<BuildError>> {
         let directory = Arc::new(directory(&entities.consumers, &entities.keyauth_credentials));
-        let mut build = Build { entities, registry, services, directory, stats, errors: Vec::new() };
+        let mut build = Build { entities, registry, services, directory, stats, before, errors: Vec::new() };
         let snapshot = build.run();
         if build.errors.is_empty() { Ok(snapshot) } else { Err(build.errors) }
     }
@@ -153,6 +163,7 @@ struct Build<'a> {
     services: &'a Arc<dyn Services>,
     directory: Arc<Directory>,
     stats: &'a Stats,
+    before: &'a Snapshot,
     errors: Vec<BuildError>,
 }
 
@@ -160,8 +171,12 @@ impl Build<'_> {
     fn run(&mut self) -> Snapshot {
         let links = self.links();
         let entities = self.entities;
+        let balancers = self.balancers();
+        let names: HashMap<String, &Arc<Balancer>> =
+            balancers.values().map(|balancer| (balancer.upstream().name.to_ascii_lowercase(), balancer)).collect();
         let services: HashMap<ServiceId, (&Service, Target)> =
-            entities.services.iter().map(|service| (service.id, (service, self.target(service)))).collect();
+            entities.services.iter().map(|service| (service.id, (service, self.target(service, &names)))).collect();
+        let fallbacks = self.fallbacks(&services);
         // A disabled service takes its routes out of the router.
         let enabled =
             |route: &&Route| route.service.and_then(|id| services.get(&id)).is_none_or(|(service, _)| service.enabled);
@@ -175,7 +190,7 @@ impl Build<'_> {
         let implied = self.implied();
         let routes = alive.iter().map(|route| self.route(route, &services, &links, implied.as_ref())).collect();
         let unmatched = Chain::new(&links, self.registry.len(), Scope::default(), None);
-        Snapshot { router, routes, links, unmatched }
+        Snapshot { router, routes, links, unmatched, balancers, fallbacks }
     }
 
     fn error(&mut self, kind: &'static str, id: Id, what: String) {
@@ -225,7 +240,52 @@ impl Build<'_> {
         Some((place, Link { handler, protocols: RouteProtocols::Both }))
     }
 
-    fn target(&mut self, service: &Service) -> Target {
+    /// The upstreams. One that has not changed is the very same as before; another keeps the state.
+    fn balancers(&mut self) -> HashMap<UpstreamId, Arc<Balancer>> {
+        let mut targets: HashMap<UpstreamId, Vec<&entity::Target>> = HashMap::new();
+        for target in &self.entities.targets {
+            targets.entry(target.upstream).or_default().push(target);
+        }
+        let mut balancers = HashMap::with_capacity(self.entities.upstreams.len());
+        for upstream in &self.entities.upstreams {
+            let targets = targets.remove(&upstream.id).unwrap_or_default();
+            let before = self.before.balancers.get(&upstream.id);
+            if let Some(same) = before.filter(|before| before.is_of(upstream, &targets)) {
+                balancers.insert(upstream.id, Arc::clone(same));
+                continue;
+            }
+            let targets = targets.into_iter().cloned().collect();
+            match Balancer::new(upstream, targets, before.map(|before| &**before)) {
+                Ok(balancer) => drop(balancers.insert(upstream.id, Arc::new(balancer))),
+                Err(what) => self.error("upstreams", upstream.id.0, what),
+            }
+        }
+        for target in targets.into_values().flatten() {
+            self.error("targets", target.id.0, "upstream: there is no such upstream".to_owned());
+        }
+        balancers
+    }
+
+    fn fallbacks(&mut self, services: &HashMap<ServiceId, (&Service, Target)>) -> HashMap<ServiceId, Arc<Upstream>> {
+        let mut fallbacks = HashMap::new();
+        for upstream in &self.entities.upstreams {
+            let Some(id) = upstream.resilience.fallback else { continue };
+            match services.get(&id) {
+                Some((_, Target::Http(service))) => drop(fallbacks.insert(id, Arc::clone(service))),
+                Some(_) => {
+                    let what = "resilience.fallback: not a service of protocol http or https".to_owned();
+                    self.error("upstreams", upstream.id.0, what);
+                }
+                None => {
+                    let what = "resilience.fallback: there is no such service".to_owned();
+                    self.error("upstreams", upstream.id.0, what);
+                }
+            }
+        }
+        fallbacks
+    }
+
+    fn target(&mut self, service: &Service, balancers: &HashMap<String, &Arc<Balancer>>) -> Target {
         match &service.backend {
             Backend::Http(backend) => {
                 let Some(host_value) = forward::upstream_host(backend.scheme, &backend.host, backend.port) else {
@@ -237,6 +297,7 @@ impl Build<'_> {
                     backend: backend.clone(),
                     ca_certificates: self.ca_certificates(backend),
                     host_value,
+                    balancer: balancers.get(&backend.host.to_ascii_lowercase()).map(|balancer| Arc::clone(balancer)),
                     connector: OnceLock::new(),
                 }))
             }
@@ -279,6 +340,7 @@ impl Build<'_> {
             self.error("routes", route.id.0, format!("a queue as service needs the plugin `{QUEUE_PUBLISH}`"));
         }
         let at = Scope { route: Some(route.id), service: route.service, consumer: None };
+        let path_regexes = if hashes_captures(&target) { path_regexes(route) } else { Box::default() };
         CompiledRoute {
             info: Arc::new(RouteInfo { id: route.id.0, name: route.name.as_deref().map(Into::into) }),
             service: service.map(|(service, _)| {
@@ -292,8 +354,17 @@ impl Build<'_> {
             chain: Chain::new(links, self.registry.len(), at, implied),
             matches: matches(route).into(),
             stats: self.stats.route(RouteId(route.id.0)),
+            path_regexes,
         }
     }
+}
+
+/// Whether requests are hashed by what a group of the route's regular expression matches.
+fn hashes_captures(target: &Target) -> bool {
+    let Target::Http(upstream) = target else { return false };
+    let Some(balancer) = &upstream.balancer else { return false };
+    let Algorithm::ConsistentHashing(hashing) = &balancer.upstream().algorithm else { return false };
+    [&hashing.on, &hashing.fallback].into_iter().any(|input| matches!(input, HashInput::UriCapture(_)))
 }
 
 /// What a route matches, for people: `GET,POST example.com /orders x-version=2`.

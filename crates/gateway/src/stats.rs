@@ -5,6 +5,7 @@
 //! their route, over reloads. One short lock per request, never held across anything.
 
 use crate::entity::RouteId;
+use crate::reason::Reason;
 use parking_lot::Mutex;
 use plugin::{Export, LogRecord, Source};
 use std::collections::{BTreeMap, HashMap};
@@ -68,6 +69,8 @@ pub struct Counts {
     pub bytes_in: u64,
     /// Bytes to clients.
     pub bytes_out: u64,
+    /// Failed requests by reason, in the order of [`Reason::WORDS`].
+    pub failures: [u64; Reason::WORDS.len()],
     /// Which of Kong's families the route appears in.
     pub export: Export,
 }
@@ -85,12 +88,13 @@ impl RouteStats {
             total: Histogram::new(),
             bytes_in: 0,
             bytes_out: 0,
+            failures: [0; Reason::WORDS.len()],
             export: Export::default(),
         }))
     }
 
     /// Counts a request.
-    pub(crate) fn record(&self, record: &LogRecord, consumer: Option<&str>) {
+    pub(crate) fn record(&self, record: &LogRecord, consumer: Option<&str>, reason: Option<Reason>) {
         let mut counts = self.0.lock();
         let consumer = if record.export.per_consumer { consumer.unwrap_or_default() } else { "" };
         counts.count_request(record.status, record.source, consumer);
@@ -102,6 +106,9 @@ impl RouteStats {
         counts.total.observe(&LATENCY_BUCKETS_MS, timing.total_us);
         counts.bytes_in += record.bytes_in;
         counts.bytes_out += record.bytes_out;
+        if let Some(reason) = reason {
+            counts.failures[reason.index()] += 1;
+        }
         counts.export = record.export;
     }
 
@@ -158,8 +165,10 @@ impl Stats {
     }
 
     /// Counts a request that was refused before it could be routed.
-    pub(crate) fn count_rejected(&self, status: u16) {
-        self.unmatched.0.lock().count_request(status, Source::Error, "");
+    pub(crate) fn count_rejected(&self, status: u16, reason: Reason) {
+        let mut counts = self.unmatched.0.lock();
+        counts.count_request(status, Source::Error, "");
+        counts.failures[reason.index()] += 1;
     }
 
     /// The counters of requests that matched no route.
@@ -188,13 +197,14 @@ mod tests {
     #[test]
     fn requests_are_counted_once_with_their_latencies() {
         let stats = RouteStats::new();
-        stats.record(&record(200, 25_000, Some(24_000)), None);
-        stats.record(&record(200, 25_001, None), None);
-        stats.record(&record(404, 99_000_000, None), Some("ann"));
+        stats.record(&record(200, 25_000, Some(24_000)), None, None);
+        stats.record(&record(200, 25_001, None), None, None);
+        stats.record(&record(404, 99_000_000, None), Some("ann"), Some(Reason::NoRoute));
         let counts = stats.counts();
         let requests: Vec<_> = counts.requests.iter().map(|(l, n)| (l.code, &*l.consumer, *n)).collect();
         assert_eq!(requests, [(200, "", 2), (404, "", 1)]);
         assert_eq!((counts.total.buckets[..2].to_vec(), counts.total.count), (vec![1, 1], 3));
+        assert_eq!((counts.failures[Reason::NoRoute.index()], counts.failures.iter().sum::<u64>()), (1, 1));
         assert_eq!((counts.upstream.count, counts.kong.buckets[0], counts.bytes_out), (1, 3, 60));
     }
 
@@ -204,7 +214,7 @@ mod tests {
         let mut one = record(200, 1, None);
         one.export.per_consumer = true;
         for n in 0..LABEL_SETS_PER_ROUTE_MAX + 5 {
-            stats.record(&one, Some(&n.to_string()));
+            stats.record(&one, Some(&n.to_string()), None);
         }
         let counts = stats.counts();
         assert_eq!(counts.requests.len(), LABEL_SETS_PER_ROUTE_MAX + 1);

@@ -9,7 +9,7 @@ mod support;
 
 use expect_test::{Expect, expect};
 use gateway::entity::{ApiConsumerId, Backend, Entities, HttpsRedirect, RouteId, RouteProtocols, ServiceId};
-use gateway::{BodyFailure, Decision, Transferred, UpstreamFailure};
+use gateway::{BodyFailure, Decision, Next, Transferred, UpstreamFailure};
 use http::{HeaderMap, Response, StatusCode};
 use serde_json::json;
 use support::*;
@@ -146,13 +146,13 @@ fn upstream_failures_have_kong_s_words() {
     let node = Node::new(&blog());
     for (failure, status, message) in [
         (UpstreamFailure::Resolve, 503, "name resolution failed"),
-        (UpstreamFailure::Connect, 502, "An invalid response was received from the upstream server"),
+        (UpstreamFailure::Refused, 502, "An invalid response was received from the upstream server"),
         (UpstreamFailure::BadResponse, 502, "An invalid response was received from the upstream server"),
         (UpstreamFailure::Unavailable, 503, "The upstream server is currently unavailable"),
-        (UpstreamFailure::Timeout, 504, "The upstream server is timing out"),
+        (UpstreamFailure::ReadTimeout, 504, "The upstream server is timing out"),
     ] {
         let (mut exchange, _) = node.begin("GET /posts\nhost: a");
-        let response = exchange.upstream_failed(failure, at(1_100));
+        let Next::Respond(response) = exchange.upstream_failed(failure, false, at(1_100)) else { panic!("no retry") };
         assert_eq!(response.status(), status);
         let body = std::str::from_utf8(response.body()).unwrap();
         assert!(body.contains(&format!("\"message\":\"{message}\"")), "{body}");

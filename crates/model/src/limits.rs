@@ -120,6 +120,11 @@ pub const HTTP_TRAILER_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of request bodies that are collected at a time, of all connections together; more are answered with 503.
 pub const HTTP_COLLECTED_BYTES_MAX: usize = 256 * 1024 * 1024;
 
+// Upstreams.
+
+/// Slots of a round-robin wheel; where weights ask for more, they are scaled down.
+pub const WHEEL_SLOTS_MAX: usize = 65_536;
+
 // The broker's topology.
 
 /// Queues of the process.

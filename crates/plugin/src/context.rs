@@ -63,6 +63,13 @@ impl RequestId {
         Self(digits)
     }
 
+    /// The number it stands for.
+    #[must_use]
+    pub fn value(&self) -> u128 {
+        let value = |digit: u8| if digit.is_ascii_digit() { digit - b'0' } else { digit - b'a' + 10 };
+        self.0.iter().fold(0, |number, digit| number << 4 | u128::from(value(*digit)))
+    }
+
     /// Its digits.
     #[must_use]
     pub fn as_str(&self) -> &str {

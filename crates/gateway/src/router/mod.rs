@@ -49,6 +49,13 @@ pub struct Match {
     pub matched_len: Option<usize>,
 }
 
+/// The regular expressions among a route's paths, for what their groups match; those that cannot be compiled are left
+/// out, as no router has them.
+pub(crate) fn path_regexes(route: &Route) -> Box<[regex::Regex]> {
+    let patterns = route.paths.iter().filter_map(|path| path.strip_prefix('~'));
+    patterns.filter_map(|pattern| pattern::path_regex(pattern).ok()).collect()
+}
+
 /// A route that cannot be compiled.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RouteError {

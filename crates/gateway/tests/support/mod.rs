@@ -70,6 +70,7 @@ impl Node {
                     Decision::Respond(exchange.body_failed(gateway::BodyFailure::TooLarge, at(1_001)))
                 }
                 Decision::Body { .. } => exchange.body(Bytes::from_static(body.as_bytes()), at(1_001)),
+                Decision::Queue { .. } => panic!("there is no bulkhead"),
                 Decision::Wait(pending) => {
                     let Poll::Ready(then) = pin!(pending).poll(&mut Context::from_waker(Waker::noop())) else {
                         panic!("the broker answers at once")

@@ -58,6 +58,16 @@ impl Body {
         matches!(self, Self::Empty | Self::Full(_))
     }
 
+    /// The same again, of a body that can be sent again; of another, one that cannot be sent.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        match self {
+            Self::Empty => Self::Empty,
+            Self::Full(bytes) => Self::Full(bytes.clone()),
+            _ => Self::Taken,
+        }
+    }
+
     /// Take the body to send it; what can be sent again stays.
     pub(crate) fn take(&mut self) -> Self {
         match self {

@@ -1,17 +1,14 @@
 //! The gateway behind a listener: performs the steps an [`Exchange`] decides, in the task of the client's connection.
 
+use super::proxy::{failure, full, proxy};
 use bytes::{Bytes, BytesMut};
-use gateway::{BodyBudget, BodyFailure, BodyRoom, Decision, Exchange, Gateway, Transferred, Upstream, UpstreamFailure};
+use gateway::{BodyBudget, BodyFailure, BodyRoom, Decision, Exchange, Gateway, Transferred};
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Request, Response, request, response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
-use http1::FieldLines;
 use model::limits::HTTP_COLLECTED_BYTES_MAX;
-use net::http::{
-    Answer, Body, BodyFault, HttpService, PoolSettings, Refusal, Timeouts, TlsTrust, UpstreamError, UpstreamErrorKind,
-    UpstreamPool, UpstreamTarget, UpstreamTls,
-};
+use net::http::{Answer, Body, BodyFault, HttpService, PoolSettings, Refusal, UpstreamPool};
 use net::{Clock, Peer};
 use plugin::{Connection, Scheme};
 use std::future::poll_fn;
@@ -19,6 +16,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 /// The gateway behind the HTTP listeners.
 pub(crate) struct GatewayService {
@@ -67,37 +65,12 @@ impl GatewayService {
                     Ok(collected) => exchange.body(collected, self.clock.now()),
                     Err(failure) => return exchange.body_failed(failure, self.clock.now()).map(full).into(),
                 },
-                Decision::Proxy => return self.proxy(pool, exchange, body).await,
-            }
-        }
-    }
-
-    async fn proxy(&self, pool: &UpstreamPool, exchange: &mut Exchange, mut body: Body) -> Answer {
-        let answer = match exchange.plan() {
-            None => {
-                let failure = UpstreamFailure::Unavailable;
-                return exchange.upstream_failed(failure, self.clock.now()).map(full).into();
-            }
-            Some(plan) => {
-                if let Some(collected) = plan.body {
-                    body = Body::from(collected.clone());
+                Decision::Queue { queued, timeout_ms } => {
+                    let granted = tokio::time::timeout(Duration::from_millis(timeout_ms.into()), queued).await.ok();
+                    exchange.turn(granted, self.clock.now())
                 }
-                match target(&plan.upstream) {
-                    Ok(target) => ask(pool, target, &plan.upstream, plan.request, plan.lines, &mut body).await,
-                    Err(error) => {
-                        tracing::warn!(host = %plan.upstream.backend.host, %error, "TLS to the upstream");
-                        Err(UpstreamFailure::Unavailable)
-                    }
-                }
+                Decision::Proxy => return proxy(pool, exchange, body, self.clock).await,
             }
-        };
-        match answer {
-            Ok(response) => {
-                let (mut head, body) = response.into_parts();
-                let lines = exchange.upstream_head(&mut head, self.clock.now());
-                Answer { response: Response::from_parts(head, body), lines }
-            }
-            Err(failure) => exchange.upstream_failed(failure, self.clock.now()).map(full).into(),
         }
     }
 }
@@ -158,49 +131,6 @@ impl GatewayService {
     }
 }
 
-/// Asks the upstream, and again after a failure that lets a request be sent again, as often as the service says.
-async fn ask(
-    pool: &UpstreamPool,
-    target: &UpstreamTarget,
-    upstream: &Upstream,
-    request: &mut request::Parts,
-    lines: &FieldLines,
-    body: &mut Body,
-) -> Result<Response<Body>, UpstreamFailure> {
-    let backend = &upstream.backend;
-    let timeouts = Timeouts {
-        connect_ms: backend.connect_timeout_ms.into(),
-        write_ms: backend.write_timeout_ms.into(),
-        read_ms: backend.read_timeout_ms.into(),
-    };
-    let mut retries = backend.retries;
-    loop {
-        match pool.exchange(target, request, lines, body, timeouts).await {
-            Ok(response) => return Ok(response),
-            Err(error) if retries > 0 && error.may_retry(&request.method) => retries -= 1,
-            Err(error) => {
-                tracing::info!(host = %backend.host, port = backend.port, %error, "the upstream did not answer");
-                return Err(failure(&error));
-            }
-        }
-    }
-}
-
-fn full(bytes: Bytes) -> Body {
-    if bytes.is_empty() { Body::Empty } else { Body::Full(bytes) }
-}
-
-fn failure(error: &UpstreamError) -> UpstreamFailure {
-    match error.kind {
-        UpstreamErrorKind::Dns => UpstreamFailure::Resolve,
-        UpstreamErrorKind::Refused | UpstreamErrorKind::Tls | UpstreamErrorKind::Reset => UpstreamFailure::Connect,
-        UpstreamErrorKind::ConnectTimeout | UpstreamErrorKind::WriteTimeout | UpstreamErrorKind::ReadTimeout => {
-            UpstreamFailure::Timeout
-        }
-        UpstreamErrorKind::InvalidResponse | UpstreamErrorKind::RequestBody => UpstreamFailure::BadResponse,
-    }
-}
-
 async fn collect(mut body: Body, bytes_max: usize, room: &mut BodyRoom<'_>) -> Result<Bytes, BodyFailure> {
     let mut collected = BytesMut::new();
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
@@ -249,10 +179,16 @@ impl HttpBody for Watched {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         let watched = self.get_mut();
         let polled = Pin::new(&mut watched.body).poll_frame(cx);
-        if let Poll::Ready(Some(Ok(frame))) = &polled
-            && let Some(data) = frame.data_ref()
-        {
-            watched.transferred.bytes_out += data.len() as u64;
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                watched.transferred.bytes_out += frame.data_ref().map_or(0, Bytes::len) as u64;
+            }
+            Poll::Ready(Some(Err(BodyFault::Upstream(kind)))) => {
+                if let Some(exchange) = &mut watched.exchange {
+                    exchange.upstream_broke(failure(*kind));
+                }
+            }
+            _ => {}
         }
         polled
     }
@@ -272,30 +208,4 @@ impl Drop for Watched {
             exchange.finish(self.transferred, self.clock.now());
         }
     }
-}
-
-/// The upstream as the pool knows it, made when it is first asked and kept with it.
-fn target(upstream: &Upstream) -> Result<&UpstreamTarget, &str> {
-    let made = upstream.connector.get_or_init(|| Box::new(make(upstream)));
-    match made.downcast_ref::<Result<UpstreamTarget, String>>() {
-        Some(Ok(target)) => Ok(target),
-        Some(Err(error)) => Err(error),
-        None => Err("its connector is somebody else's"),
-    }
-}
-
-fn make(upstream: &Upstream) -> Result<UpstreamTarget, String> {
-    let backend = &upstream.backend;
-    let tls = match backend.scheme {
-        Scheme::Http => None,
-        Scheme::Https => {
-            let trust = match backend.tls_verify {
-                Some(true) if upstream.ca_certificates.is_empty() => TlsTrust::System,
-                Some(true) => TlsTrust::Authorities(&upstream.ca_certificates),
-                Some(false) | None => TlsTrust::Anyone,
-            };
-            Some(UpstreamTls::new(trust, None).map_err(|error| error.to_string())?)
-        }
-    };
-    Ok(UpstreamTarget { host: backend.host.as_str().into(), port: backend.port, tls, server_name: None })
 }

@@ -8,9 +8,11 @@
 
 mod feed;
 mod gateway_service;
+mod hedging;
 mod listeners;
 mod pages;
 mod protocols;
+mod proxy;
 mod pump;
 mod reload;
 mod sender;

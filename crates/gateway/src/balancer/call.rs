@@ -1,0 +1,233 @@
+//! One request to an upstream: let in or not, sent to one address after another, and its outcome told to all who learn
+//! from it.
+//!
+//! Invariants: the breaker hears of a request once, at its end; one that ends without an outcome gives back what it held.
+//! Every try's outcome is told to its address.
+
+use super::address::Outcome;
+use super::balancer::{Balancer, NoPeer, Peer};
+use super::breaker::Admission;
+use super::bulkhead::{Entry, Granted, Place, Queued};
+use super::hash_input::{self, HashedRequest};
+use super::random;
+use super::retry::{self, UnderWay};
+use super::table::{Choice, Member};
+use crate::entity::{Algorithm, Hedge};
+use crate::reason::Reason;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use model::Mono;
+use std::sync::Arc;
+
+/// A request to an upstream.
+#[derive(Debug)]
+pub(crate) struct Call {
+    balancer: Arc<Balancer>,
+    admission: Admission,
+    /// The breaker knows how it ended.
+    told: bool,
+    /// Hashed value of the request.
+    key: u64,
+    cookie: Option<HeaderValue>,
+    random: u64,
+    retries_left: u32,
+    n_retries: u32,
+    tried: Vec<Arc<Member>>,
+    place: Option<Place>,
+    retry: Option<UnderWay>,
+    _request: UnderWay,
+}
+
+/// What a request that came is told.
+#[derive(Debug)]
+pub(crate) enum Gate {
+    /// It may go.
+    Open(Call),
+    /// It waits for its turn, so long at most, and then may go.
+    Queued(Call, Queued, u32),
+    /// It may not.
+    Closed(Reason),
+}
+
+/// What becomes of a request after a try.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// The try's result is the request's.
+    Final,
+    /// So too, because of the budget of retries alone.
+    OverBudget,
+    /// Another try with this address, after that long.
+    Again(Peer, u64),
+}
+
+impl Call {
+    /// A request comes; `retries` is how often the service lets it be sent again.
+    pub(crate) fn begin(
+        balancer: &Arc<Balancer>,
+        request: &HashedRequest<'_>,
+        retries: u16,
+        random: u128,
+        now: Mono,
+    ) -> Gate {
+        let resilience = &balancer.upstream.resilience;
+        let admission = match &resilience.breaker {
+            None => Admission::Pass,
+            Some(settings) => match balancer.state.breaker.admit(settings, now) {
+                Admission::Refused { retry_after_ms } => return Gate::Closed(Reason::BreakerOpen { retry_after_ms }),
+                admitted => admitted,
+            },
+        };
+        let key = match &balancer.upstream.algorithm {
+            Algorithm::ConsistentHashing(hashing) => hash_input::key(hashing, request, random),
+            _ => hash_input::Key::default(),
+        };
+        #[allow(clippy::cast_possible_truncation)] // half of the random bits are enough
+        let low = random as u64;
+        let mut call = Self {
+            balancer: Arc::clone(balancer),
+            admission,
+            told: false,
+            key: key.hash,
+            cookie: key.cookie,
+            random: low,
+            retries_left: retries.into(),
+            n_retries: 0,
+            tried: Vec::new(),
+            place: None,
+            retry: None,
+            _request: balancer.state.load.begin(),
+        };
+        let Some(settings) = &resilience.bulkhead else { return Gate::Open(call) };
+        match balancer.state.bulkhead.enter(settings) {
+            Entry::Free(place) => {
+                call.place = Some(place);
+                Gate::Open(call)
+            }
+            Entry::Queued(queued) => Gate::Queued(call, queued, settings.queue_timeout_ms),
+            Entry::Full => Gate::Closed(Reason::BulkheadFull),
+        }
+    }
+
+    /// Its turn has come.
+    pub(crate) fn granted(&mut self, Granted(place): Granted) {
+        self.place = Some(place);
+    }
+
+    /// The cookie that makes the client stick to its address, if it has none yet.
+    pub(crate) fn take_cookie(&mut self) -> Option<HeaderValue> {
+        self.cookie.take()
+    }
+
+    /// How a slow try is helped.
+    pub(crate) fn hedge(&self) -> Option<&Hedge> {
+        self.balancer.upstream.resilience.hedge.as_ref()
+    }
+
+    /// Time for one try, up to the head of its answer; 0 is not limited.
+    pub(crate) fn per_try_timeout_ms(&self) -> u32 {
+        self.balancer.upstream.resilience.retry.as_ref().map_or(0, |retry| retry.per_try_timeout_ms)
+    }
+
+    /// An address for the next try; those tried already only if there is no other.
+    pub(crate) fn pick(&mut self, now: Mono) -> Result<Peer, NoPeer> {
+        self.random = random::mix(self.random.wrapping_add(1));
+        // A half-open breaker is the only gate: its probe goes to some address, whatever health checks think.
+        let any = self.admission == Admission::Probe;
+        let choice =
+            Choice { now, random: self.random, key: self.key, tried: &self.tried, panic: false, any, slow_start: None };
+        self.balancer.pick(choice)
+    }
+
+    /// A try had an answer. `may_repeat` says whether the request could be sent again at all.
+    pub(crate) fn answered(
+        &mut self,
+        peer: &Peer,
+        (method, status, headers): (&Method, StatusCode, &HeaderMap),
+        began: Mono,
+        may_repeat: bool,
+        now: Mono,
+    ) -> Verdict {
+        #[allow(clippy::cast_precision_loss)] // an average needs no more than 24 bits
+        peer.member.address.observe(now.since(began).as_micros() as f32 / 1000.0, now);
+        self.balancer.report(&peer.member, Outcome::Status(status.as_u16()), now);
+        let settings = self.balancer.upstream.resilience.retry.as_ref();
+        let verdict = match settings {
+            Some(settings) if may_repeat && retry::is_retriable(settings, method, status) => {
+                self.try_again(peer, Some(headers), now)
+            }
+            _ => Verdict::Final,
+        };
+        if !matches!(verdict, Verdict::Again(..)) {
+            self.tell(status.as_u16() < 500, now);
+        }
+        verdict
+    }
+
+    /// A try failed. `may_repeat` says whether the request could be sent again at all.
+    pub(crate) fn failed(&mut self, peer: &Peer, outcome: Option<Outcome>, may_repeat: bool, now: Mono) -> Verdict {
+        if let Some(outcome) = outcome {
+            self.balancer.report(&peer.member, outcome, now);
+        }
+        let verdict = if may_repeat { self.try_again(peer, None, now) } else { Verdict::Final };
+        if outcome.is_some() && !matches!(verdict, Verdict::Again(..)) {
+            self.tell(false, now);
+        }
+        verdict
+    }
+
+    /// A hedged try lost or failed while another goes on.
+    pub(crate) fn lost(&mut self, peer: &Peer, outcome: Option<Outcome>, now: Mono) {
+        if let Some(outcome) = outcome {
+            self.balancer.report(&peer.member, outcome, now);
+        }
+    }
+
+    /// Another address is tried beside this one.
+    pub(crate) fn also_tries(&mut self, peer: &Peer) {
+        self.tried.push(Arc::clone(&peer.member));
+    }
+
+    fn try_again(&mut self, peer: &Peer, answer: Option<&HeaderMap>, now: Mono) -> Verdict {
+        if self.retries_left == 0 {
+            return Verdict::Final;
+        }
+        self.random = random::mix(self.random.wrapping_add(1));
+        let mut wait_ms = 0;
+        self.retry = None;
+        if let Some(settings) = &self.balancer.upstream.resilience.retry {
+            let Some(ms) = retry::wait_ms(settings, self.n_retries + 1, answer, self.random) else {
+                return Verdict::Final;
+            };
+            let Some(under_way) = self.balancer.state.load.begin_retry(settings) else { return Verdict::OverBudget };
+            (self.retry, wait_ms) = (Some(under_way), ms);
+        }
+        self.tried.push(Arc::clone(&peer.member));
+        match self.pick(now) {
+            Ok(next) => {
+                self.retries_left -= 1;
+                self.n_retries += 1;
+                Verdict::Again(next, wait_ms)
+            }
+            Err(_) => Verdict::Final,
+        }
+    }
+
+    fn tell(&mut self, success: bool, now: Mono) {
+        if let Some(settings) = &self.balancer.upstream.resilience.breaker
+            && !self.told
+        {
+            self.balancer.state.breaker.report(settings, self.admission, Some(success), now);
+        }
+        self.told = true;
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if let Some(settings) = &self.balancer.upstream.resilience.breaker
+            && !self.told
+        {
+            // Without an outcome only its place is given back, which takes no time.
+            self.balancer.state.breaker.report(settings, self.admission, None, Mono(0));
+        }
+    }
+}

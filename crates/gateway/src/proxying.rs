@@ -1,0 +1,371 @@
+//! The part of an exchange between the access phase and the upstream's answer: which service and address, how often, and
+//! what the client is told if nobody answers.
+//!
+//! ```text
+//! forward() ─► gate ─► address ─► Proxy ─► plan() ─► upstream_answered() ─► upstream_head()
+//!    ▲          │         │          ▲        └────► upstream_failed() ───► Respond
+//!    │        Queue ─ turn()         └─ Again ◄─────────┘
+//!    └─ fallback, once, if it may not go or nobody is left
+//! ```
+//!
+//! A service without targets passes through here with one branch: no gate, no address, Kong's retries alone.
+
+use crate::balancer::{Call, Gate, Granted, HashedRequest, Member, NoPeer, Peer, Verdict};
+use crate::decision::{Decision, Next, Plan, UpstreamFailure};
+use crate::error;
+use crate::exchange::{Exchange, micros};
+use crate::forward;
+use crate::reason::Reason;
+use crate::snapshot::{Target, Upstream};
+use crate::uri;
+use bytes::Bytes;
+use http::header::{HOST, HeaderValue, RETRY_AFTER};
+use http::uri::{PathAndQuery, Uri};
+use http::{Response, StatusCode, request, response};
+use model::Now;
+use std::fmt;
+use std::sync::Arc;
+
+/// What a request without a healthy target is told.
+const NO_PEER: &str = "failure to get a peer from the ring-balancer";
+
+/// A try that was not the last, or not good.
+#[derive(Clone, Debug)]
+pub(crate) struct Try {
+    /// Where to, if the service has targets.
+    pub(crate) member: Option<Arc<Member>>,
+    /// How long it took, in microseconds.
+    pub(crate) us: u64,
+    /// How it ended.
+    pub(crate) end: TryEnd,
+}
+
+/// How a try ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum TryEnd {
+    /// With a status that was worth another try.
+    Status(u16),
+    /// Without an answer.
+    Failed(Reason),
+    /// Another one was quicker.
+    Lost,
+}
+
+impl fmt::Display for Try {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(member) = &self.member {
+            write!(f, "{}:{}: ", member.address.key().host, member.address.key().port)?;
+        }
+        match self.end {
+            TryEnd::Status(status) => write!(f, "{status}")?,
+            TryEnd::Failed(reason) => reason.fmt(f)?,
+            TryEnd::Lost => f.write_str("lost")?,
+        }
+        write!(f, " after {} ms", self.us / 1_000)
+    }
+}
+
+impl Exchange {
+    /// Sends the request where its route says.
+    pub(crate) fn forward(&mut self) -> Decision {
+        let Some(Target::Http(upstream)) = self.route().map(|route| &route.target) else {
+            return Decision::Respond(self.internal_error());
+        };
+        let upstream = Arc::clone(upstream);
+        self.enter(upstream, true)
+    }
+
+    /// Asks the gate of the service's upstream, if it has one.
+    fn enter(&mut self, upstream: Arc<Upstream>, may_fall_back: bool) -> Decision {
+        let Some(balancer) = &upstream.balancer else {
+            self.retries_left = upstream.backend.retries;
+            return self.send(upstream);
+        };
+        let random = self.cx.request_id.value();
+        let path = self.normal_path.as_deref().unwrap_or_else(|| self.cx.request.uri.path());
+        let path_regexes = self.route().map_or(&[][..], |route| &route.path_regexes);
+        let request = HashedRequest { cx: &self.cx, path, path_regexes };
+        let gate = Call::begin(balancer, &request, upstream.backend.retries, random, self.cx.now.mono);
+        match gate {
+            Gate::Open(call) => {
+                self.call = Some(call);
+                self.first_address(upstream, may_fall_back)
+            }
+            Gate::Queued(call, queued, timeout_ms) => {
+                self.call = Some(call);
+                self.upstream = Some(upstream);
+                Decision::Queue { queued, timeout_ms }
+            }
+            Gate::Closed(reason) => self.unavailable(&upstream, reason, may_fall_back),
+        }
+    }
+
+    /// Goes on after [`Decision::Queue`]: its turn came, or did not in time.
+    pub fn turn(&mut self, granted: Option<Granted>, now: Now) -> Decision {
+        self.cx.now = now;
+        let Some(upstream) = self.upstream.take() else { return Decision::Respond(self.internal_error()) };
+        let is_first = self.is_route_s(&upstream);
+        match granted {
+            Some(granted) => {
+                if let Some(call) = &mut self.call {
+                    call.granted(granted);
+                }
+                self.first_address(upstream, is_first)
+            }
+            None => self.unavailable(&upstream, Reason::QueueTimeout, is_first),
+        }
+    }
+
+    /// Whether it is the service of the route, and not a fallback.
+    fn is_route_s(&self, upstream: &Arc<Upstream>) -> bool {
+        matches!(self.route().map(|route| &route.target), Some(Target::Http(own)) if Arc::ptr_eq(own, upstream))
+    }
+
+    /// Chooses the first address.
+    fn first_address(&mut self, upstream: Arc<Upstream>, may_fall_back: bool) -> Decision {
+        let Some(call) = &mut self.call else { return Decision::Respond(self.internal_error()) };
+        match call.pick(self.cx.now.mono) {
+            Ok(peer) => {
+                self.peer = Some(peer);
+                self.send(upstream)
+            }
+            Err(nobody) => self.unavailable(&upstream, no_peer(nobody), may_fall_back),
+        }
+    }
+
+    /// Turns to the fallback, or refuses.
+    fn unavailable(&mut self, upstream: &Upstream, reason: Reason, may_fall_back: bool) -> Decision {
+        self.call = None;
+        let fallback = upstream.balancer.as_ref().and_then(|balancer| balancer.upstream().resilience.fallback);
+        if let Some(service) = fallback.filter(|_| may_fall_back).and_then(|id| self.snapshot.fallbacks.get(&id)) {
+            let service = Arc::clone(service);
+            return self.enter(service, false);
+        }
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        let message = match reason {
+            Reason::NoTarget | Reason::NoHealthyTarget | Reason::NameResolution => NO_PEER,
+            _ => error::message_of(status),
+        };
+        let mut response = self.refuse(reason, status, message);
+        if let Reason::BreakerOpen { retry_after_ms } = reason {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after_ms.div_ceil(1_000)));
+        }
+        Decision::Respond(response)
+    }
+
+    /// Turns the client's request into the upstream's.
+    fn send(&mut self, upstream: Arc<Upstream>) -> Decision {
+        let Some(route) = self.route() else { return Decision::Respond(self.internal_error()) };
+        let (strip_path, preserve_host) = (route.strip_path, route.preserve_host);
+        let strip = strip_path.then_some(self.matched_len);
+        let host = match &self.peer {
+            _ if preserve_host => None,
+            Some(peer) => Some(peer.member.host_value(upstream.backend.scheme)),
+            None => Some(&upstream.host_value),
+        };
+        let original = self.cx.request.uri.clone();
+        let path = self.normal_path.as_deref().unwrap_or_else(|| original.path());
+        let stripped = strip.flatten().map_or("", |len| &path[..len]);
+        let base = upstream.backend.path.as_deref().unwrap_or("/");
+        let target = uri::upstream_path(base, path, strip);
+        forward::to_upstream(&mut self.cx, &mut self.lines, host, &self.host, stripped);
+        match upstream_uri(&original, &target) {
+            Some(uri) => self.cx.request.uri = uri,
+            None => {
+                let status = StatusCode::BAD_REQUEST;
+                return Decision::Respond(self.refuse(Reason::BadRequest, status, error::message_of(status)));
+            }
+        }
+        self.upstream = Some(upstream);
+        self.proxied_at = Some(self.cx.now.mono);
+        self.tried_at = self.cx.now;
+        Decision::Proxy
+    }
+
+    /// The request for the upstream, after [`Decision::Proxy`] and [`Next::Again`].
+    #[must_use]
+    pub fn plan(&mut self) -> Option<Plan<'_>> {
+        Some(Plan {
+            upstream: Arc::clone(self.upstream.as_ref()?),
+            member: self.peer.as_ref().map(|peer| Arc::clone(&peer.member)),
+            per_try_timeout_ms: self.call.as_ref().map_or(0, Call::per_try_timeout_ms),
+            hedge: self.call.as_ref().and_then(|call| call.hedge().copied()),
+            request: &mut self.cx.request,
+            lines: &self.lines,
+            body: self.cx.body.as_ref(),
+        })
+    }
+
+    /// A try has an answer: what to do, if it is not good enough. `may_repeat` says whether its body can be sent again.
+    pub fn upstream_answered(&mut self, head: &response::Parts, may_repeat: bool, now: Now) -> Option<u64> {
+        let (Some(call), Some(peer)) = (&mut self.call, &self.peer) else { return None };
+        self.cx.now = now;
+        let answer = (&self.cx.request.method, head.status, &head.headers);
+        match call.answered(peer, answer, self.tried_at.mono, may_repeat, now.mono) {
+            Verdict::Again(next, wait_ms) => {
+                self.note(TryEnd::Status(head.status.as_u16()), now);
+                self.next(next);
+                Some(wait_ms)
+            }
+            Verdict::OverBudget => {
+                self.reason = Some(Reason::RetryBudget);
+                None
+            }
+            Verdict::Final => None,
+        }
+    }
+
+    /// A try failed. `may_repeat` says whether the request can be sent again without harm.
+    pub fn upstream_failed(&mut self, failure: UpstreamFailure, may_repeat: bool, now: Now) -> Next {
+        self.cx.now = now;
+        self.note(TryEnd::Failed(failure.reason()), now);
+        let verdict = match (&mut self.call, &self.peer) {
+            (Some(call), Some(peer)) => call.failed(peer, failure.outcome(), may_repeat, now.mono),
+            _ if may_repeat && self.retries_left > 0 => {
+                self.retries_left -= 1;
+                return Next::Again { wait_ms: 0 };
+            }
+            _ => Verdict::Final,
+        };
+        match verdict {
+            Verdict::Again(next, wait_ms) => {
+                self.next(next);
+                Next::Again { wait_ms }
+            }
+            Verdict::Final => Next::Respond(self.give_up(failure, failure.reason())),
+            Verdict::OverBudget => Next::Respond(self.give_up(failure, Reason::RetryBudget)),
+        }
+    }
+
+    /// Another address for the same request while the first is slow.
+    pub fn hedge(&mut self, now: Now) -> Option<Peer> {
+        let (call, peer) = (self.call.as_mut()?, self.peer.as_ref()?);
+        call.also_tries(peer);
+        let other = call.pick(now.mono).ok()?;
+        if Arc::ptr_eq(&other.member, &peer.member) {
+            return None;
+        }
+        call.also_tries(&other);
+        Some(other)
+    }
+
+    /// Makes a request that goes to another address than the plan's.
+    pub fn address_to(&self, head: &mut request::Parts, peer: &Peer) {
+        if let Some(host) = self.host_for(peer) {
+            head.headers.insert(HOST, host);
+        }
+    }
+
+    /// The `Host` an address is asked by; none if the client's is kept.
+    fn host_for(&self, peer: &Peer) -> Option<HeaderValue> {
+        let upstream = self.upstream.as_ref().filter(|_| !self.route().is_some_and(|route| route.preserve_host))?;
+        Some(peer.member.host_value(upstream.backend.scheme).clone())
+    }
+
+    /// Several tries are over: `won` counts, and when it began, or the first one if none. `first` is how that one failed;
+    /// the others are given up, or failed as they say.
+    pub fn hedged(
+        &mut self,
+        won: Option<(Peer, Now)>,
+        first: Option<UpstreamFailure>,
+        others: Vec<(Peer, Option<UpstreamFailure>)>,
+        now: Now,
+    ) {
+        let us = micros(self.tried_at.mono, now.mono);
+        let replaced = won.and_then(|(won, began)| {
+            self.tried_at = began;
+            self.peer.replace(won)
+        });
+        for (peer, failure) in replaced.map(|peer| (peer, first)).into_iter().chain(others) {
+            if let Some(call) = &mut self.call {
+                call.lost(&peer, failure.and_then(UpstreamFailure::outcome), now.mono);
+            }
+            let end = failure.map_or(TryEnd::Lost, |failure| TryEnd::Failed(failure.reason()));
+            self.tries.push(Try { member: Some(peer.member), us, end });
+        }
+    }
+
+    /// The tries that failed or were not good enough, for people.
+    #[must_use]
+    pub fn tries(&self) -> String {
+        self.tries.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The upstream's answer broke off.
+    pub fn upstream_broke(&mut self, failure: UpstreamFailure) {
+        self.reason = Some(failure.reason());
+    }
+
+    /// The next try, when it begins; what concerns the address alone is changed.
+    pub fn try_begins(&mut self, now: Now) {
+        self.cx.now = now;
+        self.tried_at = now;
+    }
+
+    fn next(&mut self, peer: Peer) {
+        if let Some(host) = self.host_for(&peer) {
+            self.cx.request.headers.insert(HOST, host);
+        }
+        self.peer = Some(peer);
+    }
+
+    fn note(&mut self, end: TryEnd, now: Now) {
+        let member = self.peer.as_ref().map(|peer| Arc::clone(&peer.member));
+        let us = micros(self.tried_at.mono, now.mono);
+        self.tries.push(Try { member, us, end });
+    }
+
+    /// Answers a request whose upstream did not.
+    fn give_up(&mut self, failure: UpstreamFailure, reason: Reason) -> Response<Bytes> {
+        self.upstream_us = self.proxied_at.map(|at| micros(at, self.cx.now.mono));
+        let status = match failure {
+            UpstreamFailure::Resolve | UpstreamFailure::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            UpstreamFailure::Refused
+            | UpstreamFailure::Tls
+            | UpstreamFailure::Reset
+            | UpstreamFailure::BadResponse
+            | UpstreamFailure::RequestBody => StatusCode::BAD_GATEWAY,
+            UpstreamFailure::ConnectTimeout
+            | UpstreamFailure::WriteTimeout
+            | UpstreamFailure::ReadTimeout
+            | UpstreamFailure::PerTryTimeout => StatusCode::GATEWAY_TIMEOUT,
+        };
+        let message = match failure {
+            UpstreamFailure::Resolve => "name resolution failed",
+            _ => error::message_of(status),
+        };
+        self.refuse(reason, status, message)
+    }
+
+    fn internal_error(&mut self) -> Response<Bytes> {
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        self.refuse(Reason::Internal, status, error::message_of(status))
+    }
+}
+
+const fn no_peer(nobody: NoPeer) -> Reason {
+    match nobody {
+        NoPeer::NoTargets => Reason::NoTarget,
+        NoPeer::NotResolved => Reason::NameResolution,
+        NoPeer::Unhealthy => Reason::NoHealthyTarget,
+    }
+}
+
+/// The upstream's target in origin form; the query is kept as it is, an empty one too.
+fn upstream_uri(original: &Uri, path: &str) -> Option<Uri> {
+    let unchanged = original.path() == path && original.authority().is_none();
+    if unchanged {
+        return Some(original.clone());
+    }
+    let text = match original.path_and_query().and_then(|target| target.as_str().split_once('?')) {
+        Some((_, query)) => {
+            let mut text = String::with_capacity(path.len() + 1 + query.len());
+            text.push_str(path);
+            text.push('?');
+            text.push_str(query);
+            text
+        }
+        None => path.to_string(),
+    };
+    PathAndQuery::try_from(text).ok().map(Uri::from)
+}

@@ -1,0 +1,142 @@
+//! A try with help: if it is slow, the same request goes to another address too, and the first good answer counts.
+//!
+//! Invariants: what loses is given up at once, its connection closed. An answer of 5xx counts only if no other try is
+//! left.
+
+use super::proxy::{Attempt, Failed, once, planned};
+use gateway::balancer::Peer;
+use gateway::entity::Hedge;
+use gateway::{Exchange, UpstreamFailure};
+use http::{Response, request};
+use http1::FieldLines;
+use model::Now;
+use net::Clock;
+use net::http::{Body, UpstreamPool};
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+type Running<'a> = Pin<Box<dyn Future<Output = Result<Response<Body>, Failed>> + Send + 'a>>;
+
+/// Where a try goes and when it began; none is the exchange's own address.
+type Beside = Option<(Peer, Now)>;
+
+/// A try under way.
+struct Try<'a> {
+    peer: Beside,
+    running: Running<'a>,
+}
+
+/// The tries of a request that are over.
+#[derive(Default)]
+struct Over {
+    /// How the first one failed, if it did.
+    first: Option<UpstreamFailure>,
+    others: Vec<(Peer, Option<UpstreamFailure>)>,
+    /// An answer to fall back to.
+    answer: Option<(Beside, Response<Body>)>,
+}
+
+/// Asks one address, and more of them while none has answered.
+pub(super) async fn attempt(
+    pool: &UpstreamPool,
+    exchange: &mut Exchange,
+    hedge: Hedge,
+    body: Body,
+    clock: Clock,
+) -> Result<Response<Body>, Failed> {
+    let gone = || Failed { failure: UpstreamFailure::Unavailable, may_repeat: false };
+    let (attempt, head, lines) = {
+        let plan = exchange.plan().ok_or_else(gone)?;
+        let attempt = plan.member.as_ref().and_then(|member| planned(&plan, member)).ok_or_else(gone)?;
+        (attempt, plan.request.clone(), plan.lines.clone())
+    };
+    let mut tries = vec![Try { peer: None, running: run(pool, attempt, head, lines, body.copy()) }];
+    let (mut extra, mut over) = (hedge.extra_requests, Over::default());
+    loop {
+        let delay = tokio::time::sleep(Duration::from_millis(hedge.delay_ms.into()));
+        tokio::select! {
+            (tried, result) = first_to_end(&mut tries) => {
+                match result {
+                    Ok(response) if response.status().as_u16() < 500 || tries.is_empty() && over.answer.is_none() => {
+                        return Ok(win(exchange, (tried.peer, response), tries, over, clock));
+                    }
+                    Ok(response) if over.answer.is_none() => over.answer = Some((tried.peer, response)),
+                    Ok(_) => over.lose(tried.peer, None),
+                    Err(failed) => {
+                        over.lose(tried.peer, Some(failed.failure));
+                        if tries.is_empty() && over.answer.is_none() {
+                            // The last failure is told as the exchange's own; the others are told here.
+                            exchange.hedged(None, over.first, over.others, clock.now());
+                            return Err(failed);
+                        }
+                    }
+                }
+                if tries.is_empty() && let Some(answer) = over.answer.take() {
+                    return Ok(win(exchange, answer, tries, over, clock));
+                }
+            }
+            () = delay, if extra > 0 => {
+                extra -= 1;
+                let Some(peer) = exchange.hedge(clock.now()) else { extra = 0; continue };
+                let Some(plan) = exchange.plan() else { continue };
+                let Some(attempt) = planned(&plan, &peer.member) else { continue };
+                let mut head = plan.request.clone();
+                let lines = plan.lines.clone();
+                exchange.address_to(&mut head, &peer);
+                tries.push(Try { peer: Some((peer, clock.now())), running: run(pool, attempt, head, lines, body.copy()) });
+            }
+        }
+    }
+}
+
+fn run<'a>(
+    pool: &'a UpstreamPool,
+    attempt: Attempt,
+    mut head: request::Parts,
+    lines: FieldLines,
+    mut body: Body,
+) -> Running<'a> {
+    Box::pin(async move { once(pool, &attempt, &mut head, &lines, &mut body).await })
+}
+
+/// Waits until one of the tries has ended, and takes it out.
+async fn first_to_end<'a>(tries: &mut Vec<Try<'a>>) -> (Try<'a>, Result<Response<Body>, Failed>) {
+    poll_fn(|cx| {
+        for at in 0..tries.len() {
+            if let Poll::Ready(result) = tries[at].running.as_mut().poll(cx) {
+                return Poll::Ready((tries.swap_remove(at), result));
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+impl Over {
+    fn lose(&mut self, peer: Beside, failure: Option<UpstreamFailure>) {
+        match peer {
+            None => self.first = failure,
+            Some((peer, _)) => self.others.push((peer, failure)),
+        }
+    }
+}
+
+/// One answer counts; the rest is given up.
+fn win(
+    exchange: &mut Exchange,
+    (winner, response): (Beside, Response<Body>),
+    tries: Vec<Try<'_>>,
+    mut over: Over,
+    clock: Clock,
+) -> Response<Body> {
+    if let Some((answered, _)) = over.answer.take() {
+        over.lose(answered, None);
+    }
+    for tried in tries {
+        over.lose(tried.peer, None);
+    }
+    exchange.hedged(winner, over.first, over.others, clock.now());
+    response
+}

@@ -1,0 +1,190 @@
+//! The tries of one proxied request: performs what the exchange plans, and tells it how each try ended.
+
+use super::hedging;
+use bytes::Bytes;
+use gateway::balancer::Member;
+use gateway::{Exchange, Next, Plan, Upstream, UpstreamFailure};
+use http::{Response, request};
+use http1::FieldLines;
+use net::Clock;
+use net::http::{
+    Answer, Body, Timeouts, TlsTrust, UpstreamError, UpstreamErrorKind, UpstreamPool, UpstreamTarget, UpstreamTls,
+};
+use plugin::Scheme;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A try that ended without an answer.
+pub(super) struct Failed {
+    pub(super) failure: UpstreamFailure,
+    /// The request can be sent again without harm.
+    pub(super) may_repeat: bool,
+}
+
+/// Where a try goes and how long it may take.
+pub(super) struct Attempt {
+    pub(super) target: UpstreamTarget,
+    pub(super) timeouts: Timeouts,
+    pub(super) per_try_timeout_ms: u32,
+}
+
+/// Asks the upstream, and again as long as the exchange says so.
+pub(super) async fn proxy(pool: &UpstreamPool, exchange: &mut Exchange, mut body: Body, clock: Clock) -> Answer {
+    if let Some(collected) = exchange.plan().and_then(|plan| plan.body.cloned()) {
+        body = Body::from(collected);
+    }
+    loop {
+        let wait_ms = match attempt(pool, exchange, &mut body, clock).await {
+            Ok(response) => {
+                let (mut head, answer) = response.into_parts();
+                let may_repeat = !matches!(body, Body::Taken);
+                match exchange.upstream_answered(&head, may_repeat, clock.now()) {
+                    None => {
+                        let lines = exchange.upstream_head(&mut head, clock.now());
+                        return Answer { response: Response::from_parts(head, answer), lines };
+                    }
+                    Some(wait_ms) => wait_ms,
+                }
+            }
+            Err(Failed { failure, may_repeat }) => match exchange.upstream_failed(failure, may_repeat, clock.now()) {
+                Next::Respond(response) => {
+                    tracing::info!(tries = %exchange.tries(), "the upstream did not answer");
+                    return response.map(full).into();
+                }
+                Next::Again { wait_ms } => wait_ms,
+            },
+        };
+        if wait_ms > 0 {
+            tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+        }
+        exchange.try_begins(clock.now());
+    }
+}
+
+async fn attempt(
+    pool: &UpstreamPool,
+    exchange: &mut Exchange,
+    body: &mut Body,
+    clock: Clock,
+) -> Result<Response<Body>, Failed> {
+    let gone = Failed { failure: UpstreamFailure::Unavailable, may_repeat: false };
+    let Some(plan) = exchange.plan() else { return Err(gone) };
+    if let Some(hedge) = plan.hedge
+        && body.is_replayable()
+        && plan.request.method.is_idempotent()
+    {
+        return hedging::attempt(pool, exchange, hedge, body.copy(), clock).await;
+    }
+    let Plan { request, lines, upstream, member, per_try_timeout_ms, .. } = plan;
+    let target = match target(&upstream) {
+        Ok(target) => target,
+        Err(error) => {
+            tracing::warn!(host = %upstream.backend.host, %error, "TLS to the upstream");
+            return Err(gone);
+        }
+    };
+    let timeouts = timeouts(&upstream);
+    if let Some(member) = member {
+        let attempt = Attempt { target: at(target, &member), timeouts, per_try_timeout_ms };
+        return once(pool, &attempt, request, lines, body).await;
+    }
+    let asked = pool.exchange(target, request, lines, body, timeouts).await;
+    asked.map_err(|error| failed(&error, request, target))
+}
+
+/// One try.
+pub(super) async fn once(
+    pool: &UpstreamPool,
+    attempt: &Attempt,
+    request: &mut request::Parts,
+    lines: &FieldLines,
+    body: &mut Body,
+) -> Result<Response<Body>, Failed> {
+    let Attempt { target, timeouts, per_try_timeout_ms } = attempt;
+    let is_idempotent = request.method.is_idempotent();
+    let asked = pool.exchange(target, request, lines, body, *timeouts);
+    if *per_try_timeout_ms == 0 {
+        return asked.await.map_err(|error| failed(&error, request, target));
+    }
+    match tokio::time::timeout(Duration::from_millis((*per_try_timeout_ms).into()), asked).await {
+        Ok(result) => result.map_err(|error| failed(&error, request, target)),
+        Err(_) => {
+            let may_repeat = is_idempotent && !matches!(body, Body::Taken);
+            Err(Failed { failure: UpstreamFailure::PerTryTimeout, may_repeat })
+        }
+    }
+}
+
+/// The plan of a try to one address, for a service with targets.
+pub(super) fn planned(plan: &Plan<'_>, member: &Member) -> Option<Attempt> {
+    let target = at(target(&plan.upstream).ok()?, member);
+    Some(Attempt { target, timeouts: timeouts(&plan.upstream), per_try_timeout_ms: plan.per_try_timeout_ms })
+}
+
+fn at(target: &UpstreamTarget, member: &Member) -> UpstreamTarget {
+    let key = member.address.key();
+    UpstreamTarget {
+        host: Arc::clone(&key.host),
+        port: key.port,
+        server_name: Some(Arc::clone(&member.server_name)),
+        ..target.clone()
+    }
+}
+
+fn timeouts(upstream: &Upstream) -> Timeouts {
+    let backend = &upstream.backend;
+    Timeouts {
+        connect_ms: backend.connect_timeout_ms.into(),
+        write_ms: backend.write_timeout_ms.into(),
+        read_ms: backend.read_timeout_ms.into(),
+    }
+}
+
+fn failed(error: &UpstreamError, request: &request::Parts, target: &UpstreamTarget) -> Failed {
+    tracing::debug!(host = %target.host, port = target.port, %error, "a try failed");
+    Failed { failure: failure(error.kind), may_repeat: error.may_retry(&request.method) }
+}
+
+pub(super) const fn failure(kind: UpstreamErrorKind) -> UpstreamFailure {
+    match kind {
+        UpstreamErrorKind::Dns => UpstreamFailure::Resolve,
+        UpstreamErrorKind::Refused => UpstreamFailure::Refused,
+        UpstreamErrorKind::Tls => UpstreamFailure::Tls,
+        UpstreamErrorKind::Reset => UpstreamFailure::Reset,
+        UpstreamErrorKind::ConnectTimeout => UpstreamFailure::ConnectTimeout,
+        UpstreamErrorKind::WriteTimeout => UpstreamFailure::WriteTimeout,
+        UpstreamErrorKind::ReadTimeout => UpstreamFailure::ReadTimeout,
+        UpstreamErrorKind::InvalidResponse => UpstreamFailure::BadResponse,
+        UpstreamErrorKind::RequestBody => UpstreamFailure::RequestBody,
+    }
+}
+
+pub(super) fn full(bytes: Bytes) -> Body {
+    if bytes.is_empty() { Body::Empty } else { Body::Full(bytes) }
+}
+
+/// The upstream as the pool knows it, made when it is first asked and kept with it.
+fn target(upstream: &Upstream) -> Result<&UpstreamTarget, &str> {
+    let made = upstream.connector.get_or_init(|| Box::new(make(upstream)));
+    match made.downcast_ref::<Result<UpstreamTarget, String>>() {
+        Some(Ok(target)) => Ok(target),
+        Some(Err(error)) => Err(error),
+        None => Err("its connector is somebody else's"),
+    }
+}
+
+fn make(upstream: &Upstream) -> Result<UpstreamTarget, String> {
+    let backend = &upstream.backend;
+    let tls = match backend.scheme {
+        Scheme::Http => None,
+        Scheme::Https => {
+            let trust = match backend.tls_verify {
+                Some(true) if upstream.ca_certificates.is_empty() => TlsTrust::System,
+                Some(true) => TlsTrust::Authorities(&upstream.ca_certificates),
+                Some(false) | None => TlsTrust::Anyone,
+            };
+            Some(UpstreamTls::new(trust, None).map_err(|error| error.to_string())?)
+        }
+    };
+    Ok(UpstreamTarget { host: backend.host.as_str().into(), port: backend.port, tls, server_name: None })
+}
