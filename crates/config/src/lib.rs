@@ -9,6 +9,7 @@
 
 mod definitions;
 mod diff;
+mod dns;
 mod entities;
 mod env;
 mod listen;
@@ -29,7 +30,8 @@ pub use diff::{Changes, diff};
 pub use load::{DEFAULT_FILE, Loaded, default_file, environment, load, load_text};
 pub use problem::{ConfigError, Errors, Warning};
 pub use settings::{
-    Access, Broker, Limits, Listen, Listener, Log, LogFormat, LogLevel, Settings, Storage, Telemetry, TlsFiles,
+    Access, Broker, Dns, DnsRecord, Limits, Listen, Listener, Log, LogFormat, LogLevel, Settings, Storage, Telemetry,
+    TlsFiles,
 };
 
 /// A configuration to start from: runs as it is, and its comments teach.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use ::plugin::Registry;
 
 use crate::definitions;
+use crate::dns;
 use crate::entities::{self, QueueUse};
 use crate::env;
 use crate::listen::{self, io_words};
@@ -26,7 +27,7 @@ use model::definitions::{Definitions, DestinationType, PasswordDef, QueueDef};
 pub const DEFAULT_FILE: &str = "sluicegate.yaml";
 
 /// Keys of ours at the top level.
-const OWN_KEYS: [&str; 6] = ["listen", "storage", "limits", "broker", "subscriptions", "telemetry"];
+const OWN_KEYS: [&str; 7] = ["listen", "storage", "limits", "dns", "broker", "subscriptions", "telemetry"];
 /// Keys of ours that are planned.
 const OWN_NOT_YET: [&str; 1] = ["cluster"];
 /// Keys about the file itself.
@@ -194,6 +195,7 @@ fn settings(
     settings.listen = listen;
     settings.storage = listen::storage(check, section(&mut map, "storage"), cwd);
     settings.limits = listen::limits(check, section(&mut map, "limits"));
+    settings.dns = dns::dns(check, section(&mut map, "dns"));
     settings.telemetry = listen::telemetry(check, section(&mut map, "telemetry"));
     let (entities, mut uses) = entities::read(check, &mut map, registry);
     settings.entities = entities;

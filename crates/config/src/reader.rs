@@ -224,7 +224,7 @@ impl<'s> Check<'s> {
 }
 
 /// The parts of a comma-separated value of an environment variable.
-fn split_commas(at: Span, scalar: &Scalar) -> Vec<Node> {
+pub(crate) fn split_commas(at: Span, scalar: &Scalar) -> Vec<Node> {
     let part =
         |text: &str| Node { at, value: Value::Scalar(Scalar { text: text.trim().into(), quoted: scalar.quoted }) };
     scalar.text.split(',').filter(|text| !text.trim().is_empty()).map(part).collect()

@@ -22,6 +22,8 @@ pub struct Settings {
     pub storage: Storage,
     /// What it may use and how long it waits.
     pub limits: Limits,
+    /// How names become addresses.
+    pub dns: Dns,
     /// What the broker has.
     pub broker: Broker,
     /// What the gateway serves.
@@ -157,6 +159,54 @@ impl Default for Limits {
             disk_free_limit: DISK_FREE_LIMIT_BYTES,
             message_size_max: MESSAGE_BYTES_MAX,
             drain_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// How names become addresses; Kong's `dns_*`. What is not given, `/etc/resolv.conf` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dns {
+    /// Servers to ask (`dns_resolver`). Default none: those of `/etc/resolv.conf`.
+    pub servers: Vec<SocketAddr>,
+    /// What to ask for (`dns_order`). Default `LAST, SRV, A, AAAA, CNAME`; Kong's has no `AAAA`.
+    pub order: Vec<DnsRecord>,
+    /// Time of one server for one try.
+    pub timeout: Option<Duration>,
+    /// How long answers are used, whatever their TTL is (`dns_valid_ttl`).
+    pub valid_ttl: Option<Duration>,
+    /// How long old answers are used while servers fail (`dns_stale_ttl`). Default 1 h.
+    pub stale_ttl: Duration,
+    /// How long a name without addresses is not asked for (`dns_not_found_ttl`). Default 30 s.
+    pub not_found_ttl: Duration,
+    /// The same when servers failed (`dns_error_ttl`). Default 1 s.
+    pub error_ttl: Duration,
+    /// Names that need no server (`dns_hostsfile`). Default `/etc/hosts`.
+    pub hosts_file: PathBuf,
+}
+
+/// The words of [`Dns::order`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum DnsRecord {
+    Last,
+    Srv,
+    A,
+    Aaaa,
+    Cname,
+}
+
+impl Default for Dns {
+    fn default() -> Self {
+        use DnsRecord::{A, Aaaa, Cname, Last, Srv};
+        Dns {
+            servers: Vec::new(),
+            order: vec![Last, Srv, A, Aaaa, Cname],
+            timeout: None,
+            valid_ttl: None,
+            stale_ttl: Duration::from_secs(3_600),
+            not_found_ttl: Duration::from_secs(30),
+            error_ttl: Duration::from_secs(1),
+            hosts_file: PathBuf::from("/etc/hosts"),
         }
     }
 }

@@ -125,6 +125,29 @@ pub const HTTP_COLLECTED_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Slots of a round-robin wheel; where weights ask for more, they are scaled down.
 pub const WHEEL_SLOTS_MAX: usize = 65_536;
 
+// Names and addresses (DNS).
+
+/// Names that are remembered (Kong's `dns_cache_size`).
+pub const DNS_NAMES_MAX: usize = 10_000;
+/// Addresses of a name; more are left out.
+pub const DNS_ADDRESSES_MAX: usize = 1_024;
+/// Canonical names followed from one name to its addresses.
+pub const DNS_CNAMES_MAX: usize = 16;
+/// Name servers that are asked.
+pub const DNS_SERVERS_MAX: usize = 16;
+/// Lookups under way.
+pub const DNS_LOOKUPS_MAX: usize = 256;
+/// Milliseconds a lookup takes, whatever it has to ask.
+pub const DNS_LOOKUP_MS_MAX: u64 = 30_000;
+/// Milliseconds a request waits for a newer answer before it uses one that has ended.
+pub const DNS_STALE_WAIT_MS: u64 = 500;
+/// Seconds an answer is used at least, so that a TTL of 0 does not make a question of each connection.
+pub const DNS_TTL_S_MIN: u32 = 1;
+/// Seconds an answer is used at most.
+pub const DNS_TTL_S_MAX: u32 = 86_400;
+/// Bytes read of `/etc/hosts` and of `/etc/resolv.conf`.
+pub const DNS_SYSTEM_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
 // The broker's topology.
 
 /// Queues of the process.

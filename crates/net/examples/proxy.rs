@@ -9,6 +9,7 @@ use sluicegate_net::http::{
     Answer, Body, HttpService, PoolSettings, Refusal, ServerSettings, Timeouts, UpstreamPool, UpstreamTarget,
     serve_connection,
 };
+use sluicegate_net::resolve::{Resolver, ResolverSettings};
 use sluicegate_net::{Listener, Peer, Place, Shutdown};
 use std::error::Error;
 use std::sync::Arc;
@@ -52,7 +53,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
     runtime.block_on(async {
         let listener = Listener::bind(address, None)?;
-        let service = Arc::new(Proxy { pool: UpstreamPool::new(PoolSettings::default()), target });
+        let service = Arc::new(Proxy {
+            pool: UpstreamPool::new(PoolSettings::default(), Resolver::new(&ResolverSettings::default())),
+            target,
+        });
         let (_shutdown, drain) = Shutdown::new();
         let seen = drain.clone();
         let serve =

@@ -13,6 +13,7 @@ pub mod http;
 mod idle;
 mod listener;
 mod read_buffer;
+pub mod resolve;
 mod shards;
 mod shutdown;
 

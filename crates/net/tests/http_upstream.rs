@@ -10,6 +10,7 @@ use http_body_util::BodyExt;
 use sluicegate_net::http::{
     Body, PoolSettings, Retry, ServerSettings, TlsTrust, UpstreamErrorKind, UpstreamPool, UpstreamTls, server_config,
 };
+use sluicegate_net::resolve::{Resolver, ResolverSettings};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,6 +21,10 @@ use tokio::net::{TcpListener, TcpStream};
 
 fn post(body: &'static [u8]) -> Request<Body> {
     Request::builder().method("POST").uri("/").header("host", "a").body(Body::from(Bytes::from_static(body))).unwrap()
+}
+
+fn resolver() -> Arc<Resolver> {
+    Resolver::new(&ResolverSettings::default())
 }
 
 fn fixture(name: &str) -> PathBuf {
@@ -63,12 +68,12 @@ async fn connections_are_kept_and_used_again() {
 async fn connection_ends_after_its_requests_and_its_idle_time() {
     let address = fixed_upstream("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
     let mut proxy = Proxy::to(address);
-    proxy.pool = UpstreamPool::new(PoolSettings { requests_max: 2, ..PoolSettings::default() });
+    proxy.pool = UpstreamPool::new(PoolSettings { requests_max: 2, ..PoolSettings::default() }, resolver());
     for expected in [1, 0, 1, 0] {
         text(proxy.exchange(get("/")).await.unwrap()).await;
         assert_eq!(proxy.pool.n_idle(), expected);
     }
-    proxy.pool = UpstreamPool::new(PoolSettings { idle_timeout_ms: 0, ..PoolSettings::default() });
+    proxy.pool = UpstreamPool::new(PoolSettings { idle_timeout_ms: 0, ..PoolSettings::default() }, resolver());
     text(proxy.exchange(get("/")).await.unwrap()).await;
     assert_eq!(proxy.pool.n_idle(), 1);
     proxy.pool.sweep();

@@ -2,6 +2,7 @@
 
 mod accept;
 mod broker;
+mod dns;
 mod entity_errors;
 mod environment;
 mod errors;

@@ -138,6 +138,8 @@ fn word() -> impl Strategy<Value = String> {
                 "subscriptions",
                 "retry",
                 "base",
+                "dns",
+                "order",
                 "telemetry",
                 "log",
                 "level",

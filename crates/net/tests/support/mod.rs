@@ -11,6 +11,7 @@ use sluicegate_net::http::{
     Answer, Body, HttpService, PoolSettings, Refusal, ServerSettings, Timeouts, UpstreamError, UpstreamPool,
     UpstreamTarget, serve_connection,
 };
+use sluicegate_net::resolve::{Resolver, ResolverSettings};
 use sluicegate_net::{Listener, Peer, Place, Shutdown};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -82,7 +83,7 @@ pub(crate) struct Proxy {
 impl Proxy {
     pub(crate) fn to(address: SocketAddr) -> Self {
         Self {
-            pool: UpstreamPool::new(PoolSettings::default()),
+            pool: UpstreamPool::new(PoolSettings::default(), Resolver::new(&ResolverSettings::default())),
             target: target(address),
             timeouts: Timeouts { connect_ms: 5_000, write_ms: 5_000, read_ms: 5_000 },
         }

@@ -9,6 +9,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use model::limits::HTTP_COLLECTED_BYTES_MAX;
 use net::http::{Answer, Body, BodyFault, HttpService, PoolSettings, Refusal, UpstreamPool};
+use net::resolve::Resolver;
 use net::{Clock, Peer};
 use plugin::{Connection, Scheme};
 use std::future::poll_fn;
@@ -29,8 +30,9 @@ pub(crate) struct GatewayService {
 }
 
 impl GatewayService {
-    pub(crate) fn new(gateway: Arc<Gateway>, shards: usize, clock: Clock) -> Self {
-        let pools = (0..shards).map(|_| UpstreamPool::new(PoolSettings::default())).collect();
+    pub(crate) fn new(gateway: Arc<Gateway>, resolver: &Arc<Resolver>, shards: usize, clock: Clock) -> Self {
+        let pool = |_| UpstreamPool::new(PoolSettings::default(), Arc::clone(resolver));
+        let pools = (0..shards).map(pool).collect();
         Self {
             gateway,
             pools,

@@ -34,7 +34,8 @@ impl Listeners {
         let mut binder = Binder { drain: drain.clone(), patience, starts: Vec::new() };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let shards = Arc::new(Shards::start(cores).map_err(Failure::new)?);
-        let gateway = Arc::new(GatewayService::new(Arc::clone(&server.gateway), shards.count(), server.clock));
+        let gateway = GatewayService::new(Arc::clone(&server.gateway), &server.resolver, shards.count(), server.clock);
+        let gateway = Arc::new(gateway);
         for listener in &listen.http {
             let name = if listener.tls.is_some() { "https" } else { "http" };
             let gateway = Arc::clone(&gateway);

@@ -10,6 +10,7 @@ mod feed;
 mod gateway_service;
 mod hedging;
 mod listeners;
+mod names;
 mod pages;
 mod protocols;
 mod proxy;
@@ -29,6 +30,7 @@ use gateway::Gateway;
 use listeners::Listeners;
 use model::MessageArena;
 use net::http::{PoolSettings, UpstreamPool};
+use net::resolve::Resolver;
 use net::{Clock, Shutdown};
 use parking_lot::Mutex;
 use protocol::Formats;
@@ -56,6 +58,7 @@ struct Server {
     subscriptions: Subscriptions,
     state: Arc<State>,
     pool: Arc<UpstreamPool>,
+    resolver: Arc<Resolver>,
 }
 
 /// Runs the server until it is told to stop and has stopped.
@@ -95,6 +98,7 @@ async fn serve(settings: Settings, source: Source, started: Instant) -> Result<(
     if ended > 0 {
         tracing::warn!(connections = ended, "had to be ended: they did not finish in time");
     }
+    server.resolver.stop().await;
     pump.abort();
     let engine = Arc::clone(&server.engine);
     tokio::task::spawn_blocking(move || engine.close()).await.map_err(Failure::new)?.map_err(Failure::new)?;
@@ -123,7 +127,8 @@ impl Server {
         )
         .map_err(Failure::new)?;
         broker.set_quotas(&settings.broker.quotas, clock.now()).map_err(Failure::new)?;
-        let pool = Arc::new(UpstreamPool::new(PoolSettings::default()));
+        let resolver = Resolver::new(&names::resolver_settings(&settings.dns));
+        let pool = Arc::new(UpstreamPool::new(PoolSettings::default(), Arc::clone(&resolver)));
         let services = Arc::new(Services {
             broker: Arc::clone(&broker),
             engine: Arc::clone(&engine),
@@ -143,7 +148,7 @@ impl Server {
             version: env!("CARGO_PKG_VERSION"),
         });
         let subscriptions = Subscriptions::new(Arc::clone(&services) as _, services);
-        Ok(Self { settings, source, engine, broker, gateway, clock, subscriptions, state, pool })
+        Ok(Self { settings, source, engine, broker, gateway, clock, subscriptions, state, pool, resolver })
     }
 
     /// Declares the queues that services and subscriptions name, and waits until that is durable.

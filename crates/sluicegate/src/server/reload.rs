@@ -1,6 +1,7 @@
 //! SIGHUP: read, check everything, then swap; a bad configuration changes nothing.
 
 use super::Server;
+use super::names::resolver_settings;
 use crate::commands::complain;
 use config::{Log, Settings, Telemetry};
 
@@ -37,6 +38,7 @@ impl Server {
             complain(&format!("{failure}\nreload refused; the old configuration stays in force"));
             return;
         }
+        self.resolver.reload(&resolver_settings(&settings.dns));
         self.gateway.activate(snapshot);
         self.subscriptions.apply(&settings.subscriptions).await;
         let changes = config::diff(&self.settings, &settings);

@@ -2,8 +2,8 @@
 
 use super::connection::{UpstreamConnection, UpstreamIo};
 use super::error::{Retry, UpstreamError, UpstreamErrorKind};
-use super::names::Names;
 use super::pool::UpstreamTarget;
+use crate::resolve::Resolver;
 use rustls::pki_types::ServerName;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,13 +12,13 @@ use tokio_rustls::TlsConnector;
 
 /// Connect to the first address of the target that answers, all within `timeout_ms`.
 pub(super) async fn connect(
-    names: &Names,
+    resolver: &Resolver,
     target: &UpstreamTarget,
     timeout_ms: u64,
 ) -> Result<Box<UpstreamConnection>, UpstreamError> {
     let connected = async {
-        let addresses = names
-            .resolve(&target.host, target.port)
+        let addresses = resolver
+            .addresses(&target.host, target.port)
             .await
             .map_err(|error| UpstreamError::new(UpstreamErrorKind::Dns, Retry::Safe).because(error))?;
         let stream = first_that_answers(&addresses).await?;

@@ -37,7 +37,7 @@ impl UpstreamPool {
             let was_kept = kept.is_some();
             let mut connection = match kept.take() {
                 Some(connection) => connection,
-                None => connect(&self.names, target, timeouts.connect_ms).await?,
+                None => connect(&self.resolver, target, timeouts.connect_ms).await?,
             };
             let replayable = body.is_replayable();
             encode_request_head(

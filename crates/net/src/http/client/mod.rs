@@ -4,7 +4,6 @@ mod connect;
 mod connection;
 mod error;
 mod exchange;
-mod names;
 mod pool;
 mod tls;
 

@@ -1,8 +1,8 @@
 //! Kept connections, by target: last in first out, so that the rest can age and be closed.
 
 use super::connection::UpstreamConnection;
-use super::names::Names;
 use super::tls::UpstreamTls;
+use crate::resolve::Resolver;
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ pub struct PoolSettings {
 pub struct UpstreamPool {
     settings: PoolSettings,
     slots: RwLock<HashMap<UpstreamTarget, Arc<Slot>>>,
-    pub(super) names: Names,
+    pub(super) resolver: Arc<Resolver>,
 }
 
 /// The idle connections to one target, the latest at the end.
@@ -77,10 +77,10 @@ impl Default for Timeouts {
 }
 
 impl UpstreamPool {
-    /// An empty pool.
+    /// An empty pool, whose targets that are names `resolver` knows.
     #[must_use]
-    pub fn new(settings: PoolSettings) -> Self {
-        Self { settings, slots: RwLock::new(HashMap::new()), names: Names::default() }
+    pub fn new(settings: PoolSettings, resolver: Arc<Resolver>) -> Self {
+        Self { settings, slots: RwLock::new(HashMap::new()), resolver }
     }
 
     /// Idle connections, to all targets.
