@@ -22,6 +22,7 @@ use crate::forward;
 use crate::gateway::Counters;
 use crate::proxying::Try;
 use crate::reason::Reason;
+use crate::router::Match;
 use crate::snapshot::{CompiledRoute, Snapshot, Target, Upstream, needs_https};
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HeaderValue, LOCATION};
@@ -43,8 +44,8 @@ pub struct Exchange {
     pub(crate) cx: Context,
     /// Place of the matched route in the snapshot.
     pub(crate) route_idx: Option<usize>,
-    /// How much of the path the route took.
-    pub(crate) matched_len: Option<usize>,
+    /// How the router found it.
+    pub(crate) found: Option<Match>,
     /// The path in normal form, if the client's is not.
     pub(crate) normal_path: Option<String>,
     /// The host the client asked for, in lower case, without port.

@@ -22,6 +22,7 @@ use parking_lot::Mutex;
 use plugin::{Connection, Context, Registry, RequestId, Services, Source};
 use std::borrow::Cow;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -135,26 +136,32 @@ impl Gateway {
     ) -> (Exchange, Decision) {
         forward::remove_hop_by_hop(&mut request.headers);
         let snapshot = self.snapshot.load_full();
-        let host = host_value(&request);
-        let normal_path = match uri::normalize(request.uri.path()) {
-            Cow::Borrowed(_) => None,
-            Cow::Owned(path) => Some(path),
+        let (host, port) = host_value(&request);
+        let (normal_path, bad_path) = match uri::normalize(request.uri.path()) {
+            Ok(Cow::Borrowed(_)) => (None, false),
+            Ok(Cow::Owned(path)) => (Some(path), false),
+            Err(uri::BadPath) => (None, true),
         };
         let found = snapshot.router.route(&Ask {
             scheme: connection.scheme,
             method: &request.method,
             host: host.to_str().unwrap_or_default(),
-            port: connection.local.port(),
             path: normal_path.as_deref().unwrap_or_else(|| request.uri.path()),
+            query: request.uri.query(),
             headers: &request.headers,
             sni: connection.sni.as_deref(),
+            source: canonical(connection.peer),
+            destination: SocketAddr::new(
+                connection.local.ip().to_canonical(),
+                port.unwrap_or_else(|| connection.local.port()),
+            ),
         });
         let mut exchange = Exchange {
             snapshot,
             counters: Arc::clone(&self.counters),
             cx: self.context(connection, request_number, request, now),
             route_idx: found.map(|found| found.route_idx),
-            matched_len: found.and_then(|found| found.matched_len),
+            found,
             normal_path,
             host,
             at: 0,
@@ -174,9 +181,13 @@ impl Gateway {
             reason: None,
             finished: false,
         };
-        if matches!(exchange.cx.request.method, Method::CONNECT | Method::TRACE) {
+        let refused = match exchange.cx.request.method {
+            _ if bad_path => Some(StatusCode::BAD_REQUEST),
+            Method::CONNECT | Method::TRACE => Some(StatusCode::METHOD_NOT_ALLOWED),
+            _ => None,
+        };
+        if let Some(status) = refused {
             exchange.route_idx = None;
-            let status = StatusCode::METHOD_NOT_ALLOWED;
             let response = exchange.refuse(Reason::BadRequest, status, error::message_of(status));
             return (exchange, Decision::Respond(response));
         }
@@ -223,21 +234,28 @@ impl Gateway {
     }
 }
 
-/// The host a request asks for, in lower case and without port; empty if it names none.
-fn host_value(request: &request::Parts) -> HeaderValue {
+/// The host a request asks for, in lower case and without port, empty if it names none; and the port, if it names one.
+fn host_value(request: &request::Parts) -> (HeaderValue, Option<u16>) {
+    let none = (HeaderValue::from_static(""), None);
     let asked = match request.uri.authority() {
         Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
         None => request.headers.get(HOST).cloned(),
     };
-    let Some(asked) = asked else { return HeaderValue::from_static("") };
-    let Ok(text) = asked.to_str() else { return HeaderValue::from_static("") };
+    let Some(asked) = asked else { return none };
+    let Ok(text) = asked.to_str() else { return none };
     let (name, port) = split_port(text);
     let lower = !name.bytes().any(|byte| byte.is_ascii_uppercase());
     if lower && port.is_none() {
-        return asked;
+        return (asked, None);
     }
-    let name = name.to_ascii_lowercase();
-    HeaderValue::try_from(name).unwrap_or_else(|_| HeaderValue::from_static(""))
+    let port = port.and_then(|port| port.parse().ok());
+    let name = HeaderValue::try_from(name.to_ascii_lowercase());
+    (name.unwrap_or_else(|_| HeaderValue::from_static("")), port)
+}
+
+/// The address with an IPv4 address that is written as IPv6 as what it is.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 impl fmt::Debug for Gateway {

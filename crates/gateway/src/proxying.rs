@@ -23,6 +23,7 @@ use http::header::{HOST, HeaderValue, RETRY_AFTER};
 use http::uri::{PathAndQuery, Uri};
 use http::{Response, StatusCode, request, response};
 use model::Now;
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -83,8 +84,8 @@ impl Exchange {
         };
         let random = self.cx.request_id.value();
         let path = self.normal_path.as_deref().unwrap_or_else(|| self.cx.request.uri.path());
-        let path_regexes = self.route().map_or(&[][..], |route| &route.path_regexes);
-        let request = HashedRequest { cx: &self.cx, path, path_regexes };
+        let routed = self.found.map(|found| (&self.snapshot.router, found));
+        let request = HashedRequest { cx: &self.cx, path, routed };
         let gate = Call::begin(balancer, &request, upstream.backend.retries, random, self.cx.now.mono);
         match gate {
             Gate::Open(call) => {
@@ -157,7 +158,7 @@ impl Exchange {
     fn send(&mut self, upstream: Arc<Upstream>) -> Decision {
         let Some(route) = self.route() else { return Decision::Respond(self.internal_error()) };
         let (strip_path, preserve_host) = (route.strip_path, route.preserve_host);
-        let strip = strip_path.then_some(self.matched_len);
+        let strip = strip_path.then_some(self.found.and_then(|found| found.matched_len));
         let host = match &self.peer {
             _ if preserve_host => None,
             Some(peer) => Some(peer.member.host_value(upstream.backend.scheme)),
@@ -167,8 +168,14 @@ impl Exchange {
         let path = self.normal_path.as_deref().unwrap_or_else(|| original.path());
         let stripped = strip.flatten().map_or("", |len| &path[..len]);
         let base = upstream.backend.path.as_deref().unwrap_or("/");
-        let target = uri::upstream_path(base, path, strip);
-        forward::to_upstream(&mut self.cx, &mut self.lines, host, &self.host, stripped);
+        let mut target = uri::upstream_path(base, path, strip);
+        let mut stripped = Cow::Borrowed(stripped);
+        // Only what was brought to normal form can have characters that HTTP must not see.
+        if self.normal_path.is_some() {
+            target = Cow::Owned(uri::escape(&target).into_owned());
+            stripped = Cow::Owned(uri::escape(&stripped).into_owned());
+        }
+        forward::to_upstream(&mut self.cx, &mut self.lines, host, &self.host, &stripped);
         match upstream_uri(&original, &target) {
             Some(uri) => self.cx.request.uri = uri,
             None => {

@@ -6,16 +6,15 @@
 use crate::balancer::Balancer;
 use crate::chain::{Chain, Link, Links, Scope};
 use crate::entity::{
-    self, Algorithm, ApiConsumer, Backend, Entities, HashInput, HttpBackend, HttpsRedirect, Id, KeyAuthCredential,
-    PluginConfig, PluginId, Route, RouteId, RouteProtocols, Service, ServiceId, UpstreamId,
+    self, ApiConsumer, Backend, Entities, HttpBackend, HttpsRedirect, Id, KeyAuthCredential, PluginConfig, PluginId,
+    Route, RouteId, RouteProtocols, Service, ServiceId, UpstreamId,
 };
 use crate::forward;
-use crate::router::{Router, path_regexes};
+use crate::router::Router;
 use crate::stats::{RouteStats, Stats};
 use http::HeaderValue;
 use model::Principal;
 use plugin::{Consumer, Credential, Directory, QueueTarget, Registry, RouteInfo, Scheme, ServiceInfo, Services, Setup};
-use regex::Regex;
 use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
@@ -84,8 +83,6 @@ pub(crate) struct CompiledRoute {
     pub(crate) chain: Chain,
     pub(crate) matches: Arc<str>,
     pub(crate) stats: Arc<RouteStats>,
-    /// Its regular expressions, if its upstream hashes what their groups match.
-    pub(crate) path_regexes: Box<[Regex]>,
 }
 
 /// A route as it is shown to people and metrics.
@@ -115,7 +112,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Builds a snapshot; what `before` knows of the same upstreams is kept.
+    /// Builds a snapshot; what `before` compiled, and knows of the same upstreams, is kept.
     ///
     /// # Errors
     /// Every entity that cannot be used.
@@ -181,7 +178,7 @@ impl Build<'_> {
         let enabled =
             |route: &&Route| route.service.and_then(|id| services.get(&id)).is_none_or(|(service, _)| service.enabled);
         let alive: Vec<&Route> = self.entities.routes.iter().filter(enabled).collect();
-        let router = Router::new(alive.iter().copied()).unwrap_or_else(|errors| {
+        let router = Router::new(alive.iter().copied(), Some(&self.before.router)).unwrap_or_else(|errors| {
             for error in errors {
                 self.error("routes", error.route.0, error.error.to_string());
             }
@@ -340,7 +337,6 @@ impl Build<'_> {
             self.error("routes", route.id.0, format!("a queue as service needs the plugin `{QUEUE_PUBLISH}`"));
         }
         let at = Scope { route: Some(route.id), service: route.service, consumer: None };
-        let path_regexes = if hashes_captures(&target) { path_regexes(route) } else { Box::default() };
         CompiledRoute {
             info: Arc::new(RouteInfo { id: route.id.0, name: route.name.as_deref().map(Into::into) }),
             service: service.map(|(service, _)| {
@@ -354,23 +350,16 @@ impl Build<'_> {
             chain: Chain::new(links, self.registry.len(), at, implied),
             matches: matches(route).into(),
             stats: self.stats.route(RouteId(route.id.0)),
-            path_regexes,
         }
     }
-}
-
-/// Whether requests are hashed by what a group of the route's regular expression matches.
-fn hashes_captures(target: &Target) -> bool {
-    let Target::Http(upstream) = target else { return false };
-    let Some(balancer) = &upstream.balancer else { return false };
-    let Algorithm::ConsistentHashing(hashing) = &balancer.upstream().algorithm else { return false };
-    [&hashing.on, &hashing.fallback].into_iter().any(|input| matches!(input, HashInput::UriCapture(_)))
 }
 
 /// What a route matches, for people: `GET,POST example.com /orders x-version=2`.
 fn matches(route: &Route) -> String {
     let headers = route.headers.iter().map(|(name, values)| format!("{name}={}", values.join("|")));
-    let parts = [route.methods.join(","), route.hosts.join(","), route.paths.join(",")].into_iter().chain(headers);
+    let expression = route.expression.clone().unwrap_or_default();
+    let parts = [expression, route.methods.join(","), route.hosts.join(","), route.paths.join(",")];
+    let parts = parts.into_iter().chain(headers);
     parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
 }
 

@@ -1,76 +1,9 @@
-//! Paths: the normal form that routes match, and the path that the upstream gets.
-//!
-//! Normal form (RFC 3986 §6.2.2): unreserved characters are not percent-encoded, other encodings have upper-case
-//! digits, dot segments are resolved, and, beyond the RFC, runs of slashes are one slash. The upstream gets what was
-//! matched, so nobody can pass a route by spelling a path differently. Path building is Kong's `path_handling: v0`.
+//! The path that the upstream gets: Kong's `path_handling: v0`, on the normal form of [`model::uri`].
+
+pub use model::uri::{BadPath, normalize};
+pub(crate) use model::uri::{escape, hex};
 
 use std::borrow::Cow;
-
-/// The normal form of a path that starts with `/`; borrowed if it already is one.
-#[must_use]
-pub fn normalize(path: &str) -> Cow<'_, str> {
-    if is_normal(path.as_bytes()) { Cow::Borrowed(path) } else { Cow::Owned(resolve_dots(&decode_unreserved(path))) }
-}
-
-/// Whether a path has no `%`, no `//` and no segment that starts with a dot: then it is normal for certain.
-fn is_normal(path: &[u8]) -> bool {
-    let mut after_slash = false;
-    for byte in path {
-        match byte {
-            b'%' => return false,
-            b'/' | b'.' if after_slash => return false,
-            _ => after_slash = *byte == b'/',
-        }
-    }
-    true
-}
-
-fn decode_unreserved(path: &str) -> String {
-    let mut out = String::with_capacity(path.len());
-    let mut rest = path;
-    while let Some(at) = rest.find('%') {
-        out.push_str(&rest[..at]);
-        let digits = rest.get(at + 1..at + 3).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
-        let Some(byte) = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) else {
-            // A stray `%` stays as it is.
-            out.push('%');
-            rest = &rest[at + 1..];
-            continue;
-        };
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            out.push(char::from(byte));
-        } else {
-            out.extend(rest[at..at + 3].chars().map(|char| char.to_ascii_uppercase()));
-        }
-        rest = &rest[at + 3..];
-    }
-    out.push_str(rest);
-    out
-}
-
-fn resolve_dots(path: &str) -> String {
-    let mut out = String::with_capacity(path.len());
-    let mut segments = path.split('/').filter(|segment| !segment.is_empty()).peekable();
-    let mut ends_in_directory = path.ends_with('/');
-    while let Some(segment) = segments.next() {
-        let last = segments.peek().is_none();
-        match segment {
-            "." => ends_in_directory |= last,
-            ".." => {
-                out.truncate(out.rfind('/').unwrap_or(0));
-                ends_in_directory |= last;
-            }
-            _ => {
-                out.push('/');
-                out.push_str(segment);
-            }
-        }
-    }
-    if out.is_empty() || ends_in_directory {
-        out.push('/');
-    }
-    out
-}
 
 /// The path for the upstream.
 ///

@@ -11,10 +11,12 @@ pub mod limits;
 pub mod message;
 pub mod name_source;
 pub mod near;
+pub mod network;
 pub mod principal;
 pub mod properties;
 pub mod quotas;
 pub mod time;
+pub mod uri;
 pub mod value;
 
 pub use arena::{MessageArena, MessageDraft};
@@ -22,6 +24,7 @@ pub use ids::{ChannelId, ConnectionId, ConsumerId, DeliveryTag, HolderId, Publis
 pub use large_body::LargeBody;
 pub use message::{Envelope, Message, Origin};
 pub use name_source::NameSource;
+pub use network::{Network, NetworkError};
 pub use principal::{Principal, Secret};
 pub use properties::Properties;
 pub use time::{Mono, Now, Wall};

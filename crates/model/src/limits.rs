@@ -148,6 +148,17 @@ pub const DNS_TTL_S_MAX: u32 = 86_400;
 /// Bytes read of `/etc/hosts` and of `/etc/resolv.conf`.
 pub const DNS_SYSTEM_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
+// The router.
+
+/// Bytes of a route's expression.
+pub const ROUTE_EXPRESSION_BYTES_MAX: usize = 16 * 1024;
+/// Parentheses and functions inside each other in an expression.
+pub const ROUTE_EXPRESSION_DEPTH_MAX: usize = 64;
+/// The highest `priority` of a route with an expression (Kong: 2^46 - 1).
+pub const ROUTE_PRIORITY_MAX: u64 = (1 << 46) - 1;
+/// Arguments of a query that routes are matched by, as Kong reads them; later ones are not looked at.
+pub const HTTP_QUERY_ARGS_MAX: usize = 100;
+
 // The broker's topology.
 
 /// Queues of the process.

@@ -155,6 +155,16 @@ fn header_value(check: &mut Check<'_>, node: &Node, place: Place<'_>) -> Option<
     Some(text.to_owned())
 }
 
+/// An expression over the fields of a request.
+pub(super) fn expression(check: &mut Check<'_>, node: &Node, place: Place<'_>) -> Option<String> {
+    let text = check.some_text(node, place)?;
+    if let Err(error) = router::check_expression(text, router::Fields::Http) {
+        check.report(Problem::new(node.at, format!("{place}: {error}")));
+        return None;
+    }
+    Some(text.to_owned())
+}
+
 /// A server name of TLS: like a host, without a port.
 pub(super) fn sni(check: &mut Check<'_>, node: &Node, place: Place<'_>) -> Option<String> {
     let text = check.some_text(node, place)?;

@@ -2,6 +2,8 @@
 
 use gateway::entity::{HttpsRedirect, Route, RouteId, RouteProtocols, ServiceId};
 
+use model::limits::ROUTE_PRIORITY_MAX;
+
 use super::{Reader, Scope, id, items, matching, name, tags};
 use crate::definitions::titled;
 use crate::problem::Problem;
@@ -48,8 +50,15 @@ impl<'n> Reader<'n, '_> {
 /// What identifies a route without a name.
 fn content_key(route: &Route) -> String {
     format!(
-        "{:?} {:?} {:?} {:?} {:?} {:?}",
-        route.service, route.methods, route.hosts, route.paths, route.headers, route.snis
+        "{:?} {:?} {:?} {:?} {:?} {:?}{}",
+        route.service,
+        route.methods,
+        route.hosts,
+        route.paths,
+        route.headers,
+        route.snis,
+        // Not a part of it where there is none, so that ids stay what they were.
+        route.expression.as_deref().unwrap_or_default()
     )
 }
 
@@ -64,6 +73,10 @@ fn fields(check: &mut Check<'_>, map: &mut MapReader<'_, '_>, service: Option<Se
     let redirect = map.get(check, "https_redirect_status_code", redirect).unwrap_or(HttpsRedirect::UpgradeRequired);
     let regex_priority =
         map.get(check, "regex_priority", |check, node, place| check.int(node, place, -(1 << 31), 1 << 31));
+    let expression = map.get(check, "expression", |check, node, place| matching::expression(check, node, place));
+    let priority = map.get(check, "priority", |check, node, place| {
+        check.int(node, place, 0, i64::try_from(ROUTE_PRIORITY_MAX).unwrap_or(i64::MAX))
+    });
     map.get(check, "path_handling", path_handling);
     let flag = |check: &mut Check<'_>, map: &mut MapReader<'_, '_>, key, default| {
         map.get(check, key, Check::bool).unwrap_or(default)
@@ -80,17 +93,34 @@ fn fields(check: &mut Check<'_>, map: &mut MapReader<'_, '_>, service: Option<Se
         snis: snis.unwrap_or_default(),
         https_redirect_status_code: redirect,
         regex_priority: regex_priority.unwrap_or(0),
+        expression,
+        priority: priority.and_then(|priority| u64::try_from(priority).ok()).unwrap_or(0),
         strip_path: flag(check, map, "strip_path", true),
         preserve_host: flag(check, map, "preserve_host", false),
         request_buffering: flag(check, map, "request_buffering", true),
         response_buffering: flag(check, map, "response_buffering", true),
         tags: tags(check, map),
     };
-    map.not_yet(check, &["expression", "priority", "sources", "destinations"]);
+    map.not_yet(check, &["sources", "destinations"]);
+    not_with_an_expression(check, map);
     if !map.has_unknown() {
         require_a_match(check, map, protocols);
     }
     route
+}
+
+/// An expression says all of what a route matches.
+fn not_with_an_expression(check: &mut Check<'_>, map: &mut MapReader<'_, '_>) {
+    let mut given = |key| map.entry(key).is_some_and(|entry| !entry.value.is_empty());
+    let expression = given("expression");
+    let classic = ["methods", "hosts", "paths", "headers", "snis"].into_iter().find(|key| given(key));
+    let what = match (classic, expression) {
+        (Some(key), true) => format!("{} has an `expression` and `{key}`", map.what),
+        (Some(key), false) if given("priority") => format!("{} has a `priority` and `{key}`", map.what),
+        _ => return,
+    };
+    let help = "put it into the expression, or use `regex_priority`";
+    check.report(Problem::new(map.at(), what).help(help));
 }
 
 /// A route that matches on nothing is a mistake. What was written and is wrong was reported already.

@@ -46,6 +46,15 @@ fn the_example_of_the_description_loads() {
 }
 
 #[test]
+fn a_route_may_have_an_expression_and_a_priority() {
+    let text = r#"{ _format_version: "3.0", routes: [{ expression: 'http.path ^= "/a"', priority: 70368744177663 }, { expression: 'http.path ^= "/b"' }] }"#;
+    let routes = settings(text).entities.routes;
+    let got: Vec<_> = routes.iter().map(|route| (route.expression.as_deref(), route.priority)).collect();
+    assert_eq!(got, [(Some("http.path ^= \"/a\""), (1 << 46) - 1), (Some("http.path ^= \"/b\""), 0)]);
+    assert_ne!(routes[0].id, routes[1].id);
+}
+
+#[test]
 fn nothing_at_all_is_the_defaults() {
     let none = crate::load_text(None, String::new(), [], std::path::Path::new("/srv"), &super::REGISTRY);
     assert!(none.is_ok_and(|loaded| loaded.settings.listen == Settings::default().listen));

@@ -20,7 +20,7 @@ fn what_kong_has_and_we_do_not_is_refused_by_name() {
         `connect_timeout` in service `b`: vault references are not supported yet
         `protocols` in route `r`: `grpc` is not supported yet
         `path_handling` in route `r`: `v1` is not supported yet
-        `expression` in route `r` is not supported yet
+        `sources` in route `r` is not supported yet
         route `s` matches on nothing
         `sources` in route `s` is not supported yet
         `acls` in consumer `c` is not supported yet
@@ -40,7 +40,7 @@ services:
 - { name: a, protocol: tcp, host: a }
 - { name: b, host: b, client_certificate: x, connect_timeout: "{vault://env/x}" }
 routes:
-- { name: r, paths: [/r], protocols: [grpc], path_handling: v1, expression: 'http.path == "/"' }
+- { name: r, paths: [/r], protocols: [grpc], path_handling: v1, sources: [{ port: 1 }] }
 - { name: s, sources: [{ ip: 10.0.0.0/8 }] }
 consumers:
 - { username: c, acls: [{ group: g }], basicauth_credentials: [{ username: u }], keyauth_credentials: [{ key: k, ttl: 5 }] }
@@ -212,6 +212,46 @@ routes:
 - { name: d, snis: ["*"], protocols: [], paths: [/d], https_redirect_status_code: 303, strip_path: 1 }
 - { name: e, protocols: [https], service: { url: x } }
 - { name: f, hosts: ["::1", "a:0"], paths: [/a%41, "/%2f", "~/a|b("] }
+"#,
+    ));
+}
+
+#[test]
+fn expressions() {
+    expect![[r#"
+        sluicegate.yaml:2:1: `_format_version` is missing
+          2 | routes:
+            | ^^^^^^
+            = expected: `_format_version: "3.0"`
+            = help: put it on the first line
+
+        sluicegate.yaml:3:26: `expression` in route `a`: at character 11: expected an operator: `==`, `!=`, `~`, `^=`, `=^`, `>`, `>=`, `<`, `<=`, `in`, `not in` or `contains`, found `=`
+          3 | - { name: a, expression: 'http.path = "/"' }
+            |                          ^^^^^^^^^^^^^^^^^
+
+        sluicegate.yaml:4:5: route `b` has an `expression` and `paths`
+          4 | - { name: b, expression: 'http.path == "/"', paths: [/b] }
+            |     ^^^^
+            = help: put it into the expression, or use `regex_priority`
+
+        sluicegate.yaml:5:5: route `c` has a `priority` and `hosts`
+          5 | - { name: c, priority: 1, hosts: [c.com] }
+            |     ^^^^
+            = help: put it into the expression, or use `regex_priority`
+
+        sluicegate.yaml:6:56: `priority` in route `d` is out of range: 70368744177664
+          6 | - { name: d, expression: 'http.path == "/"', priority: 70368744177664 }
+            |                                                        ^^^^^^^^^^^^^^
+            = expected: a whole number from 0 to 70368744177663
+
+        5 errors in the configuration
+    "#]].assert_eq(&report(
+        r#"
+routes:
+- { name: a, expression: 'http.path = "/"' }
+- { name: b, expression: 'http.path == "/"', paths: [/b] }
+- { name: c, priority: 1, hosts: [c.com] }
+- { name: d, expression: 'http.path == "/"', priority: 70368744177664 }
 "#,
     ));
 }

@@ -5,9 +5,9 @@
 
 use super::ring::hash;
 use crate::entity::{HashInput, Hashing};
+use crate::router::{Match, Router};
 use http::header::{COOKIE, HeaderName, HeaderValue};
 use plugin::Context;
-use regex::Regex;
 
 /// A request before it is changed for the upstream.
 #[derive(Debug)]
@@ -15,8 +15,8 @@ pub(crate) struct HashedRequest<'a> {
     pub(crate) cx: &'a Context,
     /// Its path in normal form.
     pub(crate) path: &'a str,
-    /// The route's regular expressions, for their named groups.
-    pub(crate) path_regexes: &'a [Regex],
+    /// How it was routed, for what the route's regular expressions find in the path.
+    pub(crate) routed: Option<(&'a Router, Match)>,
 }
 
 /// The hashed value, and the cookie to set for it.
@@ -59,8 +59,8 @@ fn value(input: &HashInput, request: &HashedRequest<'_>) -> Option<Vec<u8>> {
         HashInput::Path => Some(request.path.as_bytes().to_vec()),
         HashInput::QueryArg(name) => query_arg(cx.request.uri.query()?, name),
         HashInput::UriCapture(name) => {
-            let captures = request.path_regexes.iter().find_map(|regex| regex.captures(request.path))?;
-            captures.name(name).map(|group| group.as_str().as_bytes().to_vec())
+            let (router, found) = request.routed?;
+            router.uri_captures(&found, request.path).get(name).map(|group| group.as_bytes().to_vec())
         }
     }
 }
@@ -105,6 +105,8 @@ fn decode(text: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::entity::{Route, RouteId};
+    use crate::router::Ask;
     use model::Now;
     use plugin::{Connection, Consumer, Id, RequestId, Scheme};
     use std::sync::Arc;
@@ -140,8 +142,22 @@ mod tests {
     }
 
     fn text(input: HashInput, cx: &Context) -> Option<String> {
-        let regexes = [Regex::new("^(?:/users/(?P<user>[a-z]+))").unwrap()];
-        let request = HashedRequest { cx, path: cx.request.uri.path(), path_regexes: &regexes };
+        let mut route = Route::new(RouteId(Id::from_bytes([1; 16])));
+        route.paths = vec!["~/users/(?<user>[a-z]+)".to_owned()];
+        let router = Router::new(&[route], None).unwrap();
+        let ask = Ask {
+            scheme: Scheme::Http,
+            method: &cx.request.method,
+            host: "",
+            path: cx.request.uri.path(),
+            query: cx.request.uri.query(),
+            headers: &cx.request.headers,
+            sni: None,
+            source: cx.connection.peer,
+            destination: cx.connection.local,
+        };
+        let routed = router.route(&ask).map(|found| (&router, found));
+        let request = HashedRequest { cx, path: cx.request.uri.path(), routed };
         value(&input, &request).map(|value| String::from_utf8(value).unwrap())
     }
 
@@ -170,7 +186,7 @@ mod tests {
     #[test]
     fn without_a_value_the_fallback_counts() {
         let cx = context("/", &[]);
-        let request = HashedRequest { cx: &cx, path: "/", path_regexes: &[] };
+        let request = HashedRequest { cx: &cx, path: "/", routed: None };
         let of = |on, fallback| key(&hashing(on, fallback), &request, 1).hash;
         let header = || HashInput::Header("x-key".to_owned());
         assert_eq!(of(header(), HashInput::Ip), of(HashInput::Ip, HashInput::None));
@@ -181,12 +197,12 @@ mod tests {
     fn a_cookie_is_made_once() {
         let on = || HashInput::Cookie { name: "sid".to_owned(), path: "/a".to_owned() };
         let cx = context("/", &[]);
-        let made = key(&hashing(on(), HashInput::None), &HashedRequest { cx: &cx, path: "/", path_regexes: &[] }, 5);
+        let made = key(&hashing(on(), HashInput::None), &HashedRequest { cx: &cx, path: "/", routed: None }, 5);
         let line = made.cookie.unwrap().to_str().unwrap().to_owned();
         let (pair, rest) = line.split_once(';').unwrap();
         assert_eq!(rest, " Path=/a; SameSite=Lax; HttpOnly");
         let cx = context("/", &[("cookie", pair)]);
-        let kept = key(&hashing(on(), HashInput::None), &HashedRequest { cx: &cx, path: "/", path_regexes: &[] }, 6);
+        let kept = key(&hashing(on(), HashInput::None), &HashedRequest { cx: &cx, path: "/", routed: None }, 6);
         assert_eq!((kept.hash, kept.cookie), (made.hash, None));
     }
 }

@@ -27,6 +27,10 @@ pub struct Route {
     pub https_redirect_status_code: HttpsRedirect,
     /// Rank among regular expressions. Default 0.
     pub regex_priority: i64,
+    /// What it matches, in place of methods, hosts, paths, headers and server names: see [`crate::router`].
+    pub expression: Option<String>,
+    /// Rank among routes with an expression, from 0, the default, to 2^46 - 1.
+    pub priority: u64,
     /// Whether the matched prefix is taken off the upstream path. Default true.
     pub strip_path: bool,
     /// Whether the client's `Host` is kept. Default false.
@@ -55,6 +59,8 @@ impl Route {
             snis: Vec::new(),
             https_redirect_status_code: HttpsRedirect::UpgradeRequired,
             regex_priority: 0,
+            expression: None,
+            priority: 0,
             strip_path: true,
             preserve_host: false,
             request_buffering: true,

@@ -1,25 +1,34 @@
-//! Which route takes a request: Kong's `traditional_compatible` router.
+//! Which route takes a request: Kong's `traditional_compatible` and `expressions` routers in one.
 //!
-//! Routes are ranked once by priority and id; the match is the first ranked entry whose every field accepts the
-//! request. The index (by host, then a radix tree of path prefixes) only leaves out entries that cannot match, so the
-//! answer is that of a scan over all entries; a property test holds it to that. Regular expressions hang in the tree at
-//! what they literally start with.
+//! Routes are ranked once by priority and id, those with an expression first; the match is the first ranked rule that
+//! accepts the request. The index (by host, then a radix tree of path prefixes) only leaves out rules that cannot match,
+//! so the answer is that of a scan over all; a property test holds it to that. A regular expression is filed under what it
+//! literally starts with, an expression under what it implies for host and path.
 //!
-//! The router never looks at a route's plugins or service. Expressions and stream routes are not here.
+//! A router can be built from the one before: rules of routes that did not change are kept, since compiling their
+//! regular expressions is what takes time. It never looks at a route's plugins or service.
 
-mod entry;
+mod captures;
+mod classic;
+mod expression;
+mod index;
 mod pattern;
+mod rank;
+mod rule;
 mod trie;
 
+pub use captures::UriCaptures;
+pub use expression::{ExpressionError, Fields, check_expression};
 pub(crate) use pattern::split_port;
 pub use pattern::{PatternError, check_header_value, check_host, check_path};
 
 use crate::entity::{Route, RouteId, Scheme};
-use entry::{Entry, Paths};
 use http::{HeaderMap, Method};
-use pattern::HostName;
+use index::Index;
+use rule::{Compiled, Rule};
 use std::collections::HashMap;
-use trie::Trie;
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// What the router asks of a request.
 #[derive(Clone, Copy, Debug)]
@@ -30,14 +39,18 @@ pub struct Ask<'a> {
     pub method: &'a Method,
     /// Host in lower case, without port.
     pub host: &'a str,
-    /// Our port.
-    pub port: u16,
     /// Normalised path, without query.
     pub path: &'a str,
+    /// Query as it was sent, without the `?`.
+    pub query: Option<&'a str>,
     /// Headers.
     pub headers: &'a HeaderMap,
     /// Server name of TLS in lower case.
     pub sni: Option<&'a str>,
+    /// The client.
+    pub source: SocketAddr,
+    /// Our address; with the port of the host asked for, if it has one.
+    pub destination: SocketAddr,
 }
 
 /// The answer: a route and how much of the path it took.
@@ -47,13 +60,8 @@ pub struct Match {
     pub route_idx: usize,
     /// Bytes of the path that its prefix or regular expression matched; none if it has no paths.
     pub matched_len: Option<usize>,
-}
-
-/// The regular expressions among a route's paths, for what their groups match; those that cannot be compiled are left
-/// out, as no router has them.
-pub(crate) fn path_regexes(route: &Route) -> Box<[regex::Regex]> {
-    let patterns = route.paths.iter().filter_map(|path| path.strip_prefix('~'));
-    patterns.filter_map(|pattern| pattern::path_regex(pattern).ok()).collect()
+    /// Place of the rule.
+    rank: u32,
 }
 
 /// A route that cannot be compiled.
@@ -70,113 +78,115 @@ pub struct RouteError {
 pub struct Router {
     /// In the order in which they are asked.
     entries: Vec<Entry>,
-    exact: HashMap<Box<str>, Trie, foldhash::fast::RandomState>,
-    ends_with: HashMap<Box<str>, Trie, foldhash::fast::RandomState>,
-    starts_with: HashMap<Box<str>, Trie, foldhash::fast::RandomState>,
-    any_host: Trie,
+    index: Index,
+    /// To be kept by the next router.
+    compiled: HashMap<RouteId, Arc<Compiled>, foldhash::fast::RandomState>,
+}
+
+/// A rule and the route it is of.
+#[derive(Debug)]
+struct Entry {
+    route_idx: usize,
+    rule: Arc<Rule>,
 }
 
 impl Router {
-    /// Compiles routes; a match names its route by the place in the iteration.
+    /// Compiles routes; a match names its route by the place in the iteration. What `previous` compiled and did not change
+    /// is kept.
     ///
     /// # Errors
     /// Every pattern that cannot be compiled.
-    pub fn new<'a>(routes: impl IntoIterator<Item = &'a Route>) -> Result<Self, Vec<RouteError>> {
-        let (mut entries, mut errors) = (Vec::new(), Vec::new());
+    pub fn new<'a>(
+        routes: impl IntoIterator<Item = &'a Route>,
+        previous: Option<&Self>,
+    ) -> Result<Self, Vec<RouteError>> {
+        let (mut router, mut errors) = (Self::default(), Vec::new());
         for (route_idx, route) in routes.into_iter().enumerate() {
-            match Entry::compile(route_idx, route) {
-                Ok(parts) => entries.extend(parts),
-                Err(found) => errors.extend(found.into_iter().map(|error| RouteError { route: route.id, error })),
-            }
+            let kept = previous.and_then(|previous| previous.compiled.get(&route.id)).filter(|kept| kept.is_of(route));
+            let compiled = match kept {
+                Some(kept) => Arc::clone(kept),
+                None => match Compiled::new(route) {
+                    Ok(compiled) => Arc::new(compiled),
+                    Err(found) => {
+                        errors.extend(found.into_iter().map(|error| RouteError { route: route.id, error }));
+                        continue;
+                    }
+                },
+            };
+            router.entries.extend(compiled.rules.iter().map(|rule| Entry { route_idx, rule: Arc::clone(rule) }));
+            router.compiled.insert(route.id, compiled);
         }
         if !errors.is_empty() {
             return Err(errors);
         }
-        entries.sort_by_cached_key(Entry::order);
-        let mut router = Self { entries, ..Self::default() };
-        router.index();
+        router.entries.sort_by_key(|entry| rank::order(entry.rule.priority, entry.rule.id));
+        for (rank, entry) in router.entries.iter().enumerate() {
+            let rank = u32::try_from(rank).expect("routes are counted in 32 bits");
+            router.index.insert(&entry.rule, rank);
+        }
         Ok(router)
     }
 
-    fn index(&mut self) {
-        for (rank, entry) in self.entries.iter().enumerate() {
-            let rank = u32::try_from(rank).expect("routes are counted in 32 bits");
-            if entry.hosts.is_empty() {
-                insert(&mut self.any_host, entry, rank);
-            }
-            for host in &entry.hosts {
-                let (map, name) = match &host.name {
-                    HostName::Exact(name) => (&mut self.exact, name),
-                    HostName::EndsWith(suffix) => (&mut self.ends_with, suffix),
-                    HostName::StartsWith(prefix) => (&mut self.starts_with, prefix),
-                };
-                insert(map.entry(name.clone()).or_default(), entry, rank);
-            }
-        }
-    }
-
-    /// The route that takes the request. Allocates nothing, unless a header is matched by a regular expression.
+    /// The route that takes the request. Allocates nothing, but for what an expression may copy.
     #[must_use]
     pub fn route(&self, ask: &Ask<'_>) -> Option<Match> {
-        let mut search = Search { entries: &self.entries, ask, best: None };
-        if let Some(trie) = self.exact.get(ask.host) {
-            search.trie(trie);
-        }
-        if !self.ends_with.is_empty() || !self.starts_with.is_empty() {
-            for (at, _) in ask.host.match_indices('.') {
-                if let Some(trie) = self.ends_with.get(&ask.host[at..]) {
-                    search.trie(trie);
-                }
-                if let Some(trie) = self.starts_with.get(&ask.host[..=at]) {
-                    search.trie(trie);
-                }
-            }
-        }
-        search.trie(&self.any_host);
-        search.best.map(|(_, found)| found)
+        self.search(ask).best
     }
 
-    /// The same answer by asking every entry in order, for tests of the index.
-    #[cfg(test)]
-    fn route_by_scan(&self, ask: &Ask<'_>) -> Option<Match> {
-        self.entries
-            .iter()
-            .find_map(|entry| entry.matches(ask).map(|matched_len| Match { route_idx: entry.route_idx, matched_len }))
+    /// What the regular expressions of the matched route find in the path.
+    #[must_use]
+    pub fn uri_captures<'p>(&self, found: &Match, path: &'p str) -> UriCaptures<'p> {
+        let mut captures = UriCaptures::default();
+        if let Some(entry) = self.entries.get(found.rank as usize) {
+            entry.rule.path_regexes(&mut |regex| {
+                let found = regex.captures(path);
+                let is_found = found.is_some();
+                found.into_iter().for_each(|found| captures.push(found));
+                is_found
+            });
+        }
+        captures
+    }
+
+    fn search<'s>(&'s self, ask: &'s Ask<'s>) -> Search<'s> {
+        let mut search = Search { entries: &self.entries, ask, best: None, n_asked: 0 };
+        self.index.candidates(ask.host, ask.path, |ranks| search.ranks(ranks));
+        search
     }
 }
 
-fn insert(trie: &mut Trie, entry: &Entry, rank: u32) {
-    match &entry.paths {
-        Paths::Any => trie.insert(b"", rank),
-        Paths::Prefixes(prefixes) => prefixes.iter().for_each(|prefix| trie.insert(prefix.as_bytes(), rank)),
-        Paths::Regexes(regexes) => regexes.iter().for_each(|(_, prefix)| trie.insert(prefix.as_bytes(), rank)),
-    }
-}
-
-/// A lookup under way and the best ranked match so far.
+/// A lookup under way.
 struct Search<'a> {
     entries: &'a [Entry],
     ask: &'a Ask<'a>,
-    best: Option<(u32, Match)>,
+    best: Option<Match>,
+    /// Rules that were asked.
+    n_asked: usize,
 }
 
 impl Search<'_> {
-    fn trie(&mut self, trie: &Trie) {
-        trie.walk(self.ask.path.as_bytes(), |ranks| self.ranks(ranks));
-    }
-
-    /// Asks the entries of a sorted list until one matches or none can be better.
+    /// Asks the rules of a sorted list until one matches or none can be better.
     fn ranks(&mut self, ranks: &[u32]) {
         for rank in ranks {
-            if self.best.is_some_and(|(best, _)| best <= *rank) {
+            if self.best.is_some_and(|best| best.rank <= *rank) {
                 return;
             }
-            let entry = &self.entries[*rank as usize];
-            if let Some(matched_len) = entry.matches(self.ask) {
-                self.best = Some((*rank, Match { route_idx: entry.route_idx, matched_len }));
+            self.n_asked += 1;
+            if let Some(found) = self.entries[*rank as usize].ask(self.ask, *rank) {
+                self.best = Some(found);
                 return;
             }
         }
+    }
+}
+
+impl Entry {
+    fn ask(&self, ask: &Ask<'_>, rank: u32) -> Option<Match> {
+        let matched_len = self.rule.matches(ask)?;
+        // A match of nothing strips nothing, and a length that would cut a character ends before it.
+        let whole = |len: &usize| *len > 0;
+        let matched_len = matched_len.map(|len| ask.path.floor_char_boundary(len)).filter(whole);
+        Some(Match { route_idx: self.route_idx, matched_len, rank })
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A pattern that exists is valid. Regular expressions are those of the `regex` crate, so matching takes linear time.
 
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 use std::fmt;
 
 /// A pattern that cannot be used.
@@ -86,7 +86,7 @@ impl HostPattern {
         matches!(self.name, HostName::Exact(_))
     }
 
-    /// Whether a request for `host` (lower case, no port) that came to our `port` matches.
+    /// Whether a request for `host` (lower case, no port) and `port` matches.
     pub(super) fn matches(&self, host: &str, port: u16) -> bool {
         let name = match &self.name {
             HostName::Exact(name) => **name == *host,
@@ -95,6 +95,41 @@ impl HostPattern {
         };
         name && self.port.is_none_or(|wanted| wanted == port)
     }
+}
+
+/// A server name of TLS: exact, or with a `*` as the first or last character.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum NamePattern {
+    Exact(Box<str>),
+    EndsWith(Box<str>),
+    StartsWith(Box<str>),
+}
+
+impl NamePattern {
+    /// Reads a server name as Kong does: a dot at its end does not count.
+    pub(super) fn sni(text: &str) -> Self {
+        let lower = text.to_ascii_lowercase();
+        if let Some(prefix) = lower.strip_suffix('*').filter(|prefix| !prefix.is_empty()) {
+            return Self::StartsWith(prefix.into());
+        }
+        let name = undotted(&lower);
+        name.strip_prefix('*').map_or_else(|| Self::Exact(name.into()), |suffix| Self::EndsWith(suffix.into()))
+    }
+
+    /// Whether the name a client asked for, in lower case, matches.
+    pub(super) fn matches(&self, name: &str) -> bool {
+        let name = undotted(name);
+        match self {
+            Self::Exact(wanted) => **wanted == *name,
+            Self::EndsWith(suffix) => name.ends_with(&**suffix),
+            Self::StartsWith(prefix) => name.starts_with(&**prefix),
+        }
+    }
+}
+
+/// A name without the dot at its end, if it is more than that.
+fn undotted(name: &str) -> &str {
+    name.strip_suffix('.').filter(|rest| !rest.is_empty()).unwrap_or(name)
 }
 
 /// Splits `host:port`; the brackets of an IPv6 address stay with the host.
@@ -110,7 +145,7 @@ pub(crate) fn split_port(host: &str) -> (&str, Option<&str>) {
 pub(super) enum HeaderPattern {
     /// Equal to this, in lower case.
     Exact(Box<str>),
-    /// The value in lower case matches this.
+    /// Matches this, which ignores case.
     Regex(Regex),
 }
 
@@ -119,7 +154,8 @@ impl HeaderPattern {
     pub(super) fn parse(text: &str) -> Result<Self, PatternError> {
         match text.strip_prefix("~*") {
             Some(pattern) => {
-                Regex::new(pattern).map(Self::Regex).map_err(|error| PatternError::new(text, error.to_string()))
+                let regex = RegexBuilder::new(pattern).case_insensitive(true).build();
+                regex.map(Self::Regex).map_err(|error| PatternError::new(text, error.to_string()))
             }
             None => Ok(Self::Exact(text.to_ascii_lowercase().into())),
         }
@@ -129,9 +165,7 @@ impl HeaderPattern {
     pub(super) fn matches(&self, value: &[u8]) -> bool {
         match self {
             Self::Exact(wanted) => wanted.as_bytes().eq_ignore_ascii_case(value),
-            Self::Regex(regex) => {
-                std::str::from_utf8(value).is_ok_and(|value| regex.is_match(&value.to_ascii_lowercase()))
-            }
+            Self::Regex(regex) => std::str::from_utf8(value).is_ok_and(|value| regex.is_match(value)),
         }
     }
 }
@@ -166,11 +200,11 @@ pub fn check_path(path: &str) -> Result<(), PatternError> {
     if !path.starts_with('/') {
         return Err(PatternError::new(path, "a path starts with `/`, a regular expression with `~`"));
     }
-    if crate::uri::normalize(path) != path {
-        let what = format!("not normalised, write `{}`", crate::uri::normalize(path));
-        return Err(PatternError::new(path, what));
+    match crate::uri::normalize(path) {
+        Ok(normal) if normal == path => Ok(()),
+        Ok(normal) => Err(PatternError::new(path, format!("not normalised, write `{normal}`"))),
+        Err(_) => Err(PatternError::new(path, "a `%` must stand before two hexadecimal digits, and not encode NUL")),
     }
-    Ok(())
 }
 
 /// Checks a host of a route.

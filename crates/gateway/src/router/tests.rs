@@ -1,5 +1,7 @@
 //! The router's rules, one a test, and the index held to a scan.
 
+mod many;
+
 use super::*;
 use crate::entity::{Id, RouteProtocols};
 use http::HeaderValue;
@@ -32,6 +34,7 @@ struct Request {
     host: String,
     port: u16,
     path: String,
+    query: Option<String>,
     headers: HeaderMap,
     sni: Option<String>,
 }
@@ -44,6 +47,7 @@ impl Request {
             host: host.to_owned(),
             port: 8000,
             path: path.to_owned(),
+            query: None,
             headers: HeaderMap::new(),
             sni: None,
         }
@@ -59,19 +63,26 @@ impl Request {
             scheme: self.scheme,
             method: &self.method,
             host: &self.host,
-            port: self.port,
             path: &self.path,
+            query: self.query.as_deref(),
             headers: &self.headers,
             sni: self.sni.as_deref(),
+            source: SocketAddr::from(([192, 0, 2, 7], 40_000)),
+            destination: SocketAddr::from(([10, 0, 0, 1], self.port)),
         }
     }
 }
 
+/// The same answer as a lookup's, by asking every rule in order.
+fn by_scan(router: &Router, ask: &Ask<'_>) -> Option<Match> {
+    (0..).zip(&router.entries).find_map(|(rank, entry)| entry.ask(ask, rank))
+}
+
 /// The number of the route that takes the request; 0 if none does.
 fn winner(routes: &[Route], request: &Request) -> u8 {
-    let router = Router::new(routes).unwrap();
+    let router = Router::new(routes, None).unwrap();
     let found = router.route(&request.ask());
-    assert_eq!(found, router.route_by_scan(&request.ask()));
+    assert_eq!(found, by_scan(&router, &request.ask()));
     found.map_or(0, |found| routes[found.route_idx].id.0.to_bytes()[15])
 }
 
@@ -148,7 +159,7 @@ fn wildcard_hosts_match_whole_labels() {
 }
 
 #[test]
-fn a_host_with_port_compares_our_port() {
+fn a_host_with_port_compares_the_port() {
     let routes = [hosts(1, &["a.com:8000"]), hosts(2, &["a.com:9000"])];
     assert_eq!(by_host(&routes, "a.com"), 1);
     assert_eq!(by_host(&[hosts(1, &["[::1]:8000"])], "[::1]"), 1);
@@ -185,7 +196,144 @@ fn protocols_and_server_names() {
     assert_eq!(winner(&routes, &tls), 1);
     tls.sni = Some("b.com".to_owned());
     assert_eq!(winner(&routes, &tls), 0);
-    assert_eq!(winner(&routes[1..], &Request { path: "/plain".to_owned(), ..tls }), 0);
+    tls.sni = None;
+    assert_eq!(winner(&routes, &tls), 0);
+    // A route for plain requests takes both, as in Kong.
+    assert_eq!(winner(&routes[1..], &Request { path: "/plain".to_owned(), ..tls }), 2);
+}
+
+#[test]
+fn server_names_match_by_wildcard_and_without_their_last_dot() {
+    for (pattern, name, expected) in [
+        ("a.com", "a.com", 1),
+        ("A.com.", "a.com", 1),
+        ("a.com", "a.com.", 1),
+        ("*.a.com", "x.a.com", 1),
+        ("*.a.com.", "x.a.com", 1),
+        ("*.a.com", "a.com", 0),
+        ("a.*", "a.org", 1),
+        ("a.*", "b.a.org", 0),
+    ] {
+        let routes = [route(1, |r| r.snis = texts(&[pattern]))];
+        let tls = Request { scheme: Scheme::Https, sni: Some(name.to_owned()), ..Request::new("h", "/") };
+        assert_eq!(winner(&routes, &tls), expected, "{pattern} {name}");
+    }
+}
+
+/// What Kong's generator makes of the route with id 1.
+const PART_IDS: [&str; 3] = [
+    "3a184dfe-491e-5108-ad97-30094f995e90",
+    "256cb423-a1f6-52df-be0b-57ac8c250513",
+    "063e3a5f-c4d5-520c-ae9b-5148805406d5",
+];
+
+#[test]
+fn the_parts_of_a_split_route_have_the_ids_of_kong() {
+    // In the order in which each kind of path first appears, as UUIDv5 of id and number in Kong's namespace.
+    let compiled = Compiled::new(&paths(1, &["/aa", "~/r", "/b", "/cc"])).unwrap();
+    let ids: Vec<_> = compiled.rules.iter().map(|rule| rule.id.to_string()).collect();
+    assert_eq!(ids, PART_IDS);
+    assert_eq!(Compiled::new(&paths(1, &["/aa", "/bb"])).unwrap().rules[0].id, paths(1, &[]).id.0);
+}
+
+#[test]
+fn expressions_come_first_by_priority_then_id() {
+    let expression = |n, text: &str, priority| {
+        route(n, |r| {
+            r.expression = Some(text.to_owned());
+            r.priority = priority;
+        })
+    };
+    let classic = route(9, |r| {
+        r.paths = texts(&["/a/b/c"]);
+        r.methods = texts(&["GET"]);
+        r.hosts = texts(&["a.com"]);
+    });
+    let routes = [
+        classic,
+        expression(1, r#"http.path ^= "/a""#, 1),
+        expression(2, r#"http.host == "a.com""#, 0),
+        expression(3, r#"http.path ^= "/""#, 0),
+    ];
+    assert_eq!(by_path(&routes, "/a/b/c"), 1);
+    assert_eq!(by_path(&routes, "/b"), 3);
+    assert_eq!(by_path(&routes[..1], "/a/b/c"), 9);
+}
+
+#[test]
+fn an_expression_is_for_its_protocols_but_plain_requests_see_redirects() {
+    let of = |protocols| {
+        [route(1, |r| {
+            r.expression = Some(r#"http.path ^= "/" || http.path == "/x""#.to_owned());
+            r.protocols = protocols;
+        })]
+    };
+    let tls = Request { scheme: Scheme::Https, ..Request::new("a.com", "/x") };
+    let got = |protocols| [by_path(&of(protocols), "/x"), winner(&of(protocols), &tls)];
+    assert_eq!(
+        [got(RouteProtocols::Http), got(RouteProtocols::Https), got(RouteProtocols::Both)],
+        [[1, 0], [1, 1], [1, 1]]
+    );
+}
+
+#[test]
+fn captures_are_taken_of_the_route_that_matched() {
+    let both = route(3, |r| {
+        r.expression = Some(
+            r#"http.path ~ "^/(?<kind>\\w+)/" && (http.path ~ "/(?<n>\\d+)x" || http.path ~ "/(?<n>\\d+)")"#.to_owned(),
+        )
+    });
+    let routes = [paths(1, &[r"~/u/(?<user>\w+)/(\d+)", r"~/v/(?<user>\w+)"]), both];
+    let group = |path: &str, group| {
+        let request = Request::new("h", path);
+        let router = Router::new(&routes, None).unwrap();
+        let found = router.route(&request.ask()).unwrap();
+        router.uri_captures(&found, path).get(group).map(str::to_owned)
+    };
+    let some = |text: &str| Some(text.to_owned());
+    let routes_of = |path| by_path(&routes[..1], path);
+    assert_eq!([group("/k/7", "kind"), group("/k/7", "n"), group("/k/7", "1")], [some("k"), some("7"), some("7")]);
+    assert_eq!(routes_of("/u/ann/12"), 1);
+    let classic = Router::new(&routes[..1], None).unwrap();
+    let found = classic.route(&Request::new("h", "/u/ann/12").ask()).unwrap();
+    let captures = classic.uri_captures(&found, "/u/ann/12");
+    assert_eq!(
+        [captures.get("user"), captures.get("2"), captures.get("3"), captures.get("x")],
+        [Some("ann"), Some("12"), None, None]
+    );
+}
+
+#[test]
+fn what_an_expression_compared_last_is_what_is_stripped() {
+    for (text, path, len) in [
+        (r#"http.path ^= "/a""#, "/a/b", Some(2)),
+        (r#"http.path == "/a/b""#, "/a/b", Some(4)),
+        (r#"http.path ~ "^/a/\\w""#, "/a/b", Some(4)),
+        (r#"http.path ^= "/a/b" || http.path ^= "/a""#, "/a/b", Some(4)),
+        (r#"http.path ^= "/a/b" && http.path ^= "/a""#, "/a/b", Some(2)),
+        (r#"http.path contains "a""#, "/a/b", None),
+        (r#"http.path ~ "x*""#, "/a/b", None),
+        (r#"http.path =^ "é""#, "/é/é", Some(1)),
+        (r#"http.method == "GET""#, "/a/b", None),
+    ] {
+        let routes = [route(1, |r| r.expression = Some(text.to_owned()))];
+        let router = Router::new(&routes, None).unwrap();
+        assert_eq!(router.route(&Request::new("h", path).ask()).unwrap().matched_len, len, "{text}");
+    }
+}
+
+#[test]
+fn what_did_not_change_is_kept() {
+    let mut routes =
+        vec![paths(1, &["~/a"]), paths(2, &["~/b"]), route(3, |r| r.expression = Some("net.src.port > 1".to_owned()))];
+    let first = Router::new(&routes, None).unwrap();
+    routes[1].paths = texts(&["~/c"]);
+    routes.swap(0, 2);
+    let second = Router::new(&routes, Some(&first)).unwrap();
+    let kept = |n: usize| Arc::ptr_eq(&first.compiled[&routes[n].id], &second.compiled[&routes[n].id]);
+    assert_eq!([kept(0), kept(1), kept(2)], [true, false, true]);
+    assert_eq!(second.route(&Request::new("h", "/c").ask()).unwrap().route_idx, 0);
+    assert_eq!(second.entries.len(), 3);
 }
 
 #[test]
@@ -198,7 +346,7 @@ fn methods_are_exact() {
 #[test]
 fn the_matched_length_is_that_of_prefix_or_regex() {
     let routes = [paths(1, &["/a/b"]), paths(2, &[r"~/u/\d+"]), hosts(3, &["h"])];
-    let router = Router::new(&routes).unwrap();
+    let router = Router::new(&routes, None).unwrap();
     let len = |host, path| router.route(&Request::new(host, path).ask()).unwrap().matched_len;
     assert_eq!([len("x", "/a/bcd"), len("x", "/u/123/x"), len("h", "/zzz")], [Some(4), Some(6), None]);
 }
@@ -206,7 +354,7 @@ fn the_matched_length_is_that_of_prefix_or_regex() {
 #[test]
 fn every_bad_pattern_is_reported() {
     let routes = [paths(1, &["~/(", "/ok", "~/["]), hosts(2, &["a.*.b", "*b", "a*", "a:0", "*.a.*", ""])];
-    assert_eq!(Router::new(&routes).unwrap_err().len(), 8);
+    assert_eq!(Router::new(&routes, None).unwrap_err().len(), 8);
     assert!(check_path("/a").is_ok() && check_path("a").is_err() && check_path("/a//b").is_err());
     assert!(check_host("*.a.com:80").is_ok() && check_header_value("~*[").is_err());
 }
@@ -235,7 +383,8 @@ fn any_route() -> impl Strategy<Value = Route> {
     let paths = some(&["/", "/a", "/ab", "/a/b", "/b", "/a/", r"~/a/\w+", "~/(a|b)$", "~/ab?", "~.*b", "~/a|/b"], 3);
     let methods = some(&["GET", "POST"], 1);
     let headers = some(&[("x-a", "1"), ("x-b", "~*^1")], 1);
-    (any::<u8>(), hosts, paths, methods, headers, 0i64..3).prop_map(|(n, hosts, paths, methods, headers, priority)| {
+    let classic = (any::<u8>(), hosts, paths, methods, headers, 0i64..3);
+    let classic = classic.prop_map(|(n, hosts, paths, methods, headers, priority)| {
         route(n, |r| {
             r.hosts = texts(&hosts);
             r.paths = texts(&paths);
@@ -243,6 +392,51 @@ fn any_route() -> impl Strategy<Value = Route> {
             r.headers = headers.iter().map(|(name, value)| ((*name).to_owned(), texts(&[value]))).collect();
             r.regex_priority = priority;
         })
+    });
+    let expression = (any::<u8>(), any_expression(), 0u64..3).prop_map(|(n, text, priority)| {
+        route(n, |r| {
+            r.expression = Some(text);
+            r.priority = priority;
+        })
+    });
+    prop_oneof![classic, expression]
+}
+
+/// Conditions on host, path and more, joined in every way.
+fn any_expression() -> impl Strategy<Value = String> {
+    let leaf = proptest::sample::select(
+        &[
+            r#"http.host == "a.com""#,
+            r#"http.host != "a.com""#,
+            r#"http.host =^ ".com""#,
+            r#"http.host =^ "com""#,
+            r#"http.host =^ "a.com""#,
+            r#"http.host ^= "b.a""#,
+            r#"http.host ^= "a""#,
+            r#"http.host contains "b""#,
+            r#"http.host ~ "^A""#,
+            r#"http.path == "/a""#,
+            r#"http.path ^= "/a/b""#,
+            r#"http.path ^= "/""#,
+            r#"http.path =^ "b""#,
+            r#"lower(http.path) ^= "/a""#,
+            r#"http.path ~ "^/ab?""#,
+            r#"http.path ~ "^/a|/b""#,
+            r#"http.path ~ "b$""#,
+            r#"http.path.segments.0 == "a""#,
+            r#"http.path.segments.0 ^= "a""#,
+            r#"http.path.segments.0_1 == "a/b""#,
+            r#"http.path.segments.1 == "b""#,
+            r#"http.method == "POST""#,
+            r#"any(http.headers.x_a) == "1""#,
+        ][..],
+    );
+    leaf.prop_map(str::to_owned).prop_recursive(3, 12, 3, |inner| {
+        prop_oneof![
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("({a}) && ({b})")),
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("({a}) || ({b})")),
+            inner.prop_map(|a| format!("!({a})")),
+        ]
     })
 }
 
@@ -252,7 +446,9 @@ proptest! {
         routes in proptest::collection::vec(any_route(), 0..24),
         requests in proptest::collection::vec(("(b\\.)?(a|c)\\.(com|b)", "/[ab/]{0,5}", any::<bool>(), any::<bool>()), 1..16),
     ) {
-        let router = Router::new(&routes).unwrap();
+        // Equal ids would make the order of equals chance.
+        let routes: Vec<_> = (0..).zip(routes).map(|(n, r)| Route { id: route(n, |_| ()).id, ..r }).collect();
+        let router = Router::new(&routes, None).unwrap();
         for (host, path, post, header) in requests {
             let mut request = Request::new(&host, &path);
             if post {
@@ -261,7 +457,7 @@ proptest! {
             if header {
                 request = request.header("x-a", "1").header("x-b", "12");
             }
-            prop_assert_eq!(router.route(&request.ask()), router.route_by_scan(&request.ask()));
+            prop_assert_eq!(router.route(&request.ask()), by_scan(&router, &request.ask()));
         }
     }
 }
