@@ -2,12 +2,14 @@
 //!
 //! On loopback a browser is the danger: any site may make it send requests here, and a name that resolves to
 //! 127.0.0.1 may even read the answers. So `Host` must be an address or name of this machine, and `Origin`, if there is
-//! one, must be the host itself. The management API asks who calls on loopback too, as RabbitMQ's does ([`log_in`]).
+//! one, must be the host itself. The management API asks who calls on loopback too, as RabbitMQ's does ([`log_in`]), and
+//! so does the Admin API once there are tokens ([`admit`]).
 
+use crate::tokens::Role;
 use crate::{State, json};
 use axum::Router;
 use axum::extract::Request;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
@@ -37,6 +39,50 @@ pub(crate) fn protect(router: Router, state: Arc<State>, access: Access) -> Rout
             }
         }
     }))
+}
+
+/// Puts the guard in front of every route of the Admin API: where the broker's administrators are asked for, or tokens
+/// are configured, one of the two is needed.
+pub(crate) fn admit(router: Router, state: Arc<State>, access: Access) -> Router {
+    router.layer(from_fn(move |request: Request, next: Next| {
+        let refusal = not_admitted(&state, access, &request);
+        async move {
+            match refusal {
+                Some(refusal) => refusal,
+                None => next.run(request).await,
+            }
+        }
+    }))
+}
+
+fn not_admitted(state: &State, access: Access, request: &Request) -> Option<Response> {
+    let headers = request.headers();
+    let tokens = state.tokens.load();
+    match access {
+        Access::ClientCertificate => return None,
+        Access::Loopback => {
+            // Whether it is ready says nothing that a local probe may not know.
+            let free = tokens.is_empty() || request.uri().path() == "/status/ready";
+            if free || !is_local(headers) {
+                return refusal(state, access, headers);
+            }
+        }
+        Access::Administrators => {}
+    }
+    if let Some(role) = tokens.role(headers) {
+        let looks = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+        let needed = if looks { Role::Read } else { Role::Write };
+        return (role < needed).then(|| {
+            let body = serde_json::json!({ "message": "You do not have permissions to change this resource" });
+            json(StatusCode::FORBIDDEN, &body)
+        });
+    }
+    if is_user(state, headers, is_administrator) {
+        return None;
+    }
+    let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"Sluicegate\", Bearer realm=\"Sluicegate\"")];
+    let body = axum::Json(serde_json::json!({ "message": "Unauthorized" }));
+    Some((StatusCode::UNAUTHORIZED, challenge, body).into_response())
 }
 
 /// Puts the broker's users in front of every route where [`protect`] alone would let anybody in.

@@ -8,9 +8,12 @@ mod guard;
 mod management;
 mod metrics;
 mod page;
+mod tokens;
 
 pub use guard::Access;
+pub use tokens::{Role, Tokens};
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::{Query, State as Shared};
 use axum::http::{StatusCode, header};
@@ -29,6 +32,8 @@ pub struct State {
     pub engine: Arc<dyn engine::Engine>,
     /// The gateway.
     pub gateway: Arc<gateway::Gateway>,
+    /// Who may use the Admin API, beside the broker's administrators.
+    pub tokens: ArcSwap<Tokens>,
     /// Everything listens and nothing drains.
     pub ready: AtomicBool,
     /// When the process started.
@@ -45,7 +50,7 @@ pub fn admin(state: Arc<State>, access: Access) -> Router {
         .route("/metrics", get(metrics))
         .fallback(not_found)
         .with_state(Arc::clone(&state));
-    guard::protect(router, state, access)
+    guard::admit(router, state, access)
 }
 
 /// The management listener's router.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, header};
@@ -13,7 +14,7 @@ use model::definitions::{Definitions, PasswordDef, UserDef, VhostDef};
 use model::{Mono, Now, QueueId, Secret, Wall};
 use plugin::{BoxFuture, Publish, PublishError, Published, Services};
 use protocol::Formats;
-use sluicegate_admin::{Access, State, admin, management};
+use sluicegate_admin::{Access, Role, State, Tokens, admin, management};
 use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -69,6 +70,7 @@ fn state() -> Arc<State> {
         broker,
         engine,
         gateway: Arc::new(Gateway::new(plugins::registry(), Arc::new(NoServices))),
+        tokens: ArcSwap::default(),
         ready: AtomicBool::new(true),
         started_at: SystemTime::now(),
         version: "0",
@@ -152,4 +154,50 @@ fn off_loopback_only_administrators_but_guest_get_in() {
 fn whoever_tls_let_in_is_in() {
     let router = management(state(), Access::ClientCertificate);
     assert_eq!((get(&router, "/", ""), get(&router, "/api/queues", "")), (IN, IN));
+}
+
+/// What a request to the Admin API with this token answers.
+fn with_token(router: &Router, method: &str, target: &str, token: &str) -> u16 {
+    let mut request = Request::builder().method(method).uri(target).header(header::HOST, "127.0.0.1:8001");
+    if !token.is_empty() {
+        request = request.header("Kong-Admin-Token", token);
+    }
+    let mut router = router.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async { router.call(request.body(Body::empty()).unwrap()).await.unwrap() }).status().as_u16()
+}
+
+#[test]
+fn tokens_once_configured_are_asked_for_on_loopback_too() {
+    let state = state();
+    let (loopback, elsewhere) =
+        (admin(Arc::clone(&state), Access::Loopback), admin(Arc::clone(&state), Access::Administrators));
+    assert_eq!((with_token(&loopback, "GET", "/status", ""), with_token(&elsewhere, "GET", "/status", "")), (200, 401));
+    let (reads, writes) = ("reads-0123456789", "writes-0123456789");
+    state.tokens.store(Arc::new(Tokens::new([(reads, Role::Read), (writes, Role::Write)])));
+    for router in [&loopback, &elsewhere] {
+        for (method, token, answer) in [
+            ("GET", "", 401),
+            ("GET", "wrong-0123456789", 401),
+            ("GET", reads, 200),
+            ("GET", writes, 200),
+            ("HEAD", reads, 200),
+            ("POST", reads, 403),
+            ("PUT", reads, 403),
+            ("PATCH", reads, 403),
+            ("DELETE", reads, 403),
+            ("DELETE", "", 401),
+            ("DELETE", writes, 405),
+        ] {
+            assert_eq!(with_token(router, method, "/status", token), answer, "{method} with {token:?}");
+        }
+        // The broker's administrators need none.
+        assert_eq!(get(router, "/status", "root:root-pw"), IN);
+        assert_eq!(get(router, "/status", "guest:guest-pw"), OUT);
+        assert_eq!(get(router, "/status", "app:app-pw"), OUT);
+    }
+    assert_eq!(with_token(&loopback, "GET", "/status/ready", ""), 200);
+    assert_eq!(with_token(&elsewhere, "GET", "/status/ready", ""), 401);
+    let certificate = admin(Arc::clone(&state), Access::ClientCertificate);
+    assert_eq!(with_token(&certificate, "GET", "/status", ""), 200);
 }

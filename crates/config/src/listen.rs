@@ -192,17 +192,27 @@ fn collide(a: SocketAddr, b: SocketAddr) -> bool {
     a.port() != 0 && a.port() == b.port() && (a.ip() == b.ip() || (same_family && wildcard))
 }
 
+/// What somebody on another machine can sign in with.
+pub(crate) struct Credentials {
+    /// A user of the broker who is an administrator.
+    pub(crate) administrator: bool,
+    /// A token of the Admin API.
+    pub(crate) token: bool,
+}
+
 /// Admin and management listeners off loopback need credentials.
-pub(crate) fn require_credentials(check: &mut Check<'_>, placed: &[Placed], has_administrator: bool) {
+pub(crate) fn require_credentials(check: &mut Check<'_>, placed: &[Placed], credentials: Credentials) {
     for one in placed.iter().filter(|one| matches!(one.kind, "admin" | "management")) {
-        if one.listener.access() == Access::Administrators && !has_administrator {
+        let token = credentials.token && one.kind == "admin";
+        if one.listener.access() == Access::Administrators && !credentials.administrator && !token {
+            let token = if one.kind == "admin" { "write a token into `admin.tokens`, " } else { "" };
             let message = format!(
                 "`listen.{}` on {} can be reached from other machines, and nothing asks who calls",
                 one.kind, one.listener.address
             );
             let problem = Problem::new(one.at, message)
                 .expected("a loopback address, or credentials")
-                .help("name a user (not guest) with the tag `administrator` in `broker.definitions.users`, or give the listener `tls` with `client_ca`");
+                .help(format!("{token}name a user (not guest) with the tag `administrator` in `broker.definitions.users`, or give the listener `tls` with `client_ca`"));
             check.report(problem);
         }
     }

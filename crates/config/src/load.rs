@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 
 use ::plugin::Registry;
 
+use crate::admin;
 use crate::definitions;
 use crate::dns;
 use crate::entities::{self, QueueUse};
 use crate::env;
-use crate::listen::{self, io_words};
+use crate::listen::{self, Credentials, io_words};
 use crate::problem::{Errors, Problem, Problems, Warning};
 use crate::quotas::quotas;
 use crate::reader::{Check, MapReader, Place};
@@ -27,7 +28,7 @@ use model::definitions::{Definitions, DestinationType, PasswordDef, QueueDef};
 pub const DEFAULT_FILE: &str = "sluicegate.yaml";
 
 /// Keys of ours at the top level.
-const OWN_KEYS: [&str; 7] = ["listen", "storage", "limits", "dns", "broker", "subscriptions", "telemetry"];
+const OWN_KEYS: [&str; 8] = ["listen", "admin", "storage", "limits", "dns", "broker", "subscriptions", "telemetry"];
 /// Keys of ours that are planned.
 const OWN_NOT_YET: [&str; 1] = ["cluster"];
 /// Keys about the file itself.
@@ -193,6 +194,7 @@ fn settings(
     };
     let (listen, placed) = listen::listen(check, section(&mut map, "listen"));
     settings.listen = listen;
+    settings.admin = admin::admin(check, section(&mut map, "admin"));
     settings.storage = listen::storage(check, section(&mut map, "storage"), cwd);
     settings.limits = listen::limits(check, section(&mut map, "limits"));
     settings.dns = dns::dns(check, section(&mut map, "dns"));
@@ -208,7 +210,9 @@ fn settings(
     map.finish(check);
     let definitions = &settings.broker.definitions;
     queue_uses(check, definitions, &uses);
-    listen::require_credentials(check, &placed, has_administrator(definitions));
+    let credentials =
+        Credentials { administrator: has_administrator(definitions), token: !settings.admin.tokens.is_empty() };
+    listen::require_credentials(check, &placed, credentials);
     settings
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bridge::subscription::SubscriptionSettings;
 use gateway::entity::{Backend, Entities};
+use model::Secret;
 use model::definitions::{Definitions, PasswordDef, PermissionDef, UserDef, VhostDef};
 use model::limits::{DISK_FREE_LIMIT_BYTES, MESSAGE_BYTES_MAX};
 use model::quotas::QuotaDef;
@@ -24,6 +25,8 @@ pub struct Settings {
     pub limits: Limits,
     /// How names become addresses.
     pub dns: Dns,
+    /// Who may use the Admin API.
+    pub admin: Admin,
     /// What the broker has.
     pub broker: Broker,
     /// What the gateway serves.
@@ -93,7 +96,8 @@ pub enum Access {
     Loopback,
     /// TLS clients with a certificate that `client_ca` signed.
     ClientCertificate,
-    /// Users of the broker with the tag `administrator`, by basic authentication. `guest` is not one of them here.
+    /// Users of the broker with the tag `administrator`, by basic authentication. `guest` is not one of them here. On
+    /// a listener of the Admin API a token of [`Admin`] will do.
     Administrators,
 }
 
@@ -122,6 +126,33 @@ impl Default for Listen {
             management: vec![Listener::loopback(15672)],
         }
     }
+}
+
+/// Who may use the Admin API, beside the broker's administrators.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Admin {
+    /// With any, every listener of the Admin API asks for one, on loopback too. Names and tokens are unique.
+    pub tokens: Vec<AdminToken>,
+}
+
+/// A token of the Admin API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminToken {
+    /// What it is called in logs.
+    pub name: String,
+    /// What is sent; 16 to 1,024 printable ASCII characters.
+    pub token: Secret,
+    /// What it opens.
+    pub role: AdminRole,
+}
+
+/// What a token of the Admin API opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdminRole {
+    /// Looking.
+    Read,
+    /// Changing, too.
+    Write,
 }
 
 /// Where data is kept.
@@ -237,7 +268,7 @@ pub(crate) fn with_built_ins(mut definitions: Definitions) -> Definitions {
         definitions.vhosts.insert(0, VhostDef { name: DEFAULT_VHOST.to_owned() });
     }
     if definitions.users.is_empty() {
-        let password = PasswordDef::Plain(model::Secret::new(DEFAULT_USER.to_owned()));
+        let password = PasswordDef::Plain(Secret::new(DEFAULT_USER.to_owned()));
         definitions.users.push(UserDef {
             name: DEFAULT_USER.to_owned(),
             password,

@@ -159,6 +159,19 @@ pub const ROUTE_PRIORITY_MAX: u64 = (1 << 46) - 1;
 /// Arguments of a query that routes are matched by, as Kong reads them; later ones are not looked at.
 pub const HTTP_QUERY_ARGS_MAX: usize = 100;
 
+// The Admin API.
+
+/// Bytes of a request's body (Kong's).
+pub const ADMIN_BODY_BYTES_MAX: usize = 10 * 1024 * 1024;
+/// Arguments of a query or a form (Kong's).
+pub const ADMIN_ARGUMENTS_MAX: usize = 1_000;
+/// Tokens in the configuration.
+pub const ADMIN_TOKENS_MAX: usize = 100;
+/// Bytes of a token: what cannot be guessed.
+pub const ADMIN_TOKEN_BYTES_MIN: usize = 16;
+/// Bytes of a token, as much as a header field can be expected to carry.
+pub const ADMIN_TOKEN_BYTES_MAX: usize = 1_024;
+
 // The broker's topology.
 
 /// Queues of the process.

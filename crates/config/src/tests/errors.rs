@@ -207,7 +207,7 @@ fn a_listener_off_loopback_without_credentials_is_refused() {
           2 |   admin: [0.0.0.0:8001]
             |           ^^^^^^^^^^^^
             = expected: a loopback address, or credentials
-            = help: name a user (not guest) with the tag `administrator` in `broker.definitions.users`, or give the listener `tls` with `client_ca`
+            = help: write a token into `admin.tokens`, name a user (not guest) with the tag `administrator` in `broker.definitions.users`, or give the listener `tls` with `client_ca`
 
         sluicegate.yaml:3:16: `listen.management` on [::]:15672 can be reached from other machines, and nothing asks who calls
           3 |   management: ['[::]:15672']

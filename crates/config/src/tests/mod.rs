@@ -1,6 +1,7 @@
 //! Whole configurations through `load_text`: what is right resolves, what is wrong is shown exactly.
 
 mod accept;
+mod admin;
 mod broker;
 mod dns;
 mod entity_errors;

@@ -21,10 +21,11 @@ mod services;
 pub(crate) mod settings;
 
 use crate::commands::{Failure, complain};
-use admin::State;
+use admin::{Role, State, Tokens};
+use arc_swap::ArcSwap;
 use bridge::Subscriptions;
 use broker::Broker;
-use config::Settings;
+use config::{AdminRole, Settings};
 use engine::{Engine, Ticket};
 use gateway::Gateway;
 use listeners::Listeners;
@@ -143,6 +144,7 @@ impl Server {
             broker: Arc::clone(&broker),
             engine: Arc::clone(&engine),
             gateway: Arc::clone(&gateway),
+            tokens: ArcSwap::from_pointee(tokens(&settings)),
             ready: AtomicBool::new(false),
             started_at: SystemTime::now(),
             version: env!("CARGO_PKG_VERSION"),
@@ -187,6 +189,17 @@ impl Server {
             }
         }
     }
+}
+
+/// Who may use the Admin API.
+fn tokens(settings: &Settings) -> Tokens {
+    Tokens::new(settings.admin.tokens.iter().map(|token| {
+        let role = match token.role {
+            AdminRole::Read => Role::Read,
+            AdminRole::Write => Role::Write,
+        };
+        (token.token.reveal(), role)
+    }))
 }
 
 /// The formats of every protocol that has one.

@@ -4,6 +4,7 @@ use super::Server;
 use super::names::resolver_settings;
 use crate::commands::complain;
 use config::{Log, Settings, Telemetry};
+use std::sync::Arc;
 
 impl Server {
     /// Reads the configuration again. Whatever is wrong is said on stderr, and the old one stays in force.
@@ -40,6 +41,7 @@ impl Server {
         }
         self.resolver.reload(&resolver_settings(&settings.dns));
         self.gateway.activate(snapshot);
+        self.state.tokens.store(Arc::new(super::tokens(&settings)));
         self.subscriptions.apply(&settings.subscriptions).await;
         let changes = config::diff(&self.settings, &settings);
         for what in &changes.restart_required {
