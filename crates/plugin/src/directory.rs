@@ -3,6 +3,7 @@
 //! Built once per snapshot and immutable; header values are made here, not per request.
 
 use crate::Id;
+use foldhash::quality::RandomState;
 use http::HeaderValue;
 use model::Secret;
 use std::collections::HashMap;
@@ -66,9 +67,9 @@ fn id_value(id: Id) -> HeaderValue {
 /// Consumers by id and name, credentials by their secret.
 #[derive(Default)]
 pub struct Directory {
-    by_id: HashMap<Id, Arc<Consumer>>,
-    by_username: HashMap<Box<str>, Arc<Consumer>>,
-    keys: HashMap<Box<str>, (Arc<Consumer>, Arc<Credential>)>,
+    by_id: HashMap<Id, Arc<Consumer>, RandomState>,
+    by_username: HashMap<Box<str>, Arc<Consumer>, RandomState>,
+    keys: HashMap<Box<str>, (Arc<Consumer>, Arc<Credential>), RandomState>,
 }
 
 impl Directory {

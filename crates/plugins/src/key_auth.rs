@@ -219,18 +219,24 @@ impl Check {
     }
 }
 
+// Made when the program is built: a name made for each request is looked up and hashed.
+const X_ANONYMOUS_CONSUMER: HeaderName = HeaderName::from_static("x-anonymous-consumer");
+const X_CONSUMER_CUSTOM_ID: HeaderName = HeaderName::from_static("x-consumer-custom-id");
+const X_CONSUMER_ID: HeaderName = HeaderName::from_static("x-consumer-id");
+const X_CONSUMER_USERNAME: HeaderName = HeaderName::from_static("x-consumer-username");
+const X_CREDENTIAL_IDENTIFIER: HeaderName = HeaderName::from_static("x-credential-identifier");
+
 /// Tells the upstream and later plugins who the client is; what the client claimed itself is overwritten.
 fn identify(cx: &mut Context, consumer: Arc<Consumer>, credential: Option<Arc<Credential>>) {
     let anonymous = credential.is_none().then(|| HeaderValue::from_static("true"));
     let values = [
-        ("x-consumer-id", Some(consumer.id_value.clone())),
-        ("x-consumer-custom-id", consumer.custom_id_value.clone()),
-        ("x-consumer-username", consumer.username_value.clone()),
-        ("x-credential-identifier", credential.as_ref().map(|credential| credential.id_value.clone())),
-        ("x-anonymous-consumer", anonymous),
+        (X_CONSUMER_ID, Some(consumer.id_value.clone())),
+        (X_CONSUMER_CUSTOM_ID, consumer.custom_id_value.clone()),
+        (X_CONSUMER_USERNAME, consumer.username_value.clone()),
+        (X_CREDENTIAL_IDENTIFIER, credential.as_ref().map(|credential| credential.id_value.clone())),
+        (X_ANONYMOUS_CONSUMER, anonymous),
     ];
     for (name, value) in values {
-        let name = HeaderName::from_static(name);
         match value {
             Some(value) => drop(cx.request.headers.insert(name, value)),
             None => drop(cx.request.headers.remove(name)),

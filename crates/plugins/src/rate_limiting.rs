@@ -270,30 +270,38 @@ impl Limiter {
         for (at, limit) in self.limits.iter().enumerate() {
             if let Some(limit) = limit {
                 let remaining = HeaderValue::from(usage.remaining[at]);
-                let (limit_name, remaining_name) = PERIOD_HEADERS[at];
-                cx.response_headers.push((HeaderName::from_static(limit_name), limit.value.clone()));
-                cx.response_headers.push((HeaderName::from_static(remaining_name), remaining));
+                let (limit_name, remaining_name) = &PERIOD_HEADERS[at];
+                cx.response_headers.push((limit_name.clone(), limit.value.clone()));
+                cx.response_headers.push((remaining_name.clone(), remaining));
             }
         }
         let Some(tightest) = tightest else { return };
         if let Some(limit) = &self.limits[tightest.period] {
-            cx.response_headers.push((HeaderName::from_static("ratelimit-limit"), limit.value.clone()));
+            cx.response_headers.push((RATELIMIT_LIMIT, limit.value.clone()));
         }
-        let numbers = [("ratelimit-remaining", tightest.remaining), ("ratelimit-reset", tightest.reset_s)];
+        let numbers = [(RATELIMIT_REMAINING, tightest.remaining), (RATELIMIT_RESET, tightest.reset_s)];
         for (name, number) in numbers {
-            cx.response_headers.push((HeaderName::from_static(name), HeaderValue::from(number)));
+            cx.response_headers.push((name, HeaderValue::from(number)));
         }
     }
 }
 
-const PERIOD_HEADERS: [(&str, &str); 6] = [
-    ("x-ratelimit-limit-second", "x-ratelimit-remaining-second"),
-    ("x-ratelimit-limit-minute", "x-ratelimit-remaining-minute"),
-    ("x-ratelimit-limit-hour", "x-ratelimit-remaining-hour"),
-    ("x-ratelimit-limit-day", "x-ratelimit-remaining-day"),
-    ("x-ratelimit-limit-month", "x-ratelimit-remaining-month"),
-    ("x-ratelimit-limit-year", "x-ratelimit-remaining-year"),
+// Made when the program is built: a name made for each request is looked up and hashed.
+const RATELIMIT_LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
+const RATELIMIT_REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
+const RATELIMIT_RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
+static PERIOD_HEADERS: [(HeaderName, HeaderName); 6] = [
+    names("x-ratelimit-limit-second", "x-ratelimit-remaining-second"),
+    names("x-ratelimit-limit-minute", "x-ratelimit-remaining-minute"),
+    names("x-ratelimit-limit-hour", "x-ratelimit-remaining-hour"),
+    names("x-ratelimit-limit-day", "x-ratelimit-remaining-day"),
+    names("x-ratelimit-limit-month", "x-ratelimit-remaining-month"),
+    names("x-ratelimit-limit-year", "x-ratelimit-remaining-year"),
 ];
+
+const fn names(limit: &'static str, remaining: &'static str) -> (HeaderName, HeaderName) {
+    (HeaderName::from_static(limit), HeaderName::from_static(remaining))
+}
 
 #[cfg(test)]
 mod tests;

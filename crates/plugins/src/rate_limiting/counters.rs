@@ -3,8 +3,9 @@
 //! Sharded, each shard under a short lock. Bounded: a full shard first drops the counters whose windows are over.
 
 use super::window::Period;
+use foldhash::{fast, quality};
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher, Hash};
 use std::sync::Mutex;
 
 const N_SHARDS: usize = 64;
@@ -14,8 +15,9 @@ const CLIENTS_PER_SHARD_MAX: usize = 16_384;
 /// The counters of every configuration.
 #[derive(Debug)]
 pub(super) struct Counters {
-    shards: [Mutex<HashMap<u64, Windows>>; N_SHARDS],
-    random: RandomState,
+    /// By hashes already.
+    shards: [Mutex<HashMap<u64, Windows, fast::RandomState>>; N_SHARDS],
+    random: quality::RandomState,
 }
 
 /// The windows of one client: when each ends and how many requests it saw.
@@ -39,7 +41,7 @@ pub(super) struct Usage {
 
 impl Default for Counters {
     fn default() -> Self {
-        Self { shards: std::array::from_fn(|_| Mutex::default()), random: RandomState::new() }
+        Self { shards: std::array::from_fn(|_| Mutex::default()), random: quality::RandomState::default() }
     }
 }
 

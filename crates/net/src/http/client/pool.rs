@@ -3,6 +3,7 @@
 use super::connection::UpstreamConnection;
 use super::tls::UpstreamTls;
 use crate::resolve::Resolver;
+use foldhash::fast::RandomState;
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -52,7 +53,7 @@ pub struct PoolSettings {
 #[derive(Debug)]
 pub struct UpstreamPool {
     settings: PoolSettings,
-    slots: RwLock<HashMap<UpstreamTarget, Arc<Slot>>>,
+    slots: RwLock<HashMap<UpstreamTarget, Arc<Slot>, RandomState>>,
     pub(super) resolver: Arc<Resolver>,
 }
 
@@ -80,7 +81,7 @@ impl UpstreamPool {
     /// An empty pool, whose targets that are names `resolver` knows.
     #[must_use]
     pub fn new(settings: PoolSettings, resolver: Arc<Resolver>) -> Self {
-        Self { settings, slots: RwLock::new(HashMap::new()), resolver }
+        Self { settings, slots: RwLock::default(), resolver }
     }
 
     /// Idle connections, to all targets.
