@@ -185,3 +185,8 @@ pub const BINDINGS_MAX: usize = 2_000_000;
 pub const QUOTA_RATE_MAX: u32 = 1_000_000_000;
 /// Rate quotas in the configuration: each is looked at for each name there is.
 pub const QUOTAS_MAX: usize = 1_000;
+
+// Entities of the gateway.
+
+/// Entities of a page of the Admin API, as in Kong.
+pub const ADMIN_PAGE_ENTITIES_MAX: usize = 1_000;

@@ -13,7 +13,7 @@ mod directory;
 mod handler;
 mod id;
 mod push;
-mod schema;
+pub mod schema;
 mod services;
 
 pub use context::{Connection, Context, Export, LogRecord, RequestId, RouteInfo, Scheme, ServiceInfo, Source, Timing};
@@ -21,5 +21,5 @@ pub use directory::{Consumer, Credential, Directory};
 pub use handler::{ErrorReply, Flow, Handler, Pending, Plugin, QueueTarget, Registry, Reply, Setup, Then};
 pub use id::{Id, NotAnId};
 pub use push::{Fed, FedId, Feed, PushServices, SendError, Verdict};
-pub use schema::{DefaultValue, Field, Kind, Problem, ProblemKind, Schema, Segment};
+pub use schema::{DefaultValue, Field, Kind, Nulls, Problem, ProblemKind, Schema, Segment, Syntax};
 pub use services::{BoxFuture, Publish, PublishError, Published, Services};

@@ -50,7 +50,7 @@ fn fields(page: &mut String, prefix: &str, fields: &[Field]) {
         };
         let name = format!("{prefix}{}", field.name);
         let _ = writeln!(page, "| `{name}` | {} | {default} | {} |", kind(&field.kind), field.help);
-        if let Kind::Record(inner) = &field.kind {
+        if let Some(inner) = field.kind.fields() {
             self::fields(page, &format!("{name}."), inner);
         }
     }
@@ -61,17 +61,28 @@ fn kind(kind: &Kind) -> String {
         Kind::Bool => "true or false".to_owned(),
         Kind::Int { min, max } => format!("{min} to {max}"),
         Kind::NumberAbove(above) => format!("above {above}"),
+        Kind::NumberIn { min, max } => format!("{min} to {max}"),
         Kind::Number => "number".to_owned(),
-        Kind::Text => "text".to_owned(),
+        Kind::Integer => "whole number".to_owned(),
+        Kind::IntOneOf(numbers) => numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        Kind::Timestamp | Kind::TimestampMs => "seconds since 1970".to_owned(),
+        Kind::Uuid => "UUID".to_owned(),
+        Kind::Text | Kind::AnyText => "text".to_owned(),
+        Kind::Like(syntax) => syntax.name.to_owned(),
         Kind::HeaderName => "header name".to_owned(),
-        Kind::OneOf(words) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "),
+        Kind::OneOf(words) | Kind::OneOfOrOurs { words, .. } => {
+            words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+        }
         Kind::Choice { allowed, refused } => {
             let allowed: Vec<_> = allowed.iter().map(|word| format!("`{word}`")).collect();
             let refused: Vec<_> = refused.iter().map(|(word, _)| format!("`{word}`")).collect();
             format!("{} (not {})", allowed.join(", "), refused.join(", "))
         }
         Kind::List { of, .. } => format!("list of {}", self::kind(of)),
-        Kind::Record(_) => "fields".to_owned(),
+        Kind::Set { of, .. } => format!("set of {}", self::kind(of)),
+        Kind::Map { values, .. } => format!("names to {}", self::kind(values)),
+        Kind::Record(_) | Kind::RuledRecord(_) | Kind::Specialised => "fields".to_owned(),
+        Kind::Foreign(of) => format!("one of the {of}"),
     }
 }
 

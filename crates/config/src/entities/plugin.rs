@@ -232,11 +232,10 @@ fn json(check: &Check<'_>, node: &Node, kind: Option<&'static Kind>) -> serde_js
         (Value::Scalar(scalar), Some(Kind::List { .. })) if variable => {
             scalar.text.split(',').map(|part| serde_json::Value::from(part.trim())).collect()
         }
-        (Value::Scalar(scalar), Some(Kind::Text | Kind::HeaderName | Kind::OneOf(_) | Kind::Choice { .. }))
-            if variable =>
-        {
-            serde_json::Value::from(&*scalar.text)
-        }
+        (
+            Value::Scalar(scalar),
+            Some(Kind::Text | Kind::HeaderName | Kind::Like(_) | Kind::OneOf(_) | Kind::Choice { .. }),
+        ) if variable => serde_json::Value::from(&*scalar.text),
         (Value::Scalar(scalar), _) if scalar.quoted => serde_json::Value::from(&*scalar.text),
         (Value::Scalar(scalar), _) => {
             let number = || scalar.text.parse::<i64>().ok().map(serde_json::Value::from);
@@ -268,7 +267,7 @@ fn report(check: &mut Check<'_>, schema: &Schema, problem: &SchemaProblem, confi
                 .expected(one_of(known))
                 .maybe_help(near)
         }
-        ProblemKind::UnknownWord { known } => {
+        ProblemKind::UnknownWord { known, .. } => {
             let wrong = check.sources.text(value_at).trim_matches(['"', '\'']).to_owned();
             let near = nearest(&wrong, known.iter().copied()).map(|near| format!("did you mean `{near}`?"));
             Problem::new(value_at, format!("{field} is not one of its words")).expected(one_of(known)).maybe_help(near)
@@ -277,7 +276,11 @@ fn report(check: &mut Check<'_>, schema: &Schema, problem: &SchemaProblem, confi
             let help = help_of(schema, &problem.path);
             Problem::new(key_at, format!("{field} is missing")).maybe_help(help)
         }
-        ProblemKind::Other(text) => match text.strip_prefix("expected ") {
+        ProblemKind::Value { message, expected } => {
+            let problem = Problem::new(value_at, format!("{field}: {message}"));
+            expected.map_or(problem.clone(), |expected| problem.expected(expected))
+        }
+        ProblemKind::Rule(text) | ProblemKind::Other(text) => match text.strip_prefix("expected ") {
             Some(expected) => Problem::new(value_at, format!("{field} has a wrong value")).expected(expected),
             None => Problem::new(value_at, format!("{field}: {text}")),
         },
@@ -298,13 +301,15 @@ fn locate(config: &Node, path: &[Segment]) -> (Span, Span) {
     let mut key_at = short(node.at);
     for segment in path {
         match (segment, &node.value) {
-            (Segment::Field(name), Value::Map(entries)) => match entries.iter().find(|entry| *entry.key == **name) {
-                Some(entry) => {
-                    key_at = entry.key_at;
-                    node = &entry.value;
+            (Segment::Field(name) | Segment::Key(name), Value::Map(entries)) => {
+                match entries.iter().find(|entry| *entry.key == **name) {
+                    Some(entry) => {
+                        key_at = entry.key_at;
+                        node = &entry.value;
+                    }
+                    None => return (key_at, key_at),
                 }
-                None => return (key_at, key_at),
-            },
+            }
             (Segment::Index(index), Value::List(items)) => match items.get(*index) {
                 Some(item) => {
                     key_at = item.at;

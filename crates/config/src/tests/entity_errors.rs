@@ -405,25 +405,23 @@ fn consumers_keys_and_plugins() {
              = expected: `uuid`, `uuid#counter` or `tracker`
              = help: did you mean `uuid`?
 
-        sluicegate.yaml:10:66: `config.header_name` of plugin `correlation-id` has a wrong value
+        sluicegate.yaml:10:66: `config.header_name` of plugin `correlation-id`: bad header name 'a b', allowed characters are A-Z, a-z, 0-9, '_', and '-'
           10 | - { name: correlation-id, config: { generator: uid, header_name: "a b", echo_downstream: yes }, instance_name:…
              |                                                                  ^^^^^
              = expected: a header name
 
-        sluicegate.yaml:10:90: `config.echo_downstream` of plugin `correlation-id` has a wrong value
+        sluicegate.yaml:10:90: `config.echo_downstream` of plugin `correlation-id`: expected a boolean
           10 | …eader_name: "a b", echo_downstream: yes }, instance_name: one }
              |                                      ^^^
-             = expected: true or false
 
         sluicegate.yaml:11:11: the plugin `key-auth` is configured twice for this service
           11 | - { name: key-auth, service: s, config: { key_names: [] } }
              |           ^^^^^^^^
              = note: first given at sluicegate.yaml:8:81
 
-        sluicegate.yaml:11:43: `config.key_names` of plugin `key-auth` has a wrong value
+        sluicegate.yaml:11:43: `config.key_names` of plugin `key-auth`: length must be at least 1
           11 | - { name: key-auth, service: s, config: { key_names: [] } }
              |                                           ^^^^^^^^^
-             = expected: at least 1 values
 
         sluicegate.yaml:12:33: `route` in plugin `rate-limiting`: there is no route `nowhere`
           12 | - { name: rate-limiting, route: nowhere, consumer: alise, config: 5 }
@@ -437,7 +435,7 @@ fn consumers_keys_and_plugins() {
         sluicegate.yaml:12:67: `config` of plugin `rate-limiting` has a wrong value
           12 | - { name: rate-limiting, route: nowhere, consumer: alise, config: 5 }
              |                                                                   ^
-             = expected: a map of fields
+             = expected: a record
 
         sluicegate.yaml:13:5: `config` of plugin `rate-limiting`: at least one of second and minute is needed
           13 | - { name: rate-limiting }
