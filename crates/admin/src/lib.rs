@@ -38,6 +38,10 @@ pub struct State {
     pub ready: AtomicBool,
     /// When the process started.
     pub started_at: SystemTime,
+    /// The time now.
+    pub now: Box<dyn Fn() -> model::Now + Send + Sync>,
+    /// Lines that an access log could not take, if there is one.
+    pub log_lines_dropped: Box<dyn Fn() -> u64 + Send + Sync>,
     /// The product's version.
     pub version: &'static str,
 }

@@ -73,6 +73,8 @@ fn state() -> Arc<State> {
         tokens: ArcSwap::default(),
         ready: AtomicBool::new(true),
         started_at: SystemTime::now(),
+        now: Box::new(Now::default),
+        log_lines_dropped: Box::new(|| 0),
         version: "0",
     })
 }

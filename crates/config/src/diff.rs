@@ -25,6 +25,8 @@ pub fn diff(old: &Settings, new: &Settings) -> Changes {
         ("listen", old.listen != new.listen),
         ("storage", old.storage != new.storage),
         ("limits", old.limits != new.limits),
+        ("telemetry.access_log", old.telemetry.access_log != new.telemetry.access_log),
+        ("telemetry.proxy_status", old.telemetry.proxy_status != new.telemetry.proxy_status),
         ("telemetry.log.format", old.telemetry.log.format != new.telemetry.log.format),
     ];
     changes.restart_required.extend(restart.iter().filter(|(_, differs)| *differs).map(|(key, _)| *key));

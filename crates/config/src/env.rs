@@ -23,7 +23,7 @@ const SECOND_LEVEL: [(&str, &[&str]); 6] = [
     ("limits", &["memory_max", "disk_free_limit", "message_size_max", "drain_timeout"]),
     ("dns", &["servers", "order", "timeout", "valid_ttl", "stale_ttl", "not_found_ttl", "error_ttl", "hosts_file"]),
     ("broker", &["definitions", "definitions_file"]),
-    ("telemetry", &["log", "log_level", "log_format"]),
+    ("telemetry", &["log", "log_level", "log_format", "access_log", "proxy_status"]),
 ];
 
 /// Variables of ours, in order of their names so that a parent comes before its children.

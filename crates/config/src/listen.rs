@@ -10,7 +10,9 @@ use model::limits::MESSAGE_BYTES_CEILING;
 use crate::problem::Problem;
 use crate::reader::{Check, MapReader, Place};
 use crate::scalars;
-use crate::settings::{Access, Limits, Listen, Listener, Log, LogFormat, LogLevel, Storage, Telemetry, TlsFiles};
+use crate::settings::{
+    Access, AccessLogTo, Limits, Listen, Listener, Log, LogFormat, LogLevel, Storage, Telemetry, TlsFiles,
+};
 use crate::source::Span;
 use crate::tree::{Node, Value};
 
@@ -316,9 +318,20 @@ pub(crate) fn telemetry(check: &mut Check<'_>, node: &Node) -> Telemetry {
         telemetry.log = log(check, node);
         Some(())
     });
+    telemetry.access_log = map.get(check, "access_log", access_log).flatten();
+    telemetry.proxy_status = map.get(check, "proxy_status", Check::bool).unwrap_or_default();
     map.not_yet(check, &["tracing", "traces", "otlp", "metrics"]);
     map.finish(check);
     telemetry
+}
+
+/// `off`, `stdout` or a file.
+fn access_log(check: &mut Check<'_>, node: &Node, place: Place<'_>) -> Option<Option<AccessLogTo>> {
+    match check.some_text(node, place)? {
+        "off" => Some(None),
+        "stdout" => Some(Some(AccessLogTo::Stdout)),
+        path => Some(Some(AccessLogTo::File(path.into()))),
+    }
 }
 
 fn log(check: &mut Check<'_>, node: &Node) -> Log {

@@ -295,6 +295,19 @@ pub(crate) fn with_built_ins(mut definitions: Definitions) -> Definitions {
 pub struct Telemetry {
     /// Its logs.
     pub log: Log,
+    /// Where a line for each request goes. Default nowhere.
+    pub access_log: Option<AccessLogTo>,
+    /// Whether failures of the gateway say why in `Proxy-Status` (RFC 9209). Default no.
+    pub proxy_status: bool,
+}
+
+/// Where the access log goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessLogTo {
+    /// To standard output.
+    Stdout,
+    /// To the end of a file.
+    File(PathBuf),
 }
 
 /// Logs on stderr.

@@ -14,6 +14,7 @@
 //! Invariants: header filters run once, and the log phase once, on the configurations that the access phase chose. A
 //! request keeps the snapshot it began with.
 
+use crate::access_log::{self, Kept};
 use crate::balancer::{Call, Peer};
 use crate::chain::{Chain, Link};
 use crate::decision::{BodyFailure, Decision, Transferred};
@@ -78,6 +79,8 @@ pub struct Exchange {
     pub(crate) retries_left: u16,
     /// Why it failed, if it did.
     pub(crate) reason: Option<Reason>,
+    /// What its line of the access log needs, if there is one.
+    pub(crate) kept: Option<Box<Kept>>,
     /// The log phase ran.
     pub(crate) finished: bool,
 }
@@ -141,11 +144,16 @@ impl Exchange {
         self.log(transferred);
     }
 
+    /// From the request's head to that of its response.
+    pub(crate) const fn until_head_us(&self) -> u64 {
+        micros(self.cx.received.mono, self.head_at)
+    }
+
     fn log(&mut self, transferred: Transferred) {
         self.finished = true;
         let now = self.cx.now;
         let total_us = micros(self.cx.received.mono, now.mono);
-        let until_head_us = micros(self.cx.received.mono, self.head_at);
+        let until_head_us = self.until_head_us();
         let mut record = LogRecord {
             status: self.status,
             source: self.source,
@@ -166,6 +174,9 @@ impl Exchange {
             if let Some(link) = self.chosen(n) {
                 link.handler.log(&self.cx, &mut record);
             }
+        }
+        if let (Some(kept), Some(log)) = (&self.kept, &self.counters.telling.access_log) {
+            log.write(&access_log::line(self, kept, &record));
         }
         let consumer = self.cx.consumer.as_ref().and_then(|consumer| consumer.username.as_deref());
         match self.route() {
@@ -248,7 +259,10 @@ impl Exchange {
     pub(crate) fn refuse(&mut self, reason: Reason, status: StatusCode, message: &'static str) -> Response<Bytes> {
         self.source = Source::Error;
         self.reason = Some(reason);
-        let response = error::response(status, message, &self.cx.request_id, &self.cx.request.headers);
+        let mut response = error::response(status, message, &self.cx.request_id, &self.cx.request.headers);
+        if self.counters.telling.proxy_status {
+            forward::add_proxy_status(response.headers_mut(), reason);
+        }
         self.answer(response)
     }
 
@@ -310,6 +324,9 @@ impl Exchange {
         for (name, value) in self.cx.response_headers.drain(..) {
             head.headers.insert(name, value);
         }
+        if let Some(kept) = &mut self.kept {
+            kept.response_headers.clone_from(&head.headers);
+        }
         if let Some(cookie) = self.call.as_mut().and_then(Call::take_cookie) {
             forward::set_cookie(&mut head.headers, cookie);
         }
@@ -351,7 +368,7 @@ impl Exchange {
     }
 }
 
-pub(crate) fn micros(from: Mono, to: Mono) -> u64 {
+pub(crate) const fn micros(from: Mono, to: Mono) -> u64 {
     to.0.saturating_sub(from.0)
 }
 

@@ -6,6 +6,7 @@
 //! side; `Content-Length` stays. An upgrade is not forwarded, which RFC 9110 §7.8 allows: the upstream answers as if
 //! none was asked for.
 
+use crate::reason::Reason;
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, SERVER, SET_COOKIE, TE, VIA};
 use http1::FieldLines;
 use plugin::{Context, RequestId, Scheme};
@@ -23,6 +24,7 @@ macro_rules! names {
 
 names! {
     PROXY = "proxy";
+    PROXY_STATUS = "proxy-status";
     TRAILER = "trailer";
     X_FORWARDED_FOR = "x-forwarded-for";
     X_FORWARDED_HOST = "x-forwarded-host";
@@ -162,6 +164,14 @@ pub(crate) fn set_cookie(headers: &mut HeaderMap, cookie: HeaderValue) {
 pub(crate) fn from_us(headers: &mut HeaderMap, response_ms: u64) {
     headers.insert(SERVER, PRODUCT_VALUE);
     headers.insert(X_KONG_RESPONSE_LATENCY, HeaderValue::from(response_ms));
+}
+
+/// Says why a request failed, as RFC 9209 has it.
+pub(crate) fn add_proxy_status(headers: &mut HeaderMap, reason: Reason) {
+    let text = format!("sluicegate; error={}; details=\"{reason}\"", reason.proxy_error());
+    if let Ok(value) = HeaderValue::try_from(text) {
+        headers.append(PROXY_STATUS, value);
+    }
 }
 
 /// What every response carries.

@@ -1,5 +1,6 @@
 //! The gateway: the current snapshot, the counters, and the start of every request.
 
+use crate::access_log::{AccessLog, Kept};
 use crate::balancer::random::mix;
 use crate::balancer::{Balancer, Resolution};
 use crate::decision::Decision;
@@ -15,6 +16,7 @@ use crate::uri;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{HOST, HeaderMap, HeaderValue};
+use http::uri::PathAndQuery;
 use http::{Method, Response, StatusCode, request};
 use http1::FieldLines;
 use model::Now;
@@ -27,9 +29,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What requests count in, and what numbers them. Shared by the gateway and its exchanges.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Counters {
     pub(crate) stats: Stats,
+    pub(crate) telling: Telling,
+}
+
+/// What the gateway tells about requests, beside counting them. Nothing by default.
+#[derive(Clone, Default)]
+pub struct Telling {
+    /// Failures of ours carry `Proxy-Status` (RFC 9209).
+    pub proxy_status: bool,
+    /// Takes a line for each request.
+    pub access_log: Option<Arc<dyn AccessLog>>,
 }
 
 /// The API gateway of a node.
@@ -59,6 +71,13 @@ impl Gateway {
             id_seed: [high, low],
             n_requests: AtomicU64::new(0),
         }
+    }
+
+    /// Tells more about requests than that they were.
+    #[must_use]
+    pub fn telling(mut self, telling: Telling) -> Self {
+        self.counters = Arc::new(Counters { telling, ..Counters::default() });
+        self
     }
 
     /// Builds a snapshot of the entities without using it, for checking a configuration.
@@ -179,8 +198,13 @@ impl Gateway {
             tries: Vec::new(),
             retries_left: 0,
             reason: None,
+            kept: None,
             finished: false,
         };
+        if self.counters.telling.access_log.is_some() {
+            let target = exchange.cx.request.uri.path_and_query().map_or("", PathAndQuery::as_str).to_owned();
+            exchange.kept = Some(Box::new(Kept { target, ..Kept::default() }));
+        }
         let refused = match exchange.cx.request.method {
             _ if bad_path => Some(StatusCode::BAD_REQUEST),
             Method::CONNECT | Method::TRACE => Some(StatusCode::METHOD_NOT_ALLOWED),

@@ -9,11 +9,12 @@
 //! | [`balancer`] | upstreams: which address a request goes to, health, breakers, retries |
 //! | [`Exchange`] | one request's life as steps that the owner of the sockets performs |
 //! | [`uri`], `forward`, `error` | paths, headers and error bodies, as Kong has them |
-//! | [`stats`], [`Reason`] | what was counted, and why a request failed |
+//! | [`stats`], [`Reason`], [`AccessLog`] | what was counted, why a request failed, its line of log |
 //!
 //! Invariants: a request sees one snapshot from beginning to end. What matched is what the upstream gets: paths are
 //! matched and sent in one normal form. It does no IO; upstreams are named, not connected to.
 
+mod access_log;
 pub mod balancer;
 mod budget;
 mod chain;
@@ -30,10 +31,11 @@ mod snapshot;
 pub mod stats;
 pub mod uri;
 
+pub use access_log::AccessLog;
 pub use budget::{BodyBudget, BodyRoom};
 pub use decision::{BodyFailure, Decision, Next, Plan, Transferred, UpstreamFailure};
 pub use exchange::Exchange;
 pub use forward::PRODUCT;
-pub use gateway::Gateway;
+pub use gateway::{Gateway, Telling};
 pub use reason::Reason;
 pub use snapshot::{BuildError, RouteView, Snapshot, Upstream};

@@ -120,6 +120,9 @@ pub const HTTP_TRAILER_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of request bodies that are collected at a time, of all connections together; more are answered with 503.
 pub const HTTP_COLLECTED_BYTES_MAX: usize = 256 * 1024 * 1024;
 
+/// Bytes of the access log that wait to be written; lines that come while they do are dropped and counted.
+pub const ACCESS_LOG_BUFFER_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 // Upstreams.
 
 /// Slots of a round-robin wheel; where weights ask for more, they are scaled down.

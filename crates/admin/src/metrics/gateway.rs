@@ -2,8 +2,8 @@
 
 use super::{HistogramValue, Page};
 use crate::label;
-use gateway::Gateway;
 use gateway::stats::{Counts, Histogram, KONG_BUCKETS_MS, LATENCY_BUCKETS_MS};
+use gateway::{Gateway, Reason};
 use std::fmt;
 
 struct Row {
@@ -19,6 +19,14 @@ pub(super) fn encode(page: &mut Page<'_>, gateway: &Gateway) -> fmt::Result {
         "Requests answered",
         rows.iter().flat_map(|row| {
             by_code(&row.counts).into_iter().map(|(code, n)| (vec![("route", row.route.as_str()), ("code", code)], n))
+        }),
+    )?;
+    page.counters(
+        "sluicegate_http_request_failures",
+        "Requests that failed for another reason than their upstream's answer, by that reason",
+        rows.iter().flat_map(|row| {
+            let failures = Reason::WORDS.iter().zip(row.counts.failures).filter(|(_, n)| *n > 0);
+            failures.map(|(reason, n)| (vec![("route", row.route.as_str()), ("reason", *reason)], n))
         }),
     )?;
     let latency = |pick: fn(&Counts) -> HistogramValue| {

@@ -8,6 +8,7 @@ mod broker;
 mod engine;
 mod gateway;
 mod process;
+mod upstreams;
 
 pub(crate) use process::Figures;
 
@@ -52,6 +53,12 @@ impl Collector for All {
     fn encode(&self, encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
         let mut page = Page { encoder };
         gateway::encode(&mut page, &self.state.gateway)?;
+        upstreams::encode(&mut page, &self.state.gateway, (self.state.now)().mono)?;
+        page.counter(
+            "sluicegate_access_log_lines_dropped",
+            "Lines of the access log that came faster than they could be written",
+            (self.state.log_lines_dropped)(),
+        )?;
         broker::encode(&mut page, &self.state, self.per_queue)?;
         engine::encode(&mut page, &self.state.engine.metrics())?;
         process::encode(&mut page, self.state.started_at)

@@ -6,6 +6,7 @@
 //!
 //! Down the other way: not ready, nothing new accepted, what is in flight ends, subscriptions stop, the log is synced.
 
+mod access_log;
 mod feed;
 mod gateway_service;
 mod hedging;
@@ -21,13 +22,14 @@ mod services;
 pub(crate) mod settings;
 
 use crate::commands::{Failure, complain};
+use access_log::AccessLogWriter;
 use admin::{Role, State, Tokens};
 use arc_swap::ArcSwap;
 use bridge::Subscriptions;
 use broker::Broker;
 use config::{AdminRole, Settings};
 use engine::{Engine, Ticket};
-use gateway::Gateway;
+use gateway::{Gateway, Telling};
 use listeners::Listeners;
 use model::MessageArena;
 use net::http::{PoolSettings, UpstreamPool};
@@ -60,6 +62,7 @@ struct Server {
     state: Arc<State>,
     pool: Arc<UpstreamPool>,
     resolver: Arc<Resolver>,
+    access_log: Option<Arc<AccessLogWriter>>,
 }
 
 /// Runs the server until it is told to stop and has stopped.
@@ -101,6 +104,9 @@ async fn serve(settings: Settings, source: Source, started: Instant) -> Result<(
     }
     server.resolver.stop().await;
     pump.abort();
+    if let Some(access_log) = server.access_log.take() {
+        tokio::task::spawn_blocking(move || access_log.stop()).await.map_err(Failure::new)?;
+    }
     let engine = Arc::clone(&server.engine);
     tokio::task::spawn_blocking(move || engine.close()).await.map_err(Failure::new)?.map_err(Failure::new)?;
     complain("sluicegate has stopped; everything is on disk");
@@ -139,7 +145,19 @@ impl Server {
             message_bytes_max: settings.limits.message_size_max,
             arena: Mutex::new(MessageArena::new()),
         });
-        let gateway = Arc::new(Gateway::new(plugins::registry(), Arc::clone(&services) as _));
+        let access_log = match &settings.telemetry.access_log {
+            None => None,
+            Some(to) => Some(Arc::new(
+                AccessLogWriter::start(to).map_err(|error| Failure::new(format!("telemetry.access_log: {error}")))?,
+            )),
+        };
+        let telling = Telling {
+            proxy_status: settings.telemetry.proxy_status,
+            access_log: access_log.clone().map(|log| log as Arc<dyn gateway::AccessLog>),
+        };
+        let gateway = Gateway::new(plugins::registry(), Arc::clone(&services) as _).telling(telling);
+        let gateway = Arc::new(gateway);
+        let of_lines = access_log.clone();
         let state = Arc::new(State {
             broker: Arc::clone(&broker),
             engine: Arc::clone(&engine),
@@ -147,10 +165,12 @@ impl Server {
             tokens: ArcSwap::from_pointee(tokens(&settings)),
             ready: AtomicBool::new(false),
             started_at: SystemTime::now(),
+            now: Box::new(move || clock.now()),
+            log_lines_dropped: Box::new(move || of_lines.as_ref().map_or(0, |log| log.dropped())),
             version: env!("CARGO_PKG_VERSION"),
         });
         let subscriptions = Subscriptions::new(Arc::clone(&services) as _, services);
-        Ok(Self { settings, source, engine, broker, gateway, clock, subscriptions, state, pool, resolver })
+        Ok(Self { settings, source, engine, broker, gateway, clock, subscriptions, state, pool, resolver, access_log })
     }
 
     /// Declares the queues that services and subscriptions name, and waits until that is durable.

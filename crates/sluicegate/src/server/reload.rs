@@ -42,6 +42,9 @@ impl Server {
         self.resolver.reload(&resolver_settings(&settings.dns));
         self.gateway.activate(snapshot);
         self.state.tokens.store(Arc::new(super::tokens(&settings)));
+        if let Some(access_log) = &self.access_log {
+            access_log.reopen();
+        }
         self.subscriptions.apply(&settings.subscriptions).await;
         let changes = config::diff(&self.settings, &settings);
         for what in &changes.restart_required {
@@ -52,11 +55,12 @@ impl Server {
         }
         // What needs a restart keeps its old value, so that the next reload says so again.
         let log = Log { format: self.settings.telemetry.log.format, ..settings.telemetry.log };
+        let telemetry = Telemetry { log, ..self.settings.telemetry.clone() };
         self.settings = Settings {
             listen: self.settings.listen.clone(),
             storage: self.settings.storage.clone(),
             limits: self.settings.limits.clone(),
-            telemetry: Telemetry { log },
+            telemetry,
             ..settings
         };
         complain("configuration reloaded");

@@ -1,0 +1,80 @@
+//! Upstreams: health of each address, load, breakers.
+
+use super::Page;
+use gateway::Gateway;
+use gateway::balancer::{BreakerState, HealthWord, UpstreamView};
+use model::Mono;
+use std::fmt;
+
+pub(super) fn encode(page: &mut Page<'_>, gateway: &Gateway, now: Mono) -> fmt::Result {
+    let mut views: Vec<UpstreamView> = gateway.balancers().iter().map(|balancer| balancer.view(now)).collect();
+    if views.is_empty() {
+        return Ok(());
+    }
+    views.sort_by(|a, b| a.name.cmp(&b.name));
+    let rows = rows(&views);
+    page.gauges(
+        "sluicegate_upstream_address_up",
+        "Whether requests are sent to an address: 1, or 0 while health checks or an ejection take it out",
+        rows.iter().map(|row| (row.labels(), i64::from(row.up))),
+    )?;
+    page.gauges(
+        "sluicegate_upstream_address_requests",
+        "Requests under way to an address",
+        rows.iter().map(|row| (row.labels(), row.in_flight.into())),
+    )?;
+    let each = |value: fn(&UpstreamView) -> i64| {
+        views.iter().map(move |view| (vec![("upstream", view.name.as_str())], value(view)))
+    };
+    page.gauges("sluicegate_upstream_requests", "Requests under way", each(|view| view.requests.into()))?;
+    page.gauges("sluicegate_upstream_retries", "Retries under way", each(|view| view.retries.into()))?;
+    page.gauges(
+        "sluicegate_upstream_requests_pending",
+        "Requests that wait for their turn",
+        each(|view| i64::try_from(view.pending).unwrap_or(i64::MAX)),
+    )?;
+    page.counters(
+        "sluicegate_upstream_ejections",
+        "Times an address was ejected",
+        views.iter().map(|view| (vec![("upstream", view.name.as_str())], view.ejections)),
+    )?;
+    let breakers = views.iter().filter_map(|view| {
+        let state = match view.breaker? {
+            BreakerState::Closed => 0,
+            BreakerState::HalfOpen => 1,
+            BreakerState::Open => 2,
+        };
+        Some((vec![("upstream", view.name.as_str())], state))
+    });
+    page.gauges("sluicegate_upstream_breaker", "The breaker: 0 closed, 1 half-open, 2 open", breakers)
+}
+
+struct Row<'a> {
+    upstream: &'a str,
+    target: String,
+    address: String,
+    up: bool,
+    in_flight: u32,
+}
+
+impl Row<'_> {
+    fn labels(&self) -> Vec<(&str, &str)> {
+        vec![("upstream", self.upstream), ("target", &self.target), ("address", &self.address)]
+    }
+}
+
+fn rows(views: &[UpstreamView]) -> Vec<Row<'_>> {
+    let mut rows = Vec::new();
+    for view in views {
+        for target in &view.targets {
+            rows.extend(target.addresses.iter().map(|address| Row {
+                upstream: &view.name,
+                target: target.target.to_string(),
+                address: format!("{}:{}", address.host, address.port),
+                up: address.health != HealthWord::Unhealthy,
+                in_flight: address.in_flight,
+            }));
+        }
+    }
+    rows
+}
