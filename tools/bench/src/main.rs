@@ -11,9 +11,11 @@ mod h2load;
 mod histogram;
 mod peers;
 mod proc;
+mod reloads;
 mod report;
 mod soak;
 mod strace;
+mod trend;
 mod wrk;
 
 use std::fs::File;
@@ -65,6 +67,12 @@ enum Command {
         #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(3..=1440))]
         minutes: u64,
     },
+    /// Change the configuration of a gateway again and again under load, and see whether memory stays flat
+    Reloads {
+        /// How often
+        #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(30..=100_000))]
+        times: u64,
+    },
 }
 
 /// One side.
@@ -108,6 +116,15 @@ fn run(args: &Args) -> Result<bool> {
         write_json(args.json.as_deref(), &soaked.to_json())?;
         std::io::stdout().write_all(soaked.to_text().as_bytes())?;
         return Ok(soaked.is_flat());
+    }
+    if let Some(Command::Reloads { times }) = args.command {
+        check_installed(&[Cell::Proxy], &[Side::Ours], &binary)?;
+        let _lock = lock(&dir)?;
+        let times = usize::try_from(times).unwrap_or(usize::MAX);
+        let reloaded = reloads::run(&binary, &dir, times, machine())?;
+        write_json(args.json.as_deref(), &reloaded.to_json())?;
+        std::io::stdout().write_all(reloaded.to_text().as_bytes())?;
+        return Ok(reloaded.is_flat());
     }
     check_installed(&cells, sides, &binary)?;
 

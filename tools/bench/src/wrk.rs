@@ -1,11 +1,17 @@
 //! Runs `wrk`, the HTTP load generator of Debian, and reads what it prints.
 
-use std::process::Command;
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::cells::gateway::HttpReport;
 use crate::error::{Context, Error, Result};
 use crate::peers::find_program;
+use crate::peers::process::guarded;
+
+/// Longer than anything measured here.
+const FOREVER: Duration = Duration::from_secs(24 * 3600);
 
 /// Whether wrk is installed.
 pub(crate) fn is_installed() -> bool {
@@ -14,13 +20,41 @@ pub(crate) fn is_installed() -> bool {
 
 /// `wrk -t2 -c{connections} -d{seconds} --latency {url}`; any failed request is an error.
 pub(crate) fn run(url: &str, connections: u32, headers: &[&str], seconds: Duration) -> Result<HttpReport> {
-    let mut command = Command::new("wrk");
+    let output = command(url, connections, headers, seconds).output().context("start wrk")?;
+    read(&output)
+}
+
+/// wrk at work, until it is told to stop.
+pub(crate) struct Running(Child);
+
+impl Running {
+    /// Starts it.
+    pub(crate) fn start(url: &str, connections: u32, headers: &[&str]) -> Result<Self> {
+        let mut command = command(url, connections, headers, FOREVER);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map(Self).context("start wrk")
+    }
+
+    /// Stops it; any failed request is an error.
+    pub(crate) fn finish(self) -> Result<HttpReport> {
+        if let Some(pid) = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw) {
+            kill_process(pid, Signal::INT).context("stop wrk")?;
+        }
+        read(&self.0.wait_with_output()?)
+    }
+}
+
+fn command(url: &str, connections: u32, headers: &[&str], seconds: Duration) -> Command {
+    let mut command = guarded("wrk");
     command.args(["-t2", "--latency"]).arg(format!("-c{connections}"));
     command.arg(format!("-d{}", seconds.as_secs().max(1)));
     for header in headers {
         command.arg("-H").arg(header);
     }
-    let output = command.arg(url).output().context("start wrk")?;
+    command.arg(url);
+    command
+}
+
+fn read(output: &Output) -> Result<HttpReport> {
     let text = String::from_utf8_lossy(&output.stdout);
     parse(&text).context(format_args!("{text}{}wrk", String::from_utf8_lossy(&output.stderr)))
 }

@@ -1,29 +1,44 @@
-//! `./dev bench` and `./dev soak`: release builds of the server and of the load generator, and pictures of what they saw.
+//! `./dev bench`, `./dev soak` and `./dev reloads`: release builds of the server and of the load generator, and pictures of what they saw.
 
 use crate::process::{Failure, Step, root};
 use crate::{python, test};
 
-const SAMPLES: &str = "target/soak.json";
-const PICTURE: &str = "target/soak.png";
+/// Commands of the load generator that watch a server for long, and what draws what they saw.
+#[derive(Clone, Copy)]
+pub(crate) enum Watch {
+    Soak,
+    Reloads,
+}
+
+impl Watch {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Soak => "soak",
+            Self::Reloads => "reloads",
+        }
+    }
+}
 
 pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
     tool()?.args(args.iter().map(String::as_str)).run()
 }
 
-/// A soak that found growth is drawn too: that is the one to look at.
-pub(crate) fn soak(args: &[String]) -> Result<(), Failure> {
+/// What found growth is drawn too: that is the one to look at.
+pub(crate) fn watch(what: Watch, args: &[String]) -> Result<(), Failure> {
     let python = python::BENCH.interpreter()?;
     let tool = tool()?;
-    let samples = root().join(SAMPLES);
+    let name = what.name();
+    let samples = format!("target/{name}.json");
     // Those of another time are not to be drawn.
-    if samples.exists() {
-        std::fs::remove_file(&samples).map_err(|error| Failure::new(format!("{SAMPLES}: {error}")))?;
+    if root().join(&samples).exists() {
+        std::fs::remove_file(root().join(&samples)).map_err(|error| Failure::new(format!("{samples}: {error}")))?;
     }
-    let soaked = tool.args(["soak", "--json", SAMPLES]).args(args.iter().map(String::as_str)).run();
-    if samples.exists() {
-        Step::new(&python).args(["tools/bench/plot_soak.py", SAMPLES, PICTURE]).run()?;
+    let watched = tool.args([name, "--json", &samples]).args(args.iter().map(String::as_str)).run();
+    if root().join(&samples).exists() {
+        let (script, picture) = (format!("tools/bench/plot_{name}.py"), format!("target/{name}.png"));
+        Step::new(&python).args([script.as_str(), &samples, &picture]).run()?;
     }
-    soaked
+    watched
 }
 
 /// The load generator, built, and the server that it starts.

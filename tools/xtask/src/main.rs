@@ -25,6 +25,8 @@ const HELP: &str = "\
   bench [ARGS]     beside RabbitMQ and nginx, one table (./dev bench --help)
   soak [ARGS]      half the load it can carry for half an hour, and whether memory and files stay flat; draws what it
                    saw into target/soak.png (--minutes N for another time)
+  reloads [ARGS]   1,000 changes of the configuration under load (--times N for another number), and whether memory
+                   stays flat and no request fails; drawn into target/reloads.png
   fuzz TARGET [S]  fuzz a decoder for S seconds (default 60); without TARGET: list them
   models           try every order of steps in the storage engine's hand-over, as `test rust` does at its end
   proof            the long proofs: 100,000 simulated crashes, fifty kill -9 rounds, ten minutes of fuzzing a decoder,
@@ -40,7 +42,8 @@ fn main() -> ExitCode {
         Some("test") => test::run(rest),
         Some("check") => test::check(),
         Some("bench") => bench::run(rest),
-        Some("soak") => bench::soak(rest),
+        Some("soak") => bench::watch(bench::Watch::Soak, rest),
+        Some("reloads") => bench::watch(bench::Watch::Reloads, rest),
         Some("fuzz") => fuzz::run(rest),
         Some("models") => models::check(false, |_| {}),
         Some("proof") => proof::run(rest),

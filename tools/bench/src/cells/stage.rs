@@ -72,7 +72,7 @@ impl Stage {
             stage.rabbitmq_idle_rss = proc::rss(rabbitmq.id())?;
             stage.rabbitmq = Some(rabbitmq);
         }
-        if sides.contains(&Side::Ours) {
+        if sides.contains(&Side::Ours) && cells.iter().any(|cell| !gateway::is_gateway(*cell)) {
             eprintln!("starting Sluicegate");
             stage.ours = Some(stage.start_ours("sluicegate")?);
         }

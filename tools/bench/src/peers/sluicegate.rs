@@ -11,6 +11,8 @@ use std::time::Duration;
 use super::certificate::Certificate;
 use super::process::{Process, guarded};
 use super::{Proxy, free_address, fresh_dir};
+use rustix::process::Signal;
+
 use crate::error::{Context, Result};
 
 /// Routes of the gateway.
@@ -32,6 +34,8 @@ pub(crate) struct Sluicegate {
     process: Process,
     binary: PathBuf,
     dir: PathBuf,
+    /// The value of the configuration's key `listen`.
+    listen: String,
     admin: SocketAddr,
     /// Where it serves AMQP.
     pub(crate) amqp: SocketAddr,
@@ -54,7 +58,15 @@ impl Sluicegate {
         upstream: SocketAddr,
         certificate: &Certificate,
     ) -> Result<Self> {
-        Self::start_with(binary, dir, Some(certificate), &entities(upstream))
+        Self::start_with(binary, dir, Some(certificate), &entities(upstream, 0))
+    }
+
+    /// Changes the configuration of a gateway: a twentieth of its routes, and a route that only this generation has. Does not
+    /// wait until that took effect.
+    pub(crate) fn reload_gateway(&self, upstream: SocketAddr, generation: usize) -> Result<()> {
+        configure(&self.dir, &self.listen, &entities(upstream, generation))?;
+        self.process.signal(Signal::HUP);
+        Ok(())
     }
 
     fn start_with(binary: &Path, dir: &Path, certificate: Option<&Certificate>, entities: &str) -> Result<Self> {
@@ -66,10 +78,10 @@ impl Sluicegate {
             format!(", {{ address: {https}, tls: {{ cert: {cert}, key: {key} }} }}")
         });
         let listen = format!("{{ http: [{http}{tls}], amqp: [{amqp}], admin: [{admin}], management: [{management}] }}");
-        let text = format!("_format_version: \"3.0\"\nlisten: {listen}\n{entities}");
-        fs::write(dir.join(CONFIGURATION), text).context("write the configuration")?;
+        configure(dir, &listen, entities)?;
         let (process, ready_after) = launch(binary, dir, admin)?;
-        Ok(Self { process, binary: binary.to_owned(), dir: dir.to_owned(), admin, amqp, http, https, ready_after })
+        let (binary, dir) = (binary.to_owned(), dir.to_owned());
+        Ok(Self { process, binary, dir, listen, admin, amqp, http, https, ready_after })
     }
 
     /// Where it is, as a proxy.
@@ -112,6 +124,14 @@ impl Sluicegate {
     }
 }
 
+/// Writes the configuration as one step, so that no reload reads half of it.
+fn configure(dir: &Path, listen: &str, entities: &str) -> Result<()> {
+    let text = format!("_format_version: \"3.0\"\nlisten: {listen}\n{entities}");
+    let next = dir.join("next.yaml");
+    fs::write(&next, text).context("write the configuration")?;
+    fs::rename(&next, dir.join(CONFIGURATION)).context("rename the configuration")
+}
+
 fn launch(binary: &Path, dir: &Path, admin: SocketAddr) -> Result<(Process, Duration)> {
     let mut command = guarded(binary);
     command.arg("run").arg(dir.join(CONFIGURATION)).arg("--data").arg(dir.join(DATA));
@@ -133,16 +153,22 @@ fn is_ready(admin: SocketAddr) -> bool {
     probe().unwrap_or(false)
 }
 
-/// One service with all the routes, a consumer with a key, and the plugins that ask for it and count.
-fn entities(upstream: SocketAddr) -> String {
+/// One service with all the routes, a consumer with a key, and the plugins that ask for it and count. Some routes are of
+/// one generation only.
+fn entities(upstream: SocketAddr, generation: usize) -> String {
     let mut text = format!(
         "plugins:\n- name: key-auth\n- {{ name: rate-limiting, config: {{ hour: 1000000000, policy: local }} }}\n\
          consumers:\n- {{ username: bench, keyauth_credentials: [{{ key: {API_KEY} }}] }}\n\
-         services:\n- name: upstream\n  url: \"http://{upstream}\"\n  routes:\n"
+         services:\n- name: upstream\n  url: \"http://{upstream}\"\n  routes:\n  \
+         - {{ name: generation, paths: [/generation-{generation}] }}\n"
     );
-    for route in 0..ROUTES {
+    for route in 1..ROUTES {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "  - {{ name: route-{route:03}, paths: [/route-{route:03}] }}");
+        let _ = if route.is_multiple_of(20) {
+            writeln!(text, "  - {{ name: route-{route:03}, paths: [/route-{route:03}-{generation}] }}")
+        } else {
+            writeln!(text, "  - {{ name: route-{route:03}, paths: [/route-{route:03}] }}")
+        };
     }
     text
 }
@@ -153,7 +179,7 @@ mod tests {
 
     #[test]
     fn the_requested_path_is_one_of_the_thousand_routes() {
-        let text = entities(SocketAddr::from(([127, 0, 0, 1], 9)));
+        let text = entities(SocketAddr::from(([127, 0, 0, 1], 9)), 3);
         assert_eq!(text.matches("paths:").count(), 1_000);
         assert!(text.contains("paths: [/route-557]") && PATH.starts_with("/route-557/"));
     }

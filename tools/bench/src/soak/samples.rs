@@ -10,11 +10,9 @@ use crate::client::checker::Verdict;
 use crate::error::{Context, Result};
 use crate::histogram::Histogram;
 use crate::peers::sluicegate::Sluicegate;
+use crate::trend::Trend;
 
 const MIB: f64 = 1024.0 * 1024.0;
-/// What memory and files may grow over the last two thirds, as a share of their mean. A leak of a thousandth of what goes
-/// through in half an hour is far above it.
-const GROWTH_MAX: f64 = 0.10;
 /// What has to be published of what was to be: a machine that is busy with something else has other backlogs than the slow
 /// consumer's.
 const PACE_SHARE_MIN: f64 = 0.97;
@@ -135,51 +133,11 @@ pub(crate) struct Soaked {
     pub(crate) machine: String,
 }
 
-fn mean(points: &[(f64, f64)]) -> (f64, f64) {
-    let count = points.len().max(1) as f64;
-    (points.iter().map(|(x, _)| x).sum::<f64>() / count, points.iter().map(|(_, y)| y).sum::<f64>() / count)
-}
-
-/// How a figure behaved over the last two thirds.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Trend {
-    mean: f64,
-    /// By how much the straight line through the means of all periods rises from the first to the last.
-    growth: f64,
-    /// The growth that still counts as flat.
-    allowed: f64,
-}
-
-impl Trend {
-    /// Of samples, each with its time. What comes and goes with the slow consumer shows only in the mean of a period.
-    fn of(samples: &[(f64, f64)], allowed_min: f64) -> Self {
-        let values: Vec<(f64, f64)> = samples.chunks_exact(SAMPLES_PER_PERIOD).map(mean).collect();
-        let (mean_x, mean) = mean(&values);
-        let spread: f64 = values.iter().map(|(x, _)| (x - mean_x).powi(2)).sum();
-        let slope = values.iter().map(|(x, y)| (x - mean_x) * (y - mean)).sum::<f64>() / spread.max(f64::MIN_POSITIVE);
-        let span = values.last().map_or(0.0, |last| last.0) - values.first().map_or(0.0, |first| first.0);
-        Self { mean, growth: slope * span, allowed: (mean * GROWTH_MAX).max(allowed_min) }
-    }
-
-    fn is_flat(self) -> bool {
-        self.growth <= self.allowed
-    }
-
-    fn to_text(self, name: &str) -> String {
-        let Self { mean, growth, allowed } = self;
-        let verdict = if self.is_flat() { "flat" } else { "GROWS" };
-        format!(
-            "{name}: mean {mean:.1}, trend {growth:+.1} over the last two thirds (allowed {allowed:+.1}): {verdict}"
-        )
-    }
-}
-
 impl Soaked {
     fn trend(&self, value: impl Fn(&Sample) -> f64, allowed_min: f64) -> Trend {
-        let periods = self.samples.len() / SAMPLES_PER_PERIOD;
-        let last = &self.samples[periods.div_ceil(3) * SAMPLES_PER_PERIOD..];
-        let values: Vec<(f64, f64)> = last.iter().map(|sample| (sample.at.as_secs_f64(), value(sample))).collect();
-        Trend::of(&values, allowed_min)
+        let values: Vec<(f64, f64)> =
+            self.samples.iter().map(|sample| (sample.at.as_secs_f64(), value(sample))).collect();
+        Trend::of_last_two_thirds(&values, SAMPLES_PER_PERIOD, allowed_min)
     }
 
     fn trends(&self) -> [(&'static str, Trend); 3] {
@@ -234,12 +192,7 @@ impl Soaked {
 
     /// All samples.
     pub(crate) fn to_json(&self) -> Value {
-        let trends = self.trends().map(|(name, trend)| {
-            json!({
-                "figure": name, "mean": trend.mean, "growth": trend.growth, "allowed": trend.allowed,
-                "flat": trend.is_flat(),
-            })
-        });
+        let trends = self.trends().map(|(name, trend)| trend.to_json(name));
         json!({
             "machine": self.machine,
             "rate_per_s": self.rate,
@@ -254,25 +207,6 @@ impl Soaked {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Over so many periods of the slow consumer, of 40 seconds each.
-    fn trend(periods: u32, value: impl Fn(f64) -> f64) -> Trend {
-        let samples = (0..periods * 8).map(|n| f64::from(n) * 5.0);
-        let values: Vec<(f64, f64)> = samples.map(|seconds| (seconds, value(seconds))).collect();
-        Trend::of(&values, 0.0)
-    }
-
-    #[test]
-    fn a_backlog_that_comes_and_goes_is_flat_and_a_leak_is_not() {
-        for periods in [3, 30] {
-            assert!(trend(periods, |_| 40.0).is_flat());
-            assert_eq!(trend(periods, |seconds| 40.0 + (seconds % 40.0)).growth, 0.0, "it comes and goes");
-            assert!(trend(periods, |seconds| 60.0 - seconds / 100.0).is_flat(), "shrinking is no leak");
-            let leak = trend(periods, |seconds| 40.0 + (seconds % 40.0) + seconds / 10.0);
-            let leaked = f64::from(periods - 1) * 4.0;
-            assert!(!leak.is_flat() && (leak.growth - leaked).abs() < 0.001, "{leak:?}");
-        }
-    }
 
     #[test]
     fn nothing_is_told_of_a_load_that_was_not_kept_up() {
