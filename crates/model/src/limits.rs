@@ -175,6 +175,13 @@ pub const ADMIN_TOKEN_BYTES_MIN: usize = 16;
 /// Bytes of a token, as much as a header field can be expected to carry.
 pub const ADMIN_TOKEN_BYTES_MAX: usize = 1_024;
 
+// Catalogues of services.
+
+/// Bytes of a catalogue's answer; a longer one counts as none.
+pub const CATALOGUE_BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Instances of one service in a catalogue; an answer with more counts as none.
+pub const CATALOGUE_INSTANCES_MAX: usize = 4_096;
+
 // The broker's topology.
 
 /// Queues of the process.

@@ -8,14 +8,18 @@
 mod abort;
 mod bell;
 mod clock;
+pub mod discovery;
 mod driver;
 pub mod http;
 mod idle;
 mod listener;
+mod probe;
+mod random;
 mod read_buffer;
 pub mod resolve;
 mod shards;
 mod shutdown;
+mod upkeep;
 
 pub use abort::AbortOnPanic;
 pub use bell::Bell;
@@ -24,3 +28,4 @@ pub use driver::{DriverSettings, drive};
 pub use listener::{Accepted, ListenError, Listener, Peer, Place};
 pub use shards::Shards;
 pub use shutdown::{Drain, Shutdown, Tasks};
+pub use upkeep::Upkeep;

@@ -3,6 +3,7 @@
 use super::address::{Address, AddressKey, Lease, Outcome};
 use super::breaker::Breaker;
 use super::bulkhead::Bulkhead;
+use super::catalogue::{self, CatalogueState};
 use super::resolution::{Resolution, ResolvedAddress};
 use super::retry::Load;
 use super::table::{Choice, Member, Table};
@@ -21,6 +22,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Balancer {
     pub(super) upstream: Upstream,
     pub(super) targets: Vec<Target>,
+    /// What a catalogue lists stands for this one.
+    pub(super) listed: Option<Target>,
     pub(super) state: Arc<State>,
     pub(super) table: ArcSwap<Table>,
 }
@@ -36,6 +39,7 @@ pub(super) struct State {
     pub(super) bulkhead: Arc<Bulkhead>,
     pub(super) load: Arc<Load>,
     pub(super) ejections: AtomicU64,
+    pub(super) catalogue: Arc<Mutex<CatalogueState>>,
 }
 
 /// A chosen address; while it is held, a request is under way to it.
@@ -68,7 +72,8 @@ impl Balancer {
             return Err("host_header: not a host name".to_owned());
         }
         let state = before.map_or_else(Arc::default, |before| Arc::clone(&before.state));
-        let balancer = Self { upstream: upstream.clone(), targets, state, table: ArcSwap::default() };
+        let (upstream, listed) = (upstream.clone(), catalogue::listed(upstream));
+        let balancer = Self { upstream, targets, listed, state, table: ArcSwap::default() };
         balancer.rebuild();
         Ok(balancer)
     }
@@ -98,7 +103,8 @@ impl Balancer {
     /// Tells what a target's name resolves to. Until it is told, a target stands for one address, its name; `false` if
     /// nothing changed. State of addresses that stay is kept.
     pub(crate) fn set_addresses(&self, target: &TargetAddress, resolution: Resolution) -> bool {
-        if !self.names().any(|name| name == target) {
+        let listed = self.listed.as_ref().map(|listed| &listed.address);
+        if !self.names().chain(listed).any(|name| name == target) {
             return false;
         }
         let mut resolved = self.state.resolved.lock();
@@ -125,8 +131,13 @@ impl Balancer {
         let mut addresses = self.state.addresses.lock();
         let is_first = addresses.is_empty();
         let mut members = Vec::with_capacity(self.targets.len());
-        for target in &self.targets {
-            for place in places(target, resolved.get(&target.address)) {
+        let own = self.targets.iter().map(|target| (target, resolved.get(&target.address)));
+        let listed = self.listed.iter().map(|target| {
+            // Until the catalogue has answered there is nothing.
+            (target, Some(resolved.get(&target.address).unwrap_or(&Resolution::Failed)))
+        });
+        for (target, resolution) in own.chain(listed) {
+            for place in places(target, resolution) {
                 let key = AddressKey { target: target.address.clone(), host: place.host, port: place.port };
                 let fresh = || Arc::new(Address::new(key.clone(), addresses.values().map(|known| &**known)));
                 let address = addresses.get(&key).map_or_else(fresh, Arc::clone);

@@ -9,6 +9,7 @@
 //! | `breaker`, `bulkhead`, `retry` | what is known of the whole upstream |
 //! | `hash_input` | the value of a request that is hashed |
 //! | `call` | one request: gate, tries, outcome |
+//! | `catalogue` | an upstream whose targets a catalogue lists |
 //! | `view` | health as people and the Admin API see it |
 //!
 //! Invariants: no IO; time and random numbers are passed in. State belongs to an address (or to the upstream) and
@@ -21,6 +22,7 @@ mod balancer;
 mod breaker;
 mod bulkhead;
 mod call;
+mod catalogue;
 mod hash_input;
 mod health;
 mod latency;
@@ -39,6 +41,7 @@ pub use balancer::{Balancer, NoPeer, Peer};
 pub use breaker::BreakerState;
 pub use bulkhead::{Granted, Queued};
 pub(crate) use call::{Call, Gate, Verdict};
+pub use catalogue::CatalogueState;
 pub(crate) use hash_input::HashedRequest;
 pub use health::HealthState;
 pub use resolution::{Resolution, ResolvedAddress};

@@ -3,6 +3,7 @@
 use super::address::AddressKey;
 use super::balancer::Balancer;
 use super::breaker::BreakerState;
+use super::catalogue::CatalogueState;
 use super::health::HealthState;
 use crate::entity::{TargetAddress, TargetId};
 use model::Mono;
@@ -53,6 +54,8 @@ pub struct UpstreamView {
     pub pending: usize,
     /// Ejections so far.
     pub ejections: u64,
+    /// The catalogue that lists its targets, if there is one: its kind, and how it goes.
+    pub catalogue: Option<(&'static str, CatalogueState)>,
 }
 
 /// A target.
@@ -99,6 +102,7 @@ impl Balancer {
         let targets: Vec<TargetView> = self
             .targets
             .iter()
+            .chain(&self.listed)
             .map(|target| {
                 let members = table.members.iter().filter(|member| member.address.key().target == target.address);
                 let addresses: Vec<AddressView> = members
@@ -135,6 +139,7 @@ impl Balancer {
             retries,
             pending: self.state.bulkhead.load().1,
             ejections: self.state.ejections.load(Ordering::Relaxed),
+            catalogue: self.discovery().map(|(from, _)| (from.kind(), self.catalogue_state().lock().clone())),
         }
     }
 

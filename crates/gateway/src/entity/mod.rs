@@ -6,6 +6,7 @@
 
 mod certificate;
 mod consumer;
+mod discovery;
 mod health_checks;
 mod plugin_config;
 mod resilience;
@@ -18,6 +19,7 @@ use std::fmt;
 
 pub use certificate::CaCertificate;
 pub use consumer::{ApiConsumer, KeyAuthCredential};
+pub use discovery::{Catalogue, CatalogueAddress, ConsulCatalogue, Discovery};
 pub use health_checks::{ActiveChecks, CheckKind, FailureLimits, HealthChecks, Intervals, PassiveChecks, SuccessLimit};
 pub use model::Secret;
 pub use plugin::{Id, Scheme};

@@ -1,6 +1,6 @@
 //! Upstreams: a virtual host that spreads its requests over targets.
 
-use super::{HealthChecks, Resilience, UpstreamId};
+use super::{Discovery, HealthChecks, Resilience, UpstreamId};
 
 /// A virtual host. A service whose `host` is the upstream's name sends its requests to the upstream's targets.
 #[derive(Clone, PartialEq, Debug)]
@@ -19,6 +19,8 @@ pub struct Upstream {
     pub use_srv_name: bool,
     /// What Kong does not have; all off by default.
     pub resilience: Resilience,
+    /// A catalogue that lists targets, beside the upstream's own. Default none.
+    pub discovery: Option<Discovery>,
     /// Labels without meaning to us.
     pub tags: Vec<String>,
 }
@@ -35,6 +37,7 @@ impl Upstream {
             host_header: None,
             use_srv_name: false,
             resilience: Resilience::default(),
+            discovery: None,
             tags: Vec::new(),
         }
     }

@@ -28,8 +28,8 @@ mod tls;
 
 pub use body::{Body, BodyFault};
 pub use client::{
-    PoolSettings, Retry, Timeouts, TlsTrust, UpstreamBody, UpstreamError, UpstreamErrorKind, UpstreamPool,
-    UpstreamTarget, UpstreamTls, UpstreamTlsError,
+    FetchError, PoolSettings, Retry, Timeouts, TlsTrust, UpstreamBody, UpstreamError, UpstreamErrorKind, UpstreamPool,
+    UpstreamTarget, UpstreamTls, UpstreamTlsError, fetch, fetch_head,
 };
 pub use server::{ClientBody, Http2Body, ServerSettings, serve_connection};
 pub use service::{Answer, HttpService, Refusal};

@@ -34,7 +34,7 @@ use listeners::Listeners;
 use model::MessageArena;
 use net::http::{PoolSettings, UpstreamPool};
 use net::resolve::Resolver;
-use net::{Clock, Shutdown};
+use net::{Clock, Shutdown, Upkeep};
 use parking_lot::Mutex;
 use protocol::Formats;
 use pump::Announcements;
@@ -82,6 +82,8 @@ async fn serve(settings: Settings, source: Source, started: Instant) -> Result<(
     server.ensure_queues(&server.settings).await?;
     server.load_gateway()?;
     let listeners = Listeners::bind(&server, &drain)?;
+    let upkeep = Upkeep::new(Arc::clone(&server.gateway), Arc::clone(&server.resolver), server.clock);
+    let upkeep = tokio::spawn(upkeep.run(drain.clone()));
     server.subscriptions.apply(&server.settings.subscriptions).await;
     server.state.ready.store(true, Ordering::Release);
     complain(&format!(
@@ -101,6 +103,9 @@ async fn serve(settings: Settings, source: Source, started: Instant) -> Result<(
     let ended = listeners.join().await;
     if ended > 0 {
         tracing::warn!(connections = ended, "had to be ended: they did not finish in time");
+    }
+    if upkeep.await.is_err() {
+        tracing::error!("what keeps upstreams up to date had panicked");
     }
     server.resolver.stop().await;
     pump.abort();

@@ -4,10 +4,12 @@ mod connect;
 mod connection;
 mod error;
 mod exchange;
+mod fetch;
 mod pool;
 mod tls;
 
 pub use connection::UpstreamBody;
 pub use error::{Retry, UpstreamError, UpstreamErrorKind};
+pub use fetch::{FetchError, fetch, fetch_head};
 pub use pool::{PoolSettings, Timeouts, UpstreamPool, UpstreamTarget};
 pub use tls::{TlsTrust, UpstreamTls, UpstreamTlsError};

@@ -1,0 +1,124 @@
+//! Active health checks: the probes of upstreams that want them, each upstream's in a task of its own.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `schedule` | when each address is probed, without clock |
+//! | `send` | one probe and what its answer means |
+//! | here | the task of an upstream |
+//!
+//! Addresses that are up are probed at the interval of healthy ones only, others at that of unhealthy ones only, drained
+//! ones not at all; at most `concurrency` at a time. What a probe says goes to the upstream's [`Balancer`], which judges.
+//! A change of configuration that keeps the upstream keeps its task and its schedule.
+
+mod schedule;
+mod send;
+
+use crate::Clock;
+use crate::random::random;
+use crate::resolve::Resolver;
+use gateway::balancer::{AddressKey, Balancer, Member, Outcome};
+use gateway::entity::ActiveChecks;
+use schedule::Schedule;
+use send::Probe;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// How often addresses are looked at for changes of their health.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Probes one upstream until the sender of balancers is gone.
+pub(crate) async fn probe_upstream(
+    mut balancers: watch::Receiver<Arc<Balancer>>,
+    resolver: Arc<Resolver>,
+    clock: Clock,
+) {
+    let mut task = Task::new(Arc::clone(&balancers.borrow_and_update()), resolver, clock);
+    loop {
+        let next = task.begin_due();
+        let ended = async {
+            match task.under_way.join_next().await {
+                Some(ended) => ended.ok(),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = balancers.changed() => match changed {
+                Ok(()) => task.change(Arc::clone(&balancers.borrow_and_update())),
+                Err(_) => return,
+            },
+            Some((member, outcome)) = ended => task.take(&member, outcome),
+            () = tokio::time::sleep_until(next) => {}
+        }
+    }
+}
+
+struct Task {
+    balancer: Arc<Balancer>,
+    resolver: Arc<Resolver>,
+    clock: Clock,
+    probe: Option<Probe>,
+    schedule: Schedule<AddressKey>,
+    under_way: JoinSet<(Arc<Member>, Outcome)>,
+}
+
+impl Task {
+    fn new(balancer: Arc<Balancer>, resolver: Arc<Resolver>, clock: Clock) -> Self {
+        let probe = prepare(&balancer, &resolver);
+        Self { balancer, resolver, clock, probe, schedule: Schedule::new(), under_way: JoinSet::new() }
+    }
+
+    fn checks(&self) -> &ActiveChecks {
+        &self.balancer.upstream().health_checks.active
+    }
+
+    fn change(&mut self, balancer: Arc<Balancer>) {
+        if *self.checks() != balancer.upstream().health_checks.active {
+            self.probe = prepare(&balancer, &self.resolver);
+        }
+        self.balancer = balancer;
+    }
+
+    /// Begins what is due and there is room for; returns when to look again.
+    fn begin_due(&mut self) -> Instant {
+        let now = self.clock.now().mono;
+        let members = self.balancer.members();
+        let probed = members.iter().filter(|member| member.weight > 0);
+        let addresses: Vec<_> = probed.map(|member| (member.address.key().clone(), member.address.is_up())).collect();
+        let (due, next) = self.schedule.due(&addresses, self.checks().intervals, now, random);
+        let room = (self.checks().concurrency as usize).saturating_sub(self.under_way.len());
+        for key in due.iter().take(room) {
+            let member = members.iter().find(|member| member.address.key() == key);
+            if let (Some(member), Some(probe)) = (member.cloned(), self.probe.clone()) {
+                self.schedule.begin(key, now);
+                self.under_way.spawn(async move {
+                    let outcome = probe.send(&member).await;
+                    (member, outcome)
+                });
+            }
+        }
+        let wait = next.map_or(LOOK, |next| next.since(now).min(LOOK));
+        Instant::now() + wait
+    }
+
+    fn take(&mut self, member: &Member, outcome: Outcome) {
+        let was_up = member.address.is_up();
+        self.schedule.end(member.address.key());
+        self.balancer.probed(member, outcome, self.clock.now().mono);
+        let is_up = member.address.is_up();
+        if was_up != is_up {
+            let (upstream, address) = (&self.balancer.upstream().name, member.address.key());
+            let state = if is_up { "healthy" } else { "unhealthy" };
+            tracing::info!(upstream, host = %address.host, port = address.port, ?outcome, state, "a probe says");
+        }
+    }
+}
+
+fn prepare(balancer: &Balancer, resolver: &Arc<Resolver>) -> Option<Probe> {
+    let upstream = balancer.upstream();
+    Probe::new(&upstream.health_checks.active, resolver)
+        .inspect_err(|error| tracing::error!(upstream = upstream.name, error, "no probes are sent"))
+        .ok()
+}

@@ -1,0 +1,124 @@
+//! One probe of one address: what is asked, and what the answer means.
+
+use crate::http::{
+    FetchError, PoolSettings, TlsTrust, UpstreamErrorKind, UpstreamPool, UpstreamTarget, UpstreamTls, fetch_head,
+};
+use crate::resolve::Resolver;
+use gateway::balancer::{Member, Outcome};
+use gateway::entity::{ActiveChecks, CheckKind, Scheme};
+use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use http::{Method, Request, Uri};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+/// How an upstream is probed: its settings, made ready for use.
+#[derive(Clone, Debug)]
+pub(super) struct Probe {
+    kind: Kind,
+    timeout: Duration,
+    resolver: Arc<Resolver>,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Tcp,
+    Http(Arc<HttpProbe>),
+}
+
+#[derive(Debug)]
+struct HttpProbe {
+    uri: Uri,
+    headers: HeaderMap,
+    tls: Option<UpstreamTls>,
+    server_name: Option<Arc<str>>,
+    /// Keeps no connection: a probe asks whether a new one can be had.
+    pool: UpstreamPool,
+}
+
+impl Probe {
+    /// What the settings say; an error says why it cannot be done.
+    pub(super) fn new(checks: &ActiveChecks, resolver: &Arc<Resolver>) -> Result<Self, String> {
+        let kind = match checks.kind {
+            CheckKind::Tcp => Kind::Tcp,
+            CheckKind::Http => Kind::Http(Arc::new(HttpProbe::new(checks, None, resolver)?)),
+            CheckKind::Https => {
+                let trust = if checks.https_verify_certificate { TlsTrust::System } else { TlsTrust::Anyone };
+                let tls = UpstreamTls::new(trust, None).map_err(|error| error.to_string())?;
+                Kind::Http(Arc::new(HttpProbe::new(checks, Some(tls), resolver)?))
+            }
+            CheckKind::Grpc | CheckKind::Grpcs => return Err("probes of type grpc are not built".to_owned()),
+        };
+        let timeout = Duration::from_millis(checks.timeout_ms.into());
+        Ok(Self { kind, timeout, resolver: Arc::clone(resolver) })
+    }
+
+    /// Probes an address.
+    pub(super) async fn send(&self, member: &Member) -> Outcome {
+        let until = Instant::now() + self.timeout;
+        match &self.kind {
+            Kind::Tcp => tokio::time::timeout_at(until, self.connect(member)).await.unwrap_or(Outcome::Timeout),
+            Kind::Http(http) => http.send(member, until).await,
+        }
+    }
+
+    async fn connect(&self, member: &Member) -> Outcome {
+        let key = member.address.key();
+        let Ok(addresses) = self.resolver.addresses(&key.host, key.port).await else { return Outcome::TcpFailure };
+        match TcpStream::connect(addresses.as_slice()).await {
+            Ok(_) => Outcome::Connected,
+            Err(_) => Outcome::TcpFailure,
+        }
+    }
+}
+
+impl HttpProbe {
+    fn new(checks: &ActiveChecks, tls: Option<UpstreamTls>, resolver: &Arc<Resolver>) -> Result<Self, String> {
+        let uri = checks.http_path.parse().map_err(|error| format!("http_path: {error}"))?;
+        let mut headers = HeaderMap::new();
+        headers.insert(USER_AGENT, HeaderValue::from_static("sluicegate-probe"));
+        for (name, values) in &checks.headers {
+            let name = HeaderName::try_from(name).map_err(|error| format!("headers: {error}"))?;
+            headers.remove(&name);
+            for value in values {
+                let value = HeaderValue::try_from(value).map_err(|error| format!("headers: {error}"))?;
+                headers.append(&name, value);
+            }
+        }
+        let settings = PoolSettings { idle_max: 0, ..PoolSettings::default() };
+        let server_name = checks.https_sni.as_deref().map(Into::into);
+        let pool = UpstreamPool::new(settings, Arc::clone(resolver));
+        Ok(Self { uri, headers, tls, server_name, pool })
+    }
+
+    async fn send(&self, member: &Member, until: Instant) -> Outcome {
+        let scheme = if self.tls.is_some() { Scheme::Https } else { Scheme::Http };
+        let server_name = self.server_name.clone().unwrap_or_else(|| Arc::clone(&member.server_name));
+        let key = member.address.key();
+        let (host, port, tls) = (Arc::clone(&key.host), key.port, self.tls.clone());
+        let target = UpstreamTarget { host, port, tls, server_name: Some(server_name) };
+        let (mut head, ()) = Request::new(()).into_parts();
+        (head.method, head.uri, head.headers) = (Method::GET, self.uri.clone(), self.headers.clone());
+        head.headers.entry(HOST).or_insert_with(|| member.host_value(scheme).clone());
+        match fetch_head(&self.pool, &target, head, until).await {
+            Ok(head) => Outcome::Status(head.status.as_u16()),
+            Err(FetchError::Timeout) => Outcome::Timeout,
+            Err(FetchError::Upstream(error)) => outcome(error.kind),
+            Err(FetchError::Broken(_) | FetchError::TooLarge(_)) => Outcome::Garbage,
+        }
+    }
+}
+
+/// What a failure says of an address, as Kong counts it: a handshake that fails is no connection.
+const fn outcome(kind: UpstreamErrorKind) -> Outcome {
+    match kind {
+        UpstreamErrorKind::ConnectTimeout | UpstreamErrorKind::WriteTimeout | UpstreamErrorKind::ReadTimeout => {
+            Outcome::Timeout
+        }
+        UpstreamErrorKind::Dns | UpstreamErrorKind::Refused | UpstreamErrorKind::Tls | UpstreamErrorKind::Reset => {
+            Outcome::TcpFailure
+        }
+        UpstreamErrorKind::InvalidResponse | UpstreamErrorKind::RequestBody => Outcome::Garbage,
+    }
+}
