@@ -179,15 +179,21 @@ impl ConnectionOptions {
 /// Remove what belongs to one connection: the fields Connection names and the well-known ones (RFC 9110
 /// §7.6.1). `TE: trailers` is the caller's to put back. Costs one look at each name if there is nothing to remove.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if !headers.keys().any(is_hop_by_hop) {
-        return;
-    }
-    let mut doomed: Vec<HeaderName> = headers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
+    // Most messages that have a Connection name nothing in it that is not removed anyway: then nothing is allocated.
     let connection = headers.get_all(header::CONNECTION).iter();
-    doomed.extend(connection.flat_map(tokens).filter_map(|token| HeaderName::from_bytes(token).ok()));
-    for name in doomed {
+    let nominated = connection.flat_map(tokens).filter(|token| !is_option(token));
+    let nominated: Vec<HeaderName> = nominated.filter_map(|token| HeaderName::from_bytes(token).ok()).collect();
+    while let Some(name) = headers.keys().find(|name| is_hop_by_hop(name)).cloned() {
         headers.remove(name);
     }
+    for name in nominated {
+        headers.remove(name);
+    }
+}
+
+/// Options of Connection that name no field, or one that [`is_hop_by_hop`].
+fn is_option(token: &[u8]) -> bool {
+    [&b"keep-alive"[..], b"close", b"upgrade"].iter().any(|option| token.eq_ignore_ascii_case(option))
 }
 
 fn is_hop_by_hop(name: &HeaderName) -> bool {
