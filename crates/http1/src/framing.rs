@@ -125,6 +125,20 @@ impl<'a> Once<'a> {
     }
 }
 
+/// Checks a head whose framing came by other means, as HTTP/2's does: it must not hold what a reader of HTTP/1.1 could
+/// frame it by in another way.
+///
+/// # Errors
+/// A field that resembles a framing field, or a second length.
+pub fn check_framed_elsewhere(headers: &HeaderMap) -> Result<(), FramingError> {
+    let decisive = Decisive::of(headers);
+    decisive.no_look_alikes()?;
+    match decisive.length {
+        Once::Repeated => Err(FramingError::DuplicateLength),
+        Once::Absent | Once::Value(_) => Ok(()),
+    }
+}
+
 /// A Content-Length: digits only, at most 2^63 - 1 so that sums of lengths cannot overflow.
 pub fn content_length(value: &HeaderValue) -> Result<u64, FramingError> {
     let digits = value.as_bytes();

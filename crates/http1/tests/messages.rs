@@ -19,6 +19,22 @@ fn response(method: &Method, raw: &[u8]) -> Result<Option<ResponseHead>, Respons
     ResponseParser::default().parse(method, &mut BytesMut::from(raw))
 }
 
+#[test]
+fn a_head_framed_elsewhere_has_no_second_framing() {
+    use sluicegate_http1::framing::check_framed_elsewhere;
+    let of = |pairs: &[(&'static str, &'static str)]| {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        check_framed_elsewhere(&headers)
+    };
+    assert_eq!(of(&[("content-length", "5"), ("x", "y")]), Ok(()));
+    assert_eq!(of(&[("content-length", "5"), ("content-length", "5")]), Err(FramingError::DuplicateLength));
+    assert_eq!(of(&[("content_length", "5")]), Err(FramingError::LookAlikeField));
+    assert_eq!(of(&[("transfer_encoding", "chunked")]), Err(FramingError::LookAlikeField));
+}
+
 fn decode(framing: BodyFraming, raw: &[u8], bytes_max: u64) -> Result<Vec<u8>, BodyError> {
     let mut input = BytesMut::from(raw);
     let mut decoder = BodyDecoder::new(framing, bytes_max);

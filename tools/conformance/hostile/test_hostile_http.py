@@ -193,6 +193,9 @@ def test_odd_but_right_framing_is_accepted(gateway):
     ("many headers", b"GET /x HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 5_000 + b"\r\n", (400, 431)),
     ("headers without end", b"GET /x HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 200_000, (400, 431)),
     ("huge target", b"GET /x/" + b"a" * 200_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", (414, 400, 431)),
+    ("giant cookie", b"GET /x HTTP/1.1\r\nHost: a\r\nCookie: " + b"a=" + b"b" * 1_000_000 + b"\r\n\r\n", (400, 431)),
+    ("many cookies", b"GET /x HTTP/1.1\r\nHost: a\r\n" + b"Cookie: a=b\r\n" * 5_000 + b"\r\n", (400, 431)),
+    ("giant query", b"GET /x?" + b"a=b&" * 100_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", (414, 400, 431)),
     ("request line without end", b"G" * 1_000_000, (400, 414, 431)),
     ("huge method", b"A" * 10_000 + b" /x HTTP/1.1\r\nHost: a\r\n\r\n", (400, 405, 414, 431, 501)),
 ], ids=lambda value: value if isinstance(value, str) else "")
@@ -232,7 +235,9 @@ H2_GET = b"\x82\x86\x44\x02/x\x41\x01a"
 
 
 @pytest.mark.parametrize("case", ["continuation flood", "rapid reset", "settings flood", "ping flood", "frame too large",
-                                  "bad hpack", "data on stream 0", "hpack bomb"])
+                                  "bad hpack", "data on stream 0", "hpack bomb", "giant header", "giant cookie in crumbs",
+                                  "window of nothing", "window flood", "priority flood", "empty data flood",
+                                  "reset of what was never opened"])
 def test_http_2_abuse(gateway, case):
     """Whatever a peer sends, memory stays bounded and others are served while it goes on."""
     attack = {
@@ -246,6 +251,15 @@ def test_http_2_abuse(gateway, case):
         "data on stream 0": h2_frame(0, 1, 0, b"hello"),
         "hpack bomb": h2_frame(1, 4, 1, H2_GET + b"\x40\x01b\x7f\x81\x1e" + b"v" * 4000) + h2_frame(
             1, 5, 3, H2_GET + b"\xbe" * 16_000),
+        "giant header": h2_frame(1, 1, 1, H2_GET + b"\x00\x01b\x7f\x81\xff\x3f" + b"v" * 10_000) + b"".join(
+            h2_frame(9, 0, 1, b"v" * 16_384) for _ in range(63)) + h2_frame(9, 4, 1, b"v" * 6_384),
+        "giant cookie in crumbs": b"".join(h2_frame(1, 5, n, H2_GET + b"\x00\x06cookie\x03a=b" * 1_400) for n in range(1, 61, 2)),
+        # Streams that may never be answered: the client grants no byte and goes on asking.
+        "window of nothing": h2_frame(4, 0, 0, b"\0\4\0\0\0\0") + b"".join(h2_frame(1, 5, n, H2_GET) for n in range(1, 4_001, 2)),
+        "window flood": h2_frame(1, 4, 1, H2_GET) + h2_frame(8, 0, 1, b"\0\0\0\1") * 100_000,
+        "priority flood": h2_frame(2, 0, 1, b"\0\0\0\0\x10") * 100_000,
+        "empty data flood": h2_frame(1, 4, 1, H2_GET) + h2_frame(0, 0, 1, b"") * 100_000,
+        "reset of what was never opened": b"".join(h2_frame(3, 0, n, b"\0\0\0\x08") for n in range(1, 40_001, 2)),
     }[case]
     before = gateway.rss_kib()
     with socket.create_connection(("127.0.0.1", gateway.ports["http"]), timeout=1) as s:
@@ -261,8 +275,9 @@ def test_http_2_abuse(gateway, case):
 
 @pytest.mark.timeout(120)
 def test_silent_and_slow_peers_are_cut_off(gateway):
-    """A silent one, one that stops in the head, one that sends a byte a second, one that stops in the TLS handshake and
-    one that never reads: all at once, none may stay. A keep-alive connection that is merely idle may stay longer."""
+    """A silent one, one that stops in the head, one that sends a byte a second, one that stops in the TLS handshake,
+    and ones that stop in a body, proxied or queued, or in HTTP/2's preface: all at once, none may stay. A keep-alive
+    connection that is merely idle may stay longer."""
     limit_s = 75
     silent = socket.create_connection(("127.0.0.1", gateway.ports["http"]))
     headless = socket.create_connection(("127.0.0.1", gateway.ports["http"]))
@@ -271,7 +286,13 @@ def test_silent_and_slow_peers_are_cut_off(gateway):
     trickle.sendall(b"GET /x HTTP/1.1\r\nHost: a\r\n")
     tls = socket.create_connection(("127.0.0.1", gateway.ports["tls"]))
     tls.sendall(TLS_HELLO[:20])
+    bodies = {"proxied body": b"POST /x/y", "queued body": b"POST /q"}
     open_ones = {"silent": silent, "headless": headless, "trickle": trickle, "tls": tls}
+    for name, start in bodies.items():
+        open_ones[name] = socket.create_connection(("127.0.0.1", gateway.ports["http"]))
+        open_ones[name].sendall(start + b" HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf")
+    open_ones["preface"] = socket.create_connection(("127.0.0.1", gateway.ports["http"]))
+    open_ones["preface"].sendall(PREFACE[:10])
     began, ended = time.monotonic(), {}
     for each in open_ones.values():
         each.settimeout(0.05)

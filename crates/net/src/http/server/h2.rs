@@ -10,6 +10,7 @@ use crate::{Accepted, Drain, Peer};
 use bytes::{Buf, BytesMut};
 use http::uri::{PathAndQuery, Uri};
 use http::{HeaderValue, Request, Response, header};
+use http1::framing::check_framed_elsewhere;
 use http1::request::is_host;
 use http1::strip_hop_by_hop;
 use hyper::service::service_fn;
@@ -150,8 +151,10 @@ fn refused<S: HttpService>(refusal: Refusal, service: &S, peer: &Peer) -> Respon
     response
 }
 
-/// The authority as Host, the target without it. Two different names for one request are refused.
+/// The authority as Host, the target without it. Two different names for one request are refused, and what would frame it
+/// in two ways once it is HTTP/1.1.
 fn origin_form(mut request: Request<hyper::body::Incoming>) -> Result<Request<hyper::body::Incoming>, Refusal> {
+    check_framed_elsewhere(request.headers()).map_err(|error| Refusal::Request(error.into()))?;
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let (host, more) = (hosts.next(), hosts.next());
     let authority = request.uri().authority().map(|authority| authority.as_str().as_bytes());

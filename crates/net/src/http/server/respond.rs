@@ -63,7 +63,7 @@ pub(super) async fn send(
         Outgoing::new(body, plan.framing)
     };
     let idle = Duration::from_millis(settings.body_idle_timeout_ms);
-    let whole = stream(shared, &mut outgoing, &mut outbox, idle).await;
+    let whole = stream(shared, &mut outgoing, &mut outbox, plan.framing, idle).await;
     std::mem::swap(&mut outbox.flat, scratch);
     if whole { Sent::Whole(plan.persistence) } else { Sent::Broken }
 }
@@ -99,18 +99,30 @@ fn plan(status: StatusCode, headers: &HeaderMap, body: &Body, exchange: &Exchang
     Plan { framing, persistence, bodiless: false }
 }
 
-/// Write the outbox and the body after it; whether both reached their end.
-async fn stream(shared: &Mutex<ClientIo>, outgoing: &mut Outgoing, outbox: &mut Outbox, idle: Duration) -> bool {
-    let mut waiting = false;
+/// Write the outbox and the body after it; whether both reached their end. Of a body that breaks off the client gets what
+/// there is, unless its end is the connection's: then it could not tell a part from the whole.
+async fn stream(
+    shared: &Mutex<ClientIo>,
+    outgoing: &mut Outgoing,
+    outbox: &mut Outbox,
+    framing: OutgoingFraming,
+    idle: Duration,
+) -> bool {
+    let (mut waiting, mut broken) = (false, false);
     poll_fn(|cx| {
         loop {
             // The body is polled without the lock: it may be the request's own.
-            let filled = match outgoing.poll_fill(outbox, cx) {
+            let polled = if broken { Poll::Pending } else { outgoing.poll_fill(outbox, cx) };
+            let filled = match polled {
                 Poll::Ready(Ok(())) => true,
                 Poll::Pending => false,
                 Poll::Ready(Err(fault)) => {
                     tracing::debug!(%fault, "response ended early");
-                    return Poll::Ready(false);
+                    if framing == OutgoingFraming::Unmarked {
+                        return Poll::Ready(false);
+                    }
+                    broken = true;
+                    true
                 }
             };
             let client = &mut *shared.lock();
@@ -121,6 +133,7 @@ async fn stream(shared: &Mutex<ClientIo>, outgoing: &mut Outgoing, outbox: &mut 
             };
             match flushed {
                 Poll::Ready(Err(_)) => return Poll::Ready(false),
+                Poll::Ready(Ok(())) if broken => return Poll::Ready(false),
                 Poll::Ready(Ok(())) if outgoing.is_ended() => return Poll::Ready(true),
                 Poll::Ready(Ok(())) if filled => waiting = false,
                 // Nothing to write: the body's own deadlines hold.
