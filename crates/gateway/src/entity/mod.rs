@@ -12,6 +12,7 @@ mod plugin_config;
 mod resilience;
 mod route;
 mod service;
+mod stream_route;
 mod target;
 mod upstream;
 
@@ -27,6 +28,7 @@ pub use plugin_config::PluginConfig;
 pub use resilience::{Breaker, Bulkhead, Hedge, OutlierDetection, Resilience, Retry, SlowStart};
 pub use route::{HttpsRedirect, Route, RouteProtocols};
 pub use service::{Backend, HttpBackend, Protocol, QueueBackend, Service};
+pub use stream_route::{Endpoint, StreamProtocols, StreamRoute};
 pub use target::{Target, TargetAddress};
 pub use upstream::{Algorithm, HashInput, Hashing, Upstream};
 

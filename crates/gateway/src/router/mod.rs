@@ -15,12 +15,14 @@ mod index;
 mod pattern;
 mod rank;
 mod rule;
+mod stream;
 mod trie;
 
 pub use captures::UriCaptures;
 pub use expression::{ExpressionError, Fields, check_expression};
 pub(crate) use pattern::split_port;
 pub use pattern::{PatternError, check_header_value, check_host, check_path};
+pub use stream::{StreamAsk, StreamKind, StreamRouter};
 
 use crate::entity::{Route, RouteId, Scheme};
 use http::{HeaderMap, Method};

@@ -3,12 +3,13 @@
 //! ```text
 //! classic   | categories 3 | plain hosts 1 | headers 8 | regex 1 | regex_priority 32 | prefix length 19 |
 //! expression| 0xff 8 | 0 10 | priority 46 |
+//! stream    | 0 2 | server names, or both ends 1 | 0 53 | source 4 | destination 4 |
 //! ```
 //!
 //! So an expression comes before every classic route. `regex_priority` is biased, so that negative ones come last; Kong
 //! lets them spill into the bits above.
 
-use crate::entity::Id;
+use crate::entity::{Endpoint, Id};
 use model::limits::ROUTE_PRIORITY_MAX;
 use std::cmp::Reverse;
 
@@ -51,6 +52,24 @@ impl Priority {
     pub(super) const fn expression(priority: u64) -> Self {
         let priority = if priority > ROUTE_PRIORITY_MAX { ROUTE_PRIORITY_MAX } else { priority };
         Self(0xff << 56 | priority)
+    }
+
+    /// Of a route for connections: Kong's bits. Server names, or source and destination together, come first; then what
+    /// is said of the source, then of the destination, each an address before a port before a network.
+    pub(super) fn stream(has_snis: bool, sources: &[Endpoint], destinations: &[Endpoint]) -> Self {
+        let first = has_snis || !(sources.is_empty() || destinations.is_empty());
+        let bits = |all: &[Endpoint]| {
+            all.iter().fold(0, |bits, endpoint| {
+                bits | match endpoint {
+                    Endpoint::Address(_) => 8,
+                    Endpoint::Network(_) => 1,
+                    Endpoint::Port(_) => 4,
+                    Endpoint::AddressPort(..) => 8 | 4,
+                    Endpoint::NetworkPort(..) => 1 | 4,
+                }
+            })
+        };
+        Self(u64::from(first) << 61 | bits(sources) << 4 | bits(destinations))
     }
 }
 
