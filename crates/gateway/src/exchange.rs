@@ -34,6 +34,7 @@ use model::{Mono, Now};
 use plugin::{Context, ErrorReply, Flow, LogRecord, Reply, Source, Then, Timing};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Status logged for a client that left before its response began.
 pub(crate) const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -81,6 +82,8 @@ pub struct Exchange {
     pub(crate) reason: Option<Reason>,
     /// What its line of the access log needs, if there is one.
     pub(crate) kept: Option<Box<Kept>>,
+    /// The upstream switched protocols.
+    pub(crate) tunnel: bool,
     /// The log phase ran.
     pub(crate) finished: bool,
 }
@@ -120,11 +123,15 @@ impl Exchange {
         }
     }
 
-    /// Turns the head of the upstream's response into the client's; returns further headers of it. Not for 1xx.
+    /// Turns the head of the upstream's response into the client's; returns further headers of it. Of 1xx only for 101.
     pub fn upstream_head(&mut self, head: &mut response::Parts, now: Now) -> FieldLines {
         self.cx.now = now;
         self.source = Source::Service;
         self.status = head.status.as_u16();
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            self.tunnel = true;
+            self.counters.n_tunnels.fetch_add(1, Ordering::Relaxed);
+        }
         self.head_at = now.mono;
         let handed_over = self.proxied_at.unwrap_or(now.mono);
         let upstream_us = micros(handed_over, now.mono);
@@ -151,6 +158,9 @@ impl Exchange {
 
     fn log(&mut self, transferred: Transferred) {
         self.finished = true;
+        if self.tunnel {
+            self.counters.n_tunnels.fetch_sub(1, Ordering::Relaxed);
+        }
         let now = self.cx.now;
         let total_us = micros(self.cx.received.mono, now.mono);
         let until_head_us = self.until_head_us();

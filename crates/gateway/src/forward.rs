@@ -3,8 +3,8 @@
 //! Names of headers are Kong's, for its clients read them (`X-Kong-*`); the product token in `Via` and `Server` is ours.
 //! `X-Forwarded-Proto`, `-Host`, `-Port`, `-Path` and `-Prefix` of the client are replaced: no peer is trusted yet.
 //! Hop-by-hop headers go (RFC 9110 §7.6.1), `Transfer-Encoding` too, since framing belongs to the encoder of each
-//! side; `Content-Length` stays. An upgrade is not forwarded, which RFC 9110 §7.8 allows: the upstream answers as if
-//! none was asked for.
+//! side; `Content-Length` stays. A wish to upgrade is no header here: [`http1::Upgrade`] travels with the request's
+//! extensions, and what cannot be passed on is left out, which RFC 9110 §7.8 allows.
 
 use crate::reason::Reason;
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, SERVER, SET_COOKIE, TE, VIA};

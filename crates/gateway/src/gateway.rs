@@ -32,6 +32,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Default)]
 pub(crate) struct Counters {
     pub(crate) stats: Stats,
+    /// Requests that became a pair of byte streams and have not ended.
+    pub(crate) n_tunnels: AtomicU64,
     pub(crate) telling: Telling,
 }
 
@@ -136,6 +138,12 @@ impl Gateway {
         &self.counters.stats
     }
 
+    /// Upgraded connections that are open.
+    #[must_use]
+    pub fn n_tunnels(&self) -> u64 {
+        self.counters.n_tunnels.load(Ordering::Relaxed)
+    }
+
     /// The plugins this gateway knows.
     #[must_use]
     pub const fn registry(&self) -> &Registry {
@@ -198,6 +206,7 @@ impl Gateway {
             tries: Vec::new(),
             retries_left: 0,
             reason: None,
+            tunnel: false,
             kept: None,
             finished: false,
         };

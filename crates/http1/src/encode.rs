@@ -1,8 +1,9 @@
 //! Heads, chunks and trailers on the way out (RFC 9112 §3, §4, §7.1).
 //!
 //! Invariants: Content-Length, Transfer-Encoding and the connection's fields are written from the arguments and
-//! never from the header map, so a forwarded field cannot frame the message we send. A head is written in one
-//! piece into the caller's buffer, without formatting machinery.
+//! never from the header map, so a forwarded field cannot frame the message we send. Who sends Upgrade names it in
+//! Connection (RFC 9110 §7.8), which is done for an Upgrade in the map of a request, a 101 or a 426. A head is
+//! written in one piece into the caller's buffer, without formatting machinery.
 
 use crate::fields::{FieldLines, decimal};
 use crate::framing::Persistence;
@@ -45,11 +46,14 @@ pub fn encode_request_head(
     }
     dst.put_slice(target.as_bytes());
     dst.put_slice(b" HTTP/1.1\r\n");
-    put_fields(headers, dst);
+    let upgrade = put_fields(headers, dst);
     dst.extend_from_slice(lines.as_bytes());
     put_framing(framing, dst);
     if persistence == Persistence::Close {
         dst.put_slice(b"connection: close\r\n");
+    }
+    if upgrade {
+        dst.put_slice(b"connection: upgrade\r\n");
     }
     dst.put_slice(b"\r\n");
 }
@@ -76,7 +80,7 @@ pub fn encode_response_head(
         dst.put_slice(status.canonical_reason().unwrap_or("").as_bytes());
         dst.put_slice(b"\r\n");
     }
-    put_fields(headers, dst);
+    let upgrade = put_fields(headers, dst);
     dst.extend_from_slice(lines.as_bytes());
     put_framing(framing, dst);
     match persistence {
@@ -86,8 +90,8 @@ pub fn encode_response_head(
         }
         Persistence::KeepAlive => {}
     }
-    // Who sends Upgrade names it in Connection (RFC 9110 §7.8); a 426 is the one answer that asks for an upgrade.
-    if status == StatusCode::UPGRADE_REQUIRED && headers.contains_key(header::UPGRADE) {
+    let may_upgrade = matches!(status, StatusCode::SWITCHING_PROTOCOLS | StatusCode::UPGRADE_REQUIRED);
+    if upgrade && may_upgrade {
         dst.put_slice(b"connection: upgrade\r\n");
     }
     dst.put_slice(b"\r\n");
@@ -116,12 +120,16 @@ pub fn encode_trailers(trailers: &HeaderMap, dst: &mut BytesMut) {
     dst.put_slice(b"\r\n");
 }
 
-fn put_fields(headers: &HeaderMap, dst: &mut BytesMut) {
+/// Write the fields; whether Upgrade is one of them.
+fn put_fields(headers: &HeaderMap, dst: &mut BytesMut) -> bool {
+    let mut upgrade = false;
     for (name, value) in headers {
         if !is_ours(name) {
             put_field(name, value.as_bytes(), dst);
+            upgrade |= name == header::UPGRADE;
         }
     }
+    upgrade
 }
 
 /// The fields this module writes itself.

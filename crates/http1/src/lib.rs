@@ -11,13 +11,14 @@
 //! | `body`     | the extent of a body: none, a length, chunks, or until the peer closes |
 //! | `encode`   | heads, chunks and trailers on the way out |
 //! | `fields`   | fields a proxy adds, as lines ready to be written |
+//! | `upgrade`  | which switch of protocols a proxy passes on |
 //! | `corpus`   | named attacks and their verdicts, for the tests here and over a socket |
 //!
 //! Invariants: a message two parsers could frame differently is refused, never repaired. A verdict depends on
 //! the bytes only, not on how they were split into reads. Nothing here allocates by a length a peer sent, and
 //! no encoder writes framing fields from a header map: framing comes from [`OutgoingFraming`] alone.
 //!
-//! It does not read clocks or sockets, follow upgrades, or forward anything.
+//! It does not read clocks or sockets, or forward anything; after a switch of protocols it has no say.
 
 pub mod body;
 pub mod corpus;
@@ -28,6 +29,7 @@ pub mod framing;
 mod lines;
 pub mod request;
 pub mod response;
+mod upgrade;
 
 pub use body::{BodyDecoder, BodyStep};
 pub use encode::{
@@ -38,3 +40,4 @@ pub use fields::{FieldLines, NotALine};
 pub use framing::{BodyFraming, Persistence, strip_hop_by_hop};
 pub use request::{RequestHead, RequestParser};
 pub use response::{ResponseHead, ResponseParser};
+pub use upgrade::Upgrade;

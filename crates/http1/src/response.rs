@@ -6,6 +6,7 @@
 use crate::error::{HeadError, ResponseError};
 use crate::framing::{BodyFraming, Decisive, DeclaredLength, Persistence};
 use crate::lines::{LineWatch, header_map, lines_end_in_crlf};
+use crate::upgrade::Upgrade;
 use bytes::{Buf, Bytes, BytesMut};
 use http::{Method, StatusCode, Version};
 use model::limits::{HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX};
@@ -25,7 +26,12 @@ pub struct ResponseHead {
 impl ResponseHead {
     /// Whether another head follows for the same request (1xx but not 101).
     pub fn is_interim(&self) -> bool {
-        self.parts.status.is_informational()
+        self.parts.status.is_informational() && !self.switches_protocols()
+    }
+
+    /// Whether the connection speaks another protocol behind this head.
+    pub fn switches_protocols(&self) -> bool {
+        self.parts.status == StatusCode::SWITCHING_PROTOCOLS
     }
 }
 
@@ -33,9 +39,15 @@ impl ResponseHead {
 #[derive(Debug, Default)]
 pub struct ResponseParser {
     watch: LineWatch,
+    upgrade: Option<Upgrade>,
 }
 
 impl ResponseParser {
+    /// The protocol that the next request asks for; only that may be switched to.
+    pub fn expect(&mut self, upgrade: Option<Upgrade>) {
+        self.upgrade = upgrade;
+    }
+
     /// Take one head off the front of `buf`; `None` if it is not complete yet. `method` is that of the request
     /// it answers.
     pub fn parse(&mut self, method: &Method, buf: &mut BytesMut) -> Result<Option<ResponseHead>, ResponseError> {
@@ -73,7 +85,7 @@ impl ResponseParser {
         parts.status = StatusCode::from_u16(code).map_err(|_| HeadError::StartLine)?;
         parts.version = if version == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
         parts.headers = headers;
-        frame(method, parts).map(Some)
+        frame(method, self.upgrade.as_ref(), parts).map(Some)
     }
 }
 
@@ -85,12 +97,18 @@ fn partial<T>(buf: &[u8]) -> Result<Option<T>, ResponseError> {
     Ok(None)
 }
 
-fn frame(method: &Method, parts: http::response::Parts) -> Result<ResponseHead, ResponseError> {
+fn frame(
+    method: &Method,
+    upgrade: Option<&Upgrade>,
+    parts: http::response::Parts,
+) -> Result<ResponseHead, ResponseError> {
     let decisive = Decisive::of(&parts.headers);
     let declared = decisive.declared_length(parts.version)?;
     let options = decisive.connection_options(&parts.headers)?;
     let status = parts.status;
-    if status == StatusCode::SWITCHING_PROTOCOLS || (method == Method::CONNECT && status.is_success()) {
+    let switches = status == StatusCode::SWITCHING_PROTOCOLS;
+    let asked_for = || options.upgrade && upgrade.is_some_and(|upgrade| upgrade.is_answered_by(&parts.headers));
+    if (switches && !asked_for()) || (method == Method::CONNECT && status.is_success()) {
         return Err(ResponseError::UnexpectedUpgrade);
     }
     let bodiless = method == Method::HEAD
@@ -104,7 +122,10 @@ fn frame(method: &Method, parts: http::response::Parts) -> Result<ResponseHead, 
         DeclaredLength::Chunked => BodyFraming::Chunked,
         DeclaredLength::Absent => BodyFraming::UntilClose,
     };
-    let persistence =
-        if framing == BodyFraming::UntilClose { Persistence::Close } else { options.persistence(parts.version) };
+    let persistence = if switches || framing == BodyFraming::UntilClose {
+        Persistence::Close
+    } else {
+        options.persistence(parts.version)
+    };
     Ok(ResponseHead { parts, framing, persistence })
 }

@@ -7,7 +7,7 @@ use model::limits::{HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX, HTTP_TARGET_BYTES_MAX
 use proptest::prelude::*;
 use sluicegate_http1::{
     BodyDecoder, BodyError, BodyFraming, BodyStep, FieldLines, FramingError, HeadError, LAST_CHUNK, OutgoingFraming,
-    Persistence, RequestError, RequestHead, RequestParser, ResponseError, ResponseHead, ResponseParser,
+    Persistence, RequestError, RequestHead, RequestParser, ResponseError, ResponseHead, ResponseParser, Upgrade,
     encode_chunk_head, encode_request_head, encode_response_head, encode_trailers, strip_hop_by_hop,
 };
 
@@ -197,6 +197,34 @@ fn ambiguous_responses_are_refused() {
     for (raw, expected) in cases {
         let error = response(&Method::GET, raw.as_bytes()).map(|_| ()).unwrap_err();
         assert_eq!(error, *expected, "{raw:?}");
+    }
+}
+
+#[test]
+fn a_switch_of_protocols_must_be_the_one_asked_for() {
+    let answer = |asked: Option<Upgrade>, fields: &str| {
+        let mut parser = ResponseParser::default();
+        parser.expect(asked);
+        let raw = format!("HTTP/1.1 101 Switching Protocols\r\n{fields}\r\n\r\nbytes");
+        let mut wire = BytesMut::from(raw.as_bytes());
+        let head = parser.parse(&Method::GET, &mut wire)?.unwrap();
+        assert_eq!(
+            (head.framing, head.persistence, &wire[..]),
+            (BodyFraming::Empty, Persistence::Close, &b"bytes"[..])
+        );
+        Ok(head.switches_protocols() && !head.is_interim())
+    };
+    let asked = || Some(Upgrade::websocket());
+    assert_eq!(answer(asked(), "Connection: Upgrade\r\nUpgrade: WebSocket"), Ok(true));
+    assert_eq!(answer(asked(), "Connection: keep-alive, upgrade\r\nUpgrade: websocket"), Ok(true));
+    for (asked, fields) in [
+        (None, "Connection: Upgrade\r\nUpgrade: websocket"),
+        (asked(), "Upgrade: websocket"),
+        (asked(), "Connection: Upgrade"),
+        (asked(), "Connection: Upgrade\r\nUpgrade: h2c"),
+        (asked(), "Connection: Upgrade\r\nUpgrade: websocket, h2c"),
+    ] {
+        assert_eq!(answer(asked, fields), Err(ResponseError::UnexpectedUpgrade), "{fields}");
     }
 }
 

@@ -119,6 +119,16 @@ pub const HTTP_TRAILER_BYTES_MAX: usize = 16 * 1024;
 
 /// Bytes of request bodies that are collected at a time, of all connections together; more are answered with 503.
 pub const HTTP_COLLECTED_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Bytes that a client of HTTP/1 sends ahead while its request is served, after which it is not read and so not heard
+/// leaving.
+pub const HTTP_READ_AHEAD_BYTES_MAX: usize = 64 * 1024;
+
+// Upgraded connections.
+
+/// Milliseconds of silence after which an upgraded connection is closed when the server drains.
+pub const TUNNEL_DRAIN_IDLE_MS: u64 = 1_000;
+/// Milliseconds after which it is closed then, whatever moves.
+pub const TUNNEL_DRAIN_MS_MAX: u64 = 5_000;
 
 /// Bytes of the access log that wait to be written; lines that come while they do are dropped and counted.
 pub const ACCESS_LOG_BUFFER_BYTES_MAX: usize = 4 * 1024 * 1024;

@@ -47,6 +47,11 @@ pub(super) fn encode(page: &mut Page<'_>, gateway: &Gateway) -> fmt::Result {
         "Our own part of the latency",
         latency(|counts| seconds(&counts.kong, &KONG_BUCKETS_MS)),
     )?;
+    page.gauge(
+        "sluicegate_http_upgraded_connections",
+        "Connections that became a pair of byte streams, such as WebSockets",
+        i64::try_from(gateway.n_tunnels()).unwrap_or(i64::MAX),
+    )?;
     kong(page, &rows)
 }
 

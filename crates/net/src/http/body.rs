@@ -2,6 +2,7 @@
 
 use super::client::{UpstreamBody, UpstreamErrorKind};
 use super::server::{ClientBody, Http2Body};
+use super::tunnel::Tunnel;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -24,6 +25,8 @@ pub enum Body {
     Http2(Http2Body),
     /// From an upstream.
     Upstream(UpstreamBody),
+    /// Not a body: the response was 101, and this is what follows it.
+    Tunnel(Box<Tunnel>),
     /// From anywhere else.
     Boxed(UnsyncBoxBody<Bytes, BodyFault>),
     /// It was handed to an upstream and cannot be sent again.
@@ -95,13 +98,14 @@ impl HttpBody for Body {
             Self::Upstream(upstream) => upstream.poll_frame(cx),
             Self::Http2(stream) => stream.poll_frame(cx),
             Self::Boxed(boxed) => Pin::new(boxed).poll_frame(cx),
+            Self::Tunnel(_) => Poll::Ready(None),
             Self::Taken => Poll::Ready(Some(Err(BodyFault::Taken))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Empty => true,
+            Self::Empty | Self::Tunnel(_) => true,
             Self::Full(bytes) => bytes.is_empty(),
             Self::Client(_) | Self::Taken => false,
             Self::Upstream(upstream) => upstream.is_ended(),
@@ -112,7 +116,7 @@ impl HttpBody for Body {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Empty => SizeHint::with_exact(0),
+            Self::Empty | Self::Tunnel(_) => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Client(client) => exact_or_unknown(client.length()),
             Self::Upstream(upstream) => exact_or_unknown(upstream.remaining()),
@@ -141,6 +145,7 @@ impl fmt::Debug for Body {
             Self::Client(_) => "Body::Client",
             Self::Http2(_) => "Body::Http2",
             Self::Upstream(_) => "Body::Upstream",
+            Self::Tunnel(_) => "Body::Tunnel",
             Self::Boxed(_) => "Body::Boxed",
             Self::Taken => "Body::Taken",
         })

@@ -6,6 +6,7 @@
 //! | `body`    | one body type for both directions, without boxing on the hot path |
 //! | `server/` | `h1` runs our http1 over a socket, `h2` hands HTTP/2 to hyper, `mod` tells them apart |
 //! | `client/` | the pool, one exchange over one connection, names, TLS, typed errors |
+//! | `tunnel`  | two connections as one pair of byte streams, after a switch of protocols |
 //! | `tls`     | certificate files into a TLS configuration for a listener |
 //! | `outbox`, `inbox`, `timer`, `date` | write buffer, read buffer, lazy deadlines, the Date field |
 //!
@@ -14,7 +15,8 @@
 //! channel, no other task. On the wire a small request costs one read and one write a side.
 //!
 //! Invariants: every buffer is bounded, every wait has a deadline, a message whose framing is in doubt ends its
-//! connection. Not here: routing, retries by policy, WebSocket (refused with 501).
+//! connection. A client that leaves takes its request
+//! with it: while one is served or streamed its connection is heard. Not here: routing, retries by policy.
 
 mod body;
 mod client;
@@ -25,6 +27,7 @@ mod server;
 mod service;
 mod timer;
 mod tls;
+mod tunnel;
 
 pub use body::{Body, BodyFault};
 pub use client::{
@@ -34,3 +37,4 @@ pub use client::{
 pub use server::{ClientBody, Http2Body, ServerSettings, serve_connection};
 pub use service::{Answer, HttpService, Refusal};
 pub use tls::{TlsFiles, TlsFilesError, server_config};
+pub use tunnel::{Carried, Tunnel};

@@ -25,7 +25,8 @@ impl From<Response<Body>> for Answer {
 /// Serves the requests of a listener.
 pub trait HttpService: Send + Sync + 'static {
     /// Answer one request. The target is in origin form, and Host is set when the client named one. A dropped
-    /// body is drained or ends the connection. Panics end the connection.
+    /// body is drained or ends the connection. Panics end the connection. Who may be answered with 101 and a
+    /// [`Body::Tunnel`] says so by [`http1::Upgrade`] among the request's extensions. Dropped when the client leaves.
     fn call(&self, request: Request<Body>, peer: &Peer) -> impl Future<Output = Answer> + Send;
 
     /// The answer to a request that was refused before or while it was served. Status and closing are the
@@ -44,8 +45,8 @@ pub enum Refusal {
     HeadTimeout,
     /// The body stopped arriving.
     BodyTimeout,
-    /// A switch of protocols we do not pass on yet.
-    UpgradeUnsupported,
+    /// An extended CONNECT whose upstream answered a success but no switch of protocols.
+    NotSwitched,
     /// An HTTP/2 request without an authority, or with one that differs from Host.
     Http2Authority,
 }
@@ -58,7 +59,7 @@ impl Refusal {
             Self::Request(error) => error.status(),
             Self::Body(error) => error.status(),
             Self::HeadTimeout | Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::UpgradeUnsupported => StatusCode::NOT_IMPLEMENTED,
+            Self::NotSwitched => StatusCode::BAD_GATEWAY,
             Self::Http2Authority => StatusCode::BAD_REQUEST,
         }
     }
@@ -71,7 +72,7 @@ impl fmt::Display for Refusal {
             Self::Body(error) => error.fmt(f),
             Self::HeadTimeout => f.write_str("request head timeout"),
             Self::BodyTimeout => f.write_str("request body timeout"),
-            Self::UpgradeUnsupported => f.write_str("upgrade to websocket is not supported"),
+            Self::NotSwitched => f.write_str("the upstream did not switch protocols"),
             Self::Http2Authority => f.write_str("authority and host missing or different"),
         }
     }

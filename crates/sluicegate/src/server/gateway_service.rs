@@ -105,6 +105,14 @@ impl HttpService for ClientConnection {
                 exchange.finish(Transferred { bytes_out, ..transferred }, clock.now());
                 Response::from_parts(head, body)
             }
+            Body::Tunnel(mut tunnel) => {
+                tunnel.on_end(move |carried| {
+                    let bytes_in = bytes_in + carried.up_bytes;
+                    let bytes_out = bytes_out + carried.down_bytes;
+                    exchange.finish(Transferred { bytes_in, bytes_out }, clock.now());
+                });
+                Response::from_parts(head, Body::Tunnel(tunnel))
+            }
             streamed => {
                 let watched = Watched { body: streamed, exchange: Some(exchange), transferred, clock };
                 Response::from_parts(head, Body::Boxed(watched.boxed_unsync()))

@@ -9,10 +9,11 @@ use crate::http::body::{Body, BodyFault};
 use crate::http::inbox::Inbox;
 use crate::http::outbox::{Outbox, Outgoing};
 use crate::http::timer::LazyTimer;
+use crate::http::tunnel::Tunnel;
 use bytes::{Bytes, BytesMut};
 use http::Method;
 use http_body::Frame;
-use http1::{BodyDecoder, BodyFraming, BodyStep, OutgoingFraming, Persistence, ResponseHead, ResponseParser};
+use http1::{BodyDecoder, BodyFraming, BodyStep, OutgoingFraming, Persistence, ResponseHead, ResponseParser, Upgrade};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -75,8 +76,15 @@ impl UpstreamConnection {
         self.inbox.bytes.is_empty() && self.inbox.poll_read(&mut self.io, cx).is_pending()
     }
 
-    /// A new exchange; its head is in the outbox.
-    pub(super) fn begin(&mut self, body: Body, framing: OutgoingFraming, timeouts: Timeouts) {
+    /// A new exchange; its head is in the outbox. `upgrade` is what it asks for.
+    pub(super) fn begin(
+        &mut self,
+        body: Body,
+        framing: OutgoingFraming,
+        upgrade: Option<&Upgrade>,
+        timeouts: Timeouts,
+    ) {
+        self.parser.expect(upgrade.cloned());
         self.request = Some(Outgoing::new(body, framing));
         self.read_timeout = Duration::from_millis(timeouts.read_ms);
         self.write_timeout = Duration::from_millis(timeouts.write_ms);
@@ -196,6 +204,11 @@ impl UpstreamConnection {
 
     fn timeout_kind(&self) -> UpstreamErrorKind {
         if self.request.is_some() { UpstreamErrorKind::WriteTimeout } else { UpstreamErrorKind::ReadTimeout }
+    }
+
+    /// The connection as what it became by a 101.
+    pub(super) fn into_tunnel(self, protocol: Upgrade) -> Tunnel {
+        Tunnel::new(Box::new(self.io), self.inbox.bytes, protocol, self.read_timeout)
     }
 
     /// The whole body, if it was read along with the head, without its framing.

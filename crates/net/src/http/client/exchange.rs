@@ -9,7 +9,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Method, Response};
 use http_body::Body as _;
-use http1::{FieldLines, OutgoingFraming, Persistence, ResponseHead, encode_request_head, strip_hop_by_hop};
+use http1::{FieldLines, OutgoingFraming, Persistence, ResponseHead, Upgrade, encode_request_head, strip_hop_by_hop};
 use std::future::poll_fn;
 
 impl UpstreamPool {
@@ -17,7 +17,8 @@ impl UpstreamPool {
     ///
     /// Target and headers are sent as they are in `head`, without hop-by-hop fields and Expect, and `lines` behind
     /// them; Host is the caller's to set. A body that can be sent again stays in `body`; another is taken when a connection stands. A kept
-    /// connection that turns out to be closed is replaced once, if the request may be sent again.
+    /// connection that turns out to be closed is replaced once, if the request may be sent again. An [`Upgrade`] among the
+    /// extensions is asked for; if the upstream switches, the response is a 101 with a [`Body::Tunnel`].
     ///
     /// # Errors
     /// [`UpstreamError`], with whether to retry.
@@ -30,6 +31,10 @@ impl UpstreamPool {
         timeouts: Timeouts,
     ) -> Result<Response<Body>, UpstreamError> {
         prepare(&mut head.headers);
+        let upgrade = head.extensions.get::<Upgrade>();
+        if let Some(upgrade) = upgrade {
+            head.headers.insert(header::UPGRADE, upgrade.value().clone());
+        }
         let framing = outgoing_framing(&head.method, body);
         let slot = self.slot(target);
         let mut kept = poll_fn(|cx| std::task::Poll::Ready(slot.take(cx))).await;
@@ -49,9 +54,9 @@ impl UpstreamPool {
                 Persistence::KeepAlive,
                 &mut connection.outbox.flat,
             );
-            connection.begin(body.take(), framing, timeouts);
+            connection.begin(body.take(), framing, upgrade, timeouts);
             match poll_fn(|cx| connection.poll_head(&head.method, cx)).await {
-                Ok(response) => return Ok(assemble(response, connection, slot)),
+                Ok(response) => return Ok(assemble(response, connection, slot, upgrade)),
                 Err(error) => {
                     let silent = !connection.response_began();
                     if was_kept && silent && replayable && error.kind.is_loss() && error.may_retry(&head.method) {
@@ -99,9 +104,15 @@ fn assemble(
     head: ResponseHead,
     mut connection: Box<UpstreamConnection>,
     slot: std::sync::Arc<super::pool::Slot>,
+    upgrade: Option<&Upgrade>,
 ) -> Response<Body> {
+    let switches = head.switches_protocols();
     let mut parts = head.parts;
     strip_hop_by_hop(&mut parts.headers);
+    if let (true, Some(protocol)) = (switches, upgrade) {
+        let tunnel = connection.into_tunnel(protocol.clone());
+        return Response::from_parts(parts, Body::Tunnel(Box::new(tunnel)));
+    }
     let body = match connection.ready_body() {
         Some(bytes) => {
             slot.put(connection);

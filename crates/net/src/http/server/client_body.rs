@@ -11,13 +11,14 @@ use crate::http::timer::LazyTimer;
 use bytes::Bytes;
 use http_body::Frame;
 use http1::{BodyDecoder, BodyError, BodyFraming, BodyStep};
+use model::limits::HTTP_READ_AHEAD_BYTES_MAX;
 use parking_lot::Mutex;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -86,6 +87,18 @@ impl ClientIo {
             && self.body.remaining().is_none_or(|remaining| remaining <= bytes_max)
     }
 
+    /// Ready when the client has closed its side while nothing of a body is expected: nobody waits for the response. What
+    /// it sends ahead meanwhile is kept. Costs no system call unless something arrived.
+    pub(crate) fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.body.is_ended() && self.inbox.bytes.len() < HTTP_READ_AHEAD_BYTES_MAX {
+            match ready!(self.inbox.poll_read(&mut self.io, cx)) {
+                Ok(0) | Err(_) => return Poll::Ready(()),
+                Ok(_) => {}
+            }
+        }
+        Poll::Pending
+    }
+
     /// Write what is left of an interim response; nothing else may be written before.
     pub(crate) fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.interim.is_empty() {
@@ -142,6 +155,29 @@ impl ClientIo {
     fn fail(&mut self, refusal: Refusal, fault: BodyFault) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         self.fault.get_or_insert(refusal);
         Poll::Ready(Some(Err(fault)))
+    }
+}
+
+/// The socket alone, for as long as a tunnel takes it.
+pub(super) struct ClientStream<'a>(pub(super) &'a Mutex<ClientIo>);
+
+impl AsyncRead for ClientStream<'_> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0.lock().io).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for ClientStream<'_> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0.lock().io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0.lock().io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0.lock().io).poll_shutdown(cx)
     }
 }
 

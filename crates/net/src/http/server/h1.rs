@@ -4,18 +4,19 @@
 //! the request body was read to its end, and nobody is shutting down.
 
 use super::ServerSettings;
-use super::client_body::{ClientBody, ClientIo};
+use super::client_body::{ClientBody, ClientIo, ClientStream};
 use super::respond::{Exchange, Sent, send};
 use crate::http::body::Body;
 use crate::http::inbox::Inbox;
 use crate::http::service::{Answer, HttpService, Refusal};
+use crate::http::tunnel::Tunnel;
 use crate::{Accepted, Drain, Peer};
 use bytes::{Buf, BytesMut};
 use http::{Method, Request, Version, header};
-use http1::{BodyDecoder, BodyError, BodyFraming, Persistence, RequestHead, RequestParser};
+use http1::{BodyDecoder, BodyError, BodyFraming, Persistence, RequestHead, RequestParser, Upgrade};
 use parking_lot::Mutex;
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -124,11 +125,16 @@ fn poll_head(
 }
 
 impl<S: HttpService> Connection<'_, S> {
-    async fn serve_request(&mut self, head: RequestHead) -> After {
+    async fn serve_request(&mut self, mut head: RequestHead) -> After {
         let version = head.parts.version;
         let exchange = Exchange { version, method: head.parts.method.clone(), persistence: head.persistence };
-        if head.upgrade && is_websocket(&head) {
-            return self.refuse(Refusal::UpgradeUnsupported).await;
+        // One that sends a body with its wish is answered as if it had none (RFC 9110 §7.8 allows that).
+        if head.upgrade
+            && version == Version::HTTP_11
+            && head.framing == BodyFraming::Empty
+            && let Some(upgrade) = Upgrade::asked(&head.parts.headers)
+        {
+            head.parts.extensions.insert(upgrade);
         }
         let body = match head.framing {
             BodyFraming::Empty | BodyFraming::UntilClose => Body::Empty,
@@ -144,7 +150,12 @@ impl<S: HttpService> Connection<'_, S> {
         };
         let has_body = !matches!(body, Body::Empty);
         let request = Request::from_parts(head.parts, body);
-        let answer = self.service.call(request, self.peer).await;
+        let mut call = pin!(self.service.call(request, self.peer));
+        let answer = poll_fn(|cx| match call.as_mut().poll(cx) {
+            Poll::Ready(answer) => Poll::Ready(Some(answer)),
+            Poll::Pending => self.shared.lock().poll_left(cx).map(|()| None),
+        });
+        let Some(answer) = answer.await else { return After::Abort };
 
         if has_body {
             let fault = self.shared.lock().fault();
@@ -156,7 +167,12 @@ impl<S: HttpService> Connection<'_, S> {
         self.respond(answer, exchange, has_body).await
     }
 
-    async fn respond(&mut self, answer: Answer, mut exchange: Exchange, has_body: bool) -> After {
+    async fn respond(&mut self, mut answer: Answer, mut exchange: Exchange, has_body: bool) -> After {
+        if matches!(answer.response.body(), Body::Tunnel(_))
+            && let Body::Tunnel(tunnel) = std::mem::take(answer.response.body_mut())
+        {
+            return self.switch(answer, *tunnel, &exchange).await;
+        }
         if self.drain.is_draining() {
             exchange.persistence = Persistence::Close;
         }
@@ -181,6 +197,18 @@ impl<S: HttpService> Connection<'_, S> {
             Persistence::KeepAlive => After::Next,
             Persistence::Close => After::Linger,
         }
+    }
+
+    /// Say 101 and carry bytes until the end.
+    async fn switch(&mut self, mut answer: Answer, tunnel: Tunnel, exchange: &Exchange) -> After {
+        answer.response.headers_mut().insert(header::UPGRADE, tunnel.protocol().value().clone());
+        if let Sent::Whole(_) = send(&self.shared, &mut self.out, answer, exchange, self.settings).await {
+            let read = std::mem::take(&mut self.shared.lock().inbox.bytes);
+            let mut signal = self.drain.clone();
+            let draining = pin!(signal.begun());
+            tunnel.carry(read, &mut ClientStream(&self.shared), draining).await;
+        }
+        After::Abort
     }
 
     async fn refuse(&mut self, refusal: Refusal) -> After {
@@ -220,10 +248,6 @@ impl<S: HttpService> Connection<'_, S> {
         let patience = Duration::from_millis(self.settings.linger_timeout_ms);
         tokio::time::timeout(patience, drained).await.unwrap_or(false)
     }
-}
-
-fn is_websocket(head: &RequestHead) -> bool {
-    head.parts.headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
 /// Send FIN, then read away what comes until the client closes, time is up, or it is too much. Closing with unread

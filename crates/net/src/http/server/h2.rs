@@ -1,12 +1,14 @@
 //! HTTP/2 by hyper, bounded, in front of the same service.
 //!
-//! A request comes out as HTTP/1's does: target in origin form, the authority as Host.
+//! A request comes out as HTTP/1's does: target in origin form, the authority as Host. So does the extended CONNECT of a
+//! WebSocket (`extended_connect`).
 
 use super::ServerSettings;
+use super::extended_connect::{self, Switching};
 use super::http2_body::Http2Body;
 use crate::http::body::Body;
 use crate::http::service::{Answer, HttpService, Refusal};
-use crate::{Accepted, Drain, Peer};
+use crate::{Accepted, Drain, Peer, Tasks};
 use bytes::{Buf, BytesMut};
 use http::uri::{PathAndQuery, Uri};
 use http::{HeaderValue, Request, Response, header};
@@ -15,6 +17,7 @@ use http1::request::is_host;
 use http1::strip_hop_by_hop;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use std::convert::Infallible;
 use std::io;
 use std::pin::{Pin, pin};
@@ -28,6 +31,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 const LOCAL_RESETS_MAX: usize = 128;
 /// Bytes buffered for sending, a stream.
 const SEND_BUFFER_BYTES_MAX: usize = 64 * 1024;
+
+/// What tunnels have to notice that their connection has ended.
+const TUNNELS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Serve HTTP/2 until the connection ends. `read` was read from `io` already.
 pub(super) async fn serve<S: HttpService>(
@@ -47,16 +53,20 @@ pub(super) async fn serve<S: HttpService>(
         .max_header_list_size(settings.h2_header_list_bytes_max)
         .max_pending_accept_reset_streams(settings.h2_pending_resets_max)
         .max_local_error_reset_streams(LOCAL_RESETS_MAX)
+        .enable_connect_protocol()
         .max_send_buf_size(SEND_BUFFER_BYTES_MAX)
         .keep_alive_interval(interval)
         .keep_alive_timeout(interval);
     let streams = Arc::new(Streams::default());
     let counted = Arc::clone(&streams);
+    let tunnels = Arc::new(Mutex::new(Tasks::new()));
+    let (owner, signal) = (Arc::clone(&tunnels), drain.clone());
     let handler = service_fn(move |request: Request<hyper::body::Incoming>| {
         let (service, peer) = (Arc::clone(&service), Arc::clone(&peer));
         let place = Streams::begin(&counted);
+        let switching = Switching { tunnels: Arc::clone(&owner), drain: signal.clone() };
         async move {
-            let response = answer(request, &*service, &peer, settings).await;
+            let response = answer(request, &*service, &peer, settings, switching).await;
             drop(place);
             Ok::<_, Infallible>(response)
         }
@@ -76,6 +86,8 @@ pub(super) async fn serve<S: HttpService>(
     if let Err(error) = served {
         tracing::debug!(peer = %address, %error, "HTTP/2 connection ended");
     }
+    let tunnels = std::mem::take(&mut *tunnels.lock());
+    tunnels.join(TUNNELS_PATIENCE).await;
 }
 
 /// Requests of a connection, to tell when it is idle. A response that still streams is not waited for by this
@@ -119,6 +131,7 @@ async fn answer<S: HttpService>(
     service: &S,
     peer: &Peer,
     settings: ServerSettings,
+    switching: Switching,
 ) -> Response<Body> {
     let request = match origin_form(request) {
         Ok(request) => request,
@@ -127,6 +140,9 @@ async fn answer<S: HttpService>(
     let length = http_body::Body::size_hint(request.body()).lower();
     if length > settings.body_bytes_max {
         return refused(Refusal::Body(http1::BodyError::TooLarge), service, peer);
+    }
+    if extended_connect::is_websocket(&request) {
+        return switching.answer(request, service, peer).await;
     }
     let (head, incoming) = request.into_parts();
     // A request that ended with its head has no body to stream.
@@ -145,7 +161,7 @@ async fn answer<S: HttpService>(
     response
 }
 
-fn refused<S: HttpService>(refusal: Refusal, service: &S, peer: &Peer) -> Response<Body> {
+pub(super) fn refused<S: HttpService>(refusal: Refusal, service: &S, peer: &Peer) -> Response<Body> {
     let mut response = service.refuse(&refusal, peer);
     *response.status_mut() = refusal.status();
     response

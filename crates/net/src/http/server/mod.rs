@@ -3,6 +3,7 @@
 //! HTTP/2 is spoken if ALPN said so, or if a plain connection begins with its preface (RFC 9113 §3.3, prior knowledge).
 
 mod client_body;
+mod extended_connect;
 mod h1;
 mod h2;
 mod http2_body;

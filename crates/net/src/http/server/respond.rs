@@ -136,10 +136,10 @@ async fn stream(
                 Poll::Ready(Ok(())) if broken => return Poll::Ready(false),
                 Poll::Ready(Ok(())) if outgoing.is_ended() => return Poll::Ready(true),
                 Poll::Ready(Ok(())) if filled => waiting = false,
-                // Nothing to write: the body's own deadlines hold.
+                // Nothing to write: the body's own deadlines hold, and the client has to be there.
                 Poll::Ready(Ok(())) => {
                     waiting = false;
-                    return Poll::Pending;
+                    return client.poll_left(cx).map(|()| false);
                 }
                 Poll::Pending => {
                     if wrote || !waiting {
