@@ -17,11 +17,12 @@ const PREFIX: &str = "SLUICEGATE_";
 const LEVELS_MAX: usize = 16;
 
 /// Second-level keys, to recognise `_` written for `__`.
-const SECOND_LEVEL: [(&str, &[&str]); 6] = [
+const SECOND_LEVEL: [(&str, &[&str]); 7] = [
     ("listen", &crate::listen::LISTENERS),
     ("storage", &["path"]),
     ("limits", &["memory_max", "disk_free_limit", "message_size_max", "drain_timeout"]),
     ("dns", &["servers", "order", "timeout", "valid_ttl", "stale_ttl", "not_found_ttl", "error_ttl", "hosts_file"]),
+    ("gateway", &["trusted_ips", "real_ip_header", "real_ip_recursive"]),
     ("broker", &["definitions", "definitions_file"]),
     ("telemetry", &["log", "log_level", "log_format", "access_log", "proxy_status"]),
 ];

@@ -1,6 +1,6 @@
 //! Configuration: a file and the environment in, resolved [`Settings`] or every mistake out.
 //!
-//! The file is Kong's declarative format 3.0 with more top-level keys (`listen`, `admin`, `storage`, `limits`, `broker`,
+//! The file is Kong's declarative format 3.0 with more top-level keys (`listen`, `admin`, `storage`, `limits`, `gateway`, `broker`,
 //! `subscriptions`, `telemetry`). It is parsed into a tree that keeps the place of every key and value (`yaml`,
 //! `tree`), environment variables are laid over it (`env`), and everything is checked and resolved in one pass that
 //! goes on after mistakes ([`load`]). What is known but not built is refused by name; nothing is silently accepted.
@@ -13,6 +13,7 @@ mod diff;
 mod dns;
 mod entities;
 mod env;
+mod forwarding;
 mod listen;
 mod load;
 mod problem;

@@ -87,17 +87,20 @@ fn listener(check: &mut Check<'_>, node: &Node, place: Place<'_>, kind: &str) ->
             let mut map = check.map(node, &what)?;
             let address = map.required(check, "address", "127.0.0.1:8000", address);
             let tls = map.get(check, "tls", tls);
-            if map.get(check, "proxy_protocol", Check::bool) == Some(true) {
-                check.report(Problem::new(node.at_key("proxy_protocol"), "`proxy_protocol` is not supported yet"));
+            let proxy_protocol = map.get(check, "proxy_protocol", Check::bool).unwrap_or_default();
+            if proxy_protocol && !matches!(kind, "http" | "amqp") {
+                let message =
+                    format!("`proxy_protocol` is for `listen.http` and `listen.amqp`, not for `listen.{kind}`");
+                check.report(Problem::new(node.at_key("proxy_protocol"), message));
             }
             let wants_tls = node.get("tls").is_some_and(|tls| !tls.is_empty());
             map.finish(check);
             if wants_tls && tls.is_none() {
                 return None;
             }
-            Some(Listener { address: address?, tls })
+            Some(Listener { address: address?, tls, proxy_protocol })
         }
-        _ => Some(Listener { address: address(check, node, place)?, tls: None }),
+        _ => Some(Listener { address: address(check, node, place)?, tls: None, proxy_protocol: false }),
     }
 }
 

@@ -12,6 +12,7 @@ use crate::definitions;
 use crate::dns;
 use crate::entities::{self, QueueUse};
 use crate::env;
+use crate::forwarding;
 use crate::listen::{self, Credentials, io_words};
 use crate::problem::{Errors, Problem, Problems, Warning};
 use crate::quotas::quotas;
@@ -28,7 +29,8 @@ use model::definitions::{Definitions, DestinationType, PasswordDef, QueueDef};
 pub const DEFAULT_FILE: &str = "sluicegate.yaml";
 
 /// Keys of ours at the top level.
-const OWN_KEYS: [&str; 8] = ["listen", "admin", "storage", "limits", "dns", "broker", "subscriptions", "telemetry"];
+const OWN_KEYS: [&str; 9] =
+    ["listen", "admin", "storage", "limits", "dns", "gateway", "broker", "subscriptions", "telemetry"];
 /// Keys of ours that are planned.
 const OWN_NOT_YET: [&str; 1] = ["cluster"];
 /// Keys about the file itself.
@@ -198,6 +200,7 @@ fn settings(
     settings.storage = listen::storage(check, section(&mut map, "storage"), cwd);
     settings.limits = listen::limits(check, section(&mut map, "limits"));
     settings.dns = dns::dns(check, section(&mut map, "dns"));
+    settings.real_ip = forwarding::gateway(check, section(&mut map, "gateway"));
     settings.telemetry = listen::telemetry(check, section(&mut map, "telemetry"));
     let (entities, mut uses) = entities::read(check, &mut map, registry);
     settings.entities = entities;

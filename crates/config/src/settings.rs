@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bridge::subscription::SubscriptionSettings;
 use gateway::entity::{Backend, Entities};
+use gateway::real_ip::RealIp;
 use model::Secret;
 use model::definitions::{Definitions, PasswordDef, PermissionDef, UserDef, VhostDef};
 use model::limits::{DISK_FREE_LIMIT_BYTES, MESSAGE_BYTES_MAX};
@@ -31,6 +32,8 @@ pub struct Settings {
     pub broker: Broker,
     /// What the gateway serves.
     pub entities: Entities,
+    /// Whose word it takes for where a request comes from.
+    pub real_ip: RealIp,
     /// Queues that are pushed to HTTP services; names are unique.
     pub subscriptions: Vec<SubscriptionSettings>,
     /// What it tells about itself.
@@ -76,6 +79,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Speak TLS.
     pub tls: Option<TlsFiles>,
+    /// Every connection begins with a PROXY header (version 1 or 2) that says where it comes from. Default no.
+    pub proxy_protocol: bool,
 }
 
 /// Files in PEM; they existed when the configuration was checked.
@@ -103,7 +108,7 @@ pub enum Access {
 
 impl Listener {
     fn loopback(port: u16) -> Self {
-        Listener { address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port), tls: None }
+        Listener { address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port), tls: None, proxy_protocol: false }
     }
 
     /// The rule for admin and management listeners: off loopback nobody gets in without credentials.

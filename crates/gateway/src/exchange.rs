@@ -44,6 +44,8 @@ pub struct Exchange {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) cx: Context,
+    /// The peer is a trusted proxy: what it says of the request is kept.
+    pub(crate) is_trusted: bool,
     /// Place of the matched route in the snapshot.
     pub(crate) route_idx: Option<usize>,
     /// How the router found it.
@@ -204,7 +206,8 @@ impl Exchange {
                 "no Route matched with those values",
             ));
         };
-        if needs_https(route, self.cx.connection.scheme) {
+        let told = if self.is_trusted { forward::scheme_told(&self.cx.request.headers) } else { None };
+        if needs_https(route, told.unwrap_or(self.cx.connection.scheme)) {
             let code = route.redirect.code();
             return Decision::Respond(self.redirect_to_https(code));
         }

@@ -1,7 +1,8 @@
 //! The headers the gateway adds and takes away, on the way up and on the way down.
 //!
 //! Names of headers are Kong's, for its clients read them (`X-Kong-*`); the product token in `Via` and `Server` is ours.
-//! `X-Forwarded-Proto`, `-Host`, `-Port`, `-Path` and `-Prefix` of the client are replaced: no peer is trusted yet.
+//! `X-Forwarded-Proto`, `-Host`, `-Port`, `-Path` and `-Prefix` of the client are replaced, unless the peer is trusted
+//! ([`crate::real_ip`]).
 //! Hop-by-hop headers go (RFC 9110 §7.6.1), `Transfer-Encoding` too, since framing belongs to the encoder of each
 //! side; `Content-Length` stays. A wish to upgrade is no header here: [`http1::Upgrade`] travels with the request's
 //! extensions, and what cannot be passed on is left out, which RFC 9110 §7.8 allows.
@@ -10,6 +11,7 @@ use crate::reason::Reason;
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, SERVER, SET_COOKIE, TE, VIA};
 use http1::FieldLines;
 use plugin::{Context, RequestId, Scheme};
+use std::net::IpAddr;
 
 /// Our product token, as `Server` has it.
 pub const PRODUCT: &str = concat!("sluicegate/", env!("CARGO_PKG_VERSION"));
@@ -44,37 +46,86 @@ const LINES_BYTES: usize = 512;
 
 /// Turns the client's headers into the upstream's; those that are added stand in `lines`.
 ///
-/// `host` is the upstream's host, or none to keep the client's; `host_seen` is the host the client asked for,
-/// `stripped` the prefix that was taken off the path.
-pub(crate) fn to_upstream(
-    cx: &mut Context,
-    lines: &mut FieldLines,
-    host: Option<&HeaderValue>,
-    host_seen: &HeaderValue,
-    stripped: &str,
-) {
+/// `host` is the upstream's host, or none to keep the client's.
+pub(crate) fn to_upstream(cx: &mut Context, lines: &mut FieldLines, host: Option<&HeaderValue>, seen: &Seen<'_>) {
     let connection = &cx.connection;
     let headers = &mut cx.request.headers;
     match host {
         Some(host) => drop(headers.insert(HOST, host.clone())),
         None if headers.contains_key(HOST) => {}
         // The target was in absolute form or the protocol is HTTP/2.
-        None => drop(headers.insert(HOST, client_host(&cx.request.uri, host_seen))),
+        None => drop(headers.insert(HOST, client_host(&cx.request.uri, seen.host))),
     }
     *lines = FieldLines::with_capacity(LINES_BYTES);
-    lines.put_list(&X_FORWARDED_FOR, headers.get_all(X_FORWARDED_FOR).iter(), &connection.peer_ip_value);
+    let told = if seen.is_trusted { Told::take(headers) } else { Told::default() };
+    let peer_ip = &connection.peer_ip_value;
+    let told_ip = (cx.client_ip != connection.peer.ip().to_canonical()).then(|| ip_value(cx.client_ip));
+    let client_ip = told_ip.as_ref().unwrap_or(peer_ip);
+    let mut hops = headers.get_all(X_FORWARDED_FOR).iter().peekable();
+    let last_hop = if hops.peek().is_some() { peer_ip } else { client_ip };
+    lines.put_list(&X_FORWARDED_FOR, hops, last_hop);
     remove_all(headers, is_of_the_request);
-    lines.put(&X_REAL_IP, &connection.peer_ip_value);
-    lines.put(&X_FORWARDED_PROTO, scheme_value(connection.scheme));
-    lines.put(&X_FORWARDED_HOST, host_seen);
-    lines.put(&X_FORWARDED_PORT, &connection.local_port_value);
-    // A path was a header's text all along, or it would not have been parsed.
-    let _ = lines.put_text(&X_FORWARDED_PATH, cx.request.uri.path());
-    if stripped.len() > 1 {
-        let _ = lines.put_text(&X_FORWARDED_PREFIX, stripped);
+    lines.put(&X_REAL_IP, client_ip);
+    lines.put(&X_FORWARDED_PROTO, told.proto.as_ref().unwrap_or_else(|| scheme_value(connection.scheme)));
+    lines.put(&X_FORWARDED_HOST, told.host.as_ref().unwrap_or(seen.host));
+    lines.put(&X_FORWARDED_PORT, told.port.as_ref().unwrap_or(&connection.local_port_value));
+    match &told.path {
+        Some(path) => lines.put(&X_FORWARDED_PATH, path),
+        // A path was a header's text all along, or it would not have been parsed.
+        None => drop(lines.put_text(&X_FORWARDED_PATH, cx.request.uri.path())),
+    }
+    match &told.prefix {
+        Some(prefix) => lines.put(&X_FORWARDED_PREFIX, prefix),
+        None if seen.stripped.len() > 1 => drop(lines.put_text(&X_FORWARDED_PREFIX, seen.stripped)),
+        None => {}
     }
     lines.put(&VIA, &VIA_VALUE);
     put_request_id(lines, &cx.request_id);
+}
+
+/// The client's request as it was seen here.
+pub(crate) struct Seen<'a> {
+    /// The host it asked for.
+    pub(crate) host: &'a HeaderValue,
+    /// The prefix that was taken off its path.
+    pub(crate) stripped: &'a str,
+    /// Whether its peer is a trusted proxy.
+    pub(crate) is_trusted: bool,
+}
+
+/// What a trusted proxy says of the request.
+#[derive(Default)]
+struct Told {
+    proto: Option<HeaderValue>,
+    host: Option<HeaderValue>,
+    port: Option<HeaderValue>,
+    path: Option<HeaderValue>,
+    prefix: Option<HeaderValue>,
+}
+
+impl Told {
+    fn take(headers: &HeaderMap) -> Self {
+        let of = |name| headers.get(name).cloned();
+        Self {
+            proto: of(X_FORWARDED_PROTO),
+            host: of(X_FORWARDED_HOST),
+            port: of(X_FORWARDED_PORT),
+            path: of(X_FORWARDED_PATH),
+            prefix: of(X_FORWARDED_PREFIX),
+        }
+    }
+}
+
+/// The scheme that a trusted proxy was asked by.
+pub(crate) fn scheme_told(headers: &HeaderMap) -> Option<Scheme> {
+    match headers.get(X_FORWARDED_PROTO)?.as_bytes() {
+        b"https" => Some(Scheme::Https),
+        _ => Some(Scheme::Http),
+    }
+}
+
+fn ip_value(ip: IpAddr) -> HeaderValue {
+    HeaderValue::try_from(ip.to_string()).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 fn scheme_value(scheme: Scheme) -> &'static HeaderValue {

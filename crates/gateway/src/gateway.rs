@@ -8,12 +8,13 @@ use crate::entity::{Entities, TargetAddress, UpstreamId};
 use crate::error;
 use crate::exchange::{CLIENT_CLOSED_REQUEST, Exchange};
 use crate::forward;
+use crate::real_ip::RealIp;
 use crate::reason::Reason;
 use crate::router::{Ask, split_port};
 use crate::snapshot::{BuildError, Snapshot};
 use crate::stats::Stats;
 use crate::uri;
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use http::header::{HOST, HeaderMap, HeaderValue};
 use http::uri::PathAndQuery;
@@ -49,6 +50,8 @@ pub struct Telling {
 /// The API gateway of a node.
 pub struct Gateway {
     snapshot: ArcSwap<Snapshot>,
+    /// Whom the next snapshot believes; none if nobody.
+    real_ip: ArcSwapOption<RealIp>,
     registry: Registry,
     services: Arc<dyn Services>,
     counters: Arc<Counters>,
@@ -66,6 +69,7 @@ impl Gateway {
         let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
         Self {
             snapshot: ArcSwap::default(),
+            real_ip: ArcSwapOption::empty(),
             registry,
             services,
             counters: Arc::default(),
@@ -90,8 +94,14 @@ impl Gateway {
         Snapshot::build(entities, &self.registry, &self.services, &self.counters.stats, &self.snapshot.load())
     }
 
+    /// Whose word is taken for where a request comes from, from the next [`Gateway::activate`] on.
+    pub fn set_real_ip(&self, real_ip: RealIp) {
+        self.real_ip.store((!real_ip.trusted.is_empty()).then(|| Arc::new(real_ip)));
+    }
+
     /// Makes a prepared snapshot the current one. Requests under way keep theirs.
-    pub fn activate(&self, snapshot: Snapshot) {
+    pub fn activate(&self, mut snapshot: Snapshot) {
+        snapshot.real_ip = self.real_ip.load_full();
         let routes: std::collections::HashSet<_> = snapshot.routes.iter().map(|route| route.info.id).collect();
         self.counters.stats.retain(|id| routes.contains(&id.0));
         let guard = self.changing.lock();
@@ -169,6 +179,9 @@ impl Gateway {
             Ok(Cow::Owned(path)) => (Some(path), false),
             Err(uri::BadPath) => (None, true),
         };
+        let trusted = snapshot.real_ip.as_deref().filter(|real_ip| real_ip.trusts(connection.peer.ip()));
+        let told = trusted.and_then(|real_ip| real_ip.client_of(&request.headers));
+        let (is_trusted, client_ip) = (trusted.is_some(), told.unwrap_or_else(|| connection.peer.ip().to_canonical()));
         let found = snapshot.router.route(&Ask {
             scheme: connection.scheme,
             method: &request.method,
@@ -177,16 +190,19 @@ impl Gateway {
             query: request.uri.query(),
             headers: &request.headers,
             sni: connection.sni.as_deref(),
-            source: canonical(connection.peer),
+            source: SocketAddr::new(client_ip, connection.peer.port()),
             destination: SocketAddr::new(
                 connection.local.ip().to_canonical(),
                 port.unwrap_or_else(|| connection.local.port()),
             ),
         });
+        let mut cx = self.context(connection, request_number, request, now);
+        cx.client_ip = client_ip;
         let mut exchange = Exchange {
             snapshot,
             counters: Arc::clone(&self.counters),
-            cx: self.context(connection, request_number, request, now),
+            cx,
+            is_trusted,
             route_idx: found.map(|found| found.route_idx),
             found,
             normal_path,
@@ -284,11 +300,6 @@ fn host_value(request: &request::Parts) -> (HeaderValue, Option<u16>) {
     let port = port.and_then(|port| port.parse().ok());
     let name = HeaderValue::try_from(name.to_ascii_lowercase());
     (name.unwrap_or_else(|_| HeaderValue::from_static("")), port)
-}
-
-/// The address with an IPv4 address that is written as IPv6 as what it is.
-fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 impl fmt::Debug for Gateway {

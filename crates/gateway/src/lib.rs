@@ -25,6 +25,7 @@ mod exchange;
 mod forward;
 mod gateway;
 mod proxying;
+pub mod real_ip;
 mod reason;
 pub mod router;
 mod snapshot;

@@ -175,7 +175,8 @@ impl Exchange {
             target = Cow::Owned(uri::escape(&target).into_owned());
             stripped = Cow::Owned(uri::escape(&stripped).into_owned());
         }
-        forward::to_upstream(&mut self.cx, &mut self.lines, host, &self.host, &stripped);
+        let seen = forward::Seen { host: &self.host, stripped: &stripped, is_trusted: self.is_trusted };
+        forward::to_upstream(&mut self.cx, &mut self.lines, host, &seen);
         match upstream_uri(&original, &target) {
             Some(uri) => self.cx.request.uri = uri,
             None => {

@@ -10,6 +10,7 @@ use crate::entity::{
     Route, RouteId, RouteProtocols, Service, ServiceId, UpstreamId,
 };
 use crate::forward;
+use crate::real_ip::RealIp;
 use crate::router::Router;
 use crate::stats::{RouteStats, Stats};
 use http::HeaderValue;
@@ -109,6 +110,8 @@ pub struct Snapshot {
     pub(crate) balancers: HashMap<UpstreamId, Arc<Balancer>>,
     /// The services that upstreams fall back to.
     pub(crate) fallbacks: HashMap<ServiceId, Arc<Upstream>>,
+    /// Whose word is taken for where a request comes from; none if nobody's.
+    pub(crate) real_ip: Option<Arc<RealIp>>,
 }
 
 impl Snapshot {
@@ -187,7 +190,7 @@ impl Build<'_> {
         let implied = self.implied();
         let routes = alive.iter().map(|route| self.route(route, &services, &links, implied.as_ref())).collect();
         let unmatched = Chain::new(&links, self.registry.len(), Scope::default(), None);
-        Snapshot { router, routes, links, unmatched, balancers, fallbacks }
+        Snapshot { router, routes, links, unmatched, balancers, fallbacks, real_ip: None }
     }
 
     fn error(&mut self, kind: &'static str, id: Id, what: String) {

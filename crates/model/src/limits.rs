@@ -123,6 +123,11 @@ pub const HTTP_COLLECTED_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// leaving.
 pub const HTTP_READ_AHEAD_BYTES_MAX: usize = 64 * 1024;
 
+/// Ranges of addresses that may be trusted (`trusted_ips`): each is looked at for each request until one fits.
+pub const TRUSTED_IPS_MAX: usize = 1_000;
+/// Bytes of a PROXY header, extensions included.
+pub const PROXY_HEADER_BYTES_MAX: usize = 4 * 1024;
+
 // Upgraded connections.
 
 /// Milliseconds of silence after which an upgraded connection is closed when the server drains.

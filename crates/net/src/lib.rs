@@ -14,6 +14,7 @@ pub mod http;
 mod idle;
 mod listener;
 mod probe;
+mod proxy_protocol;
 mod random;
 mod read_buffer;
 pub mod resolve;

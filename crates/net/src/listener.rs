@@ -1,5 +1,7 @@
-//! Listening sockets: binding with errors that help, accepting without ever stopping, TLS before the protocol.
+//! Listening sockets: binding with errors that help, accepting without ever stopping, the PROXY header and TLS before the
+//! protocol.
 
+use crate::proxy_protocol;
 use crate::shards::Shards;
 use crate::shutdown::{Drain, Tasks};
 use rustls::ServerConfig;
@@ -29,6 +31,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct Listener {
     inner: TcpListener,
     tls: Option<Arc<ServerConfig>>,
+    proxy_protocol: bool,
 }
 
 /// Who connected, and how.
@@ -38,6 +41,8 @@ pub struct Peer {
     pub address: SocketAddr,
     /// The address it connected to.
     pub local: SocketAddr,
+    /// The proxy that said so in a PROXY header.
+    pub via: Option<SocketAddr>,
     /// The application protocol TLS agreed on; `None` without TLS or agreement.
     pub alpn: Option<Vec<u8>>,
     /// The server name the client asked for.
@@ -109,7 +114,14 @@ impl Listener {
             TcpListener::from_std(socket.into())
         };
         let inner = bind().map_err(|source| ListenError { address, source })?;
-        Ok(Self { inner, tls })
+        Ok(Self { inner, tls, proxy_protocol: false })
+    }
+
+    /// Has every connection begin with a PROXY header. Whoever can reach such a listener can say where it comes from.
+    #[must_use]
+    pub fn with_proxy_protocol(mut self, proxy_protocol: bool) -> Self {
+        self.proxy_protocol = proxy_protocol;
+        self
     }
 
     /// The address it is bound to.
@@ -149,7 +161,7 @@ impl Listener {
                     continue;
                 }
             };
-            let (tls, serve) = (self.tls.clone(), serve.clone());
+            let (tls, serve, proxy_protocol) = (self.tls.clone(), serve.clone(), self.proxy_protocol);
             let turn = match &place {
                 Place::Here => None,
                 Place::Spread(shards) => Some(shards.next()),
@@ -159,7 +171,7 @@ impl Listener {
             let stream = if turn.is_some() { stream.into_std().map(Err) } else { Ok(Ok(stream)) };
             let task = async move {
                 let _permit = permit;
-                match prepare(stream, address, tls, shard).await {
+                match prepare(stream, address, tls, proxy_protocol, shard).await {
                     Ok((io, peer)) => serve(io, peer).await,
                     Err(error) => tracing::debug!(peer = %address, %error, "the connection ended before its protocol"),
                 }
@@ -183,18 +195,22 @@ impl Listener {
     }
 }
 
-/// Sets the socket up and does the TLS handshake.
+/// Sets the socket up, reads the PROXY header and does the TLS handshake.
 async fn prepare(
     stream: io::Result<Result<TcpStream, std::net::TcpStream>>,
     address: SocketAddr,
     tls: Option<Arc<ServerConfig>>,
+    proxy_protocol: bool,
     shard: usize,
 ) -> io::Result<(Accepted, Peer)> {
-    let stream = stream?.or_else(TcpStream::from_std)?;
+    let mut stream = stream?.or_else(TcpStream::from_std)?;
     stream.set_nodelay(true)?;
     let local = stream.local_addr()?;
+    let mut peer = Peer { address, local, via: None, alpn: None, sni: None, tls: tls.is_some(), shard };
+    if proxy_protocol && let Some(announced) = proxy_protocol::read(&mut stream).await? {
+        (peer.address, peer.local, peer.via) = (announced.source, announced.destination, Some(address));
+    }
     let Some(config) = tls else {
-        let peer = Peer { address, local, alpn: None, sni: None, tls: false, shard };
         return Ok((Accepted::Plain(stream), peer));
     };
     let handshake = TlsAcceptor::from(config).accept(stream);
@@ -202,14 +218,8 @@ async fn prepare(
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "TLS handshake timeout"))??;
     let (_, session) = stream.get_ref();
-    let peer = Peer {
-        address,
-        local,
-        alpn: session.alpn_protocol().map(<[u8]>::to_vec),
-        sni: session.server_name().map(str::to_owned),
-        tls: true,
-        shard,
-    };
+    peer.alpn = session.alpn_protocol().map(<[u8]>::to_vec);
+    peer.sni = session.server_name().map(str::to_owned);
     Ok((Accepted::Tls(Box::new(stream)), peer))
 }
 

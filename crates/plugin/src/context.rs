@@ -24,7 +24,7 @@ pub struct Context {
     pub connection: Arc<Connection>,
     /// Number of the request on its connection, from 1.
     pub request_number: u64,
-    /// Address of the client: the peer's, until trusted proxies are configurable.
+    /// Address of the client: the peer's, or what a trusted proxy says.
     pub client_ip: IpAddr,
     /// Unique to this request: the value of `X-Kong-Request-Id`.
     pub request_id: RequestId,

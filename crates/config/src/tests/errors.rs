@@ -264,17 +264,36 @@ fn listeners() {
             = expected: `cert`, `key` or `client_ca`
             = help: did you mean `key`?
 
-        sluicegate.yaml:5:65: `proxy_protocol` is not supported yet
-          5 |   - {address: 127.0.0.1:5671, tls: {cert: nowhere.pem, kee: x}, proxy_protocol: true}
-            |                                                                 ^^^^^^^^^^^^^^
-
         sluicegate.yaml:6:3: `mqtt` in `listen` is not supported yet
           6 |   mqtt: [127.0.0.1:1883]
             |   ^^^^
 
-        9 errors in the configuration
+        8 errors in the configuration
     "#]].assert_eq(&report(
         "listen:\n  http: [127.0.0.1:8001, '*:80', 'unix:/x', 8000]\n  https: [127.0.0.1:8443]\n  amqp:\n  - {address: 127.0.0.1:5671, tls: {cert: nowhere.pem, kee: x}, proxy_protocol: true}\n  mqtt: [127.0.0.1:1883]\n",
+    ));
+}
+
+#[test]
+fn the_gateway_s_settings() {
+    expect![[r#"
+        sluicegate.yaml:2:28: `trusted_ips` in `gateway`: `10.0.0.0/33` is not a range of addresses
+          2 |   trusted_ips: [10.0.0.1, 10.0.0.0/33]
+            |                           ^^^^^^^^^^^
+            = expected: an address or a range, such as 10.0.0.0/8 or 2001:db8::/32
+
+        sluicegate.yaml:3:19: `real_ip_header` in `gateway`: a PROXY header is read where a listener says so
+          3 |   real_ip_header: proxy_protocol
+            |                   ^^^^^^^^^^^^^^
+            = help: set `proxy_protocol: true` in the listener's record instead
+
+        sluicegate.yaml:5:38: `proxy_protocol` is for `listen.http` and `listen.amqp`, not for `listen.admin`
+          5 | listen: {admin: {address: '[::1]:1', proxy_protocol: true}}
+            |                                      ^^^^^^^^^^^^^^
+
+        3 errors in the configuration
+    "#]].assert_eq(&report(
+        "gateway:\n  trusted_ips: [10.0.0.1, 10.0.0.0/33]\n  real_ip_header: proxy_protocol\n  real_ip_recursive: true\nlisten: {admin: {address: '[::1]:1', proxy_protocol: true}}\n",
     ));
 }
 

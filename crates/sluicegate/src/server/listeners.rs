@@ -133,7 +133,7 @@ impl Binder {
         self.serve(name, settings, Place::Here, &[], move |io: Accepted, peer: Peer| {
             let meta = ConnectionMeta {
                 peer: format!("{} -> {}", peer.address, peer.local),
-                loopback: peer.address.ip().to_canonical().is_loopback(),
+                loopback: is_loopback(&peer),
                 protocol: name,
             };
             let connection = connect(NameSource::new(entropy()), clock.now());
@@ -162,6 +162,7 @@ impl Binder {
             }
         };
         let listener = Listener::bind(settings.address, tls).map_err(Failure::new)?;
+        let listener = listener.with_proxy_protocol(settings.proxy_protocol);
         let address = listener.address().map_err(Failure::new)?;
         let (drain, patience) = (self.drain.clone(), self.patience);
         let start: Start = Box::new(move |tasks| {
@@ -179,6 +180,12 @@ impl Binder {
         }
         listeners
     }
+}
+
+/// Whether a client is on this machine. Where a PROXY header says so, the proxy that says it has to be too.
+fn is_loopback(peer: &Peer) -> bool {
+    let is_loopback = |address: SocketAddr| address.ip().to_canonical().is_loopback();
+    is_loopback(peer.address) && peer.via.is_none_or(is_loopback)
 }
 
 /// A seed for a connection's names.

@@ -193,6 +193,7 @@ impl Server {
     }
 
     fn load_gateway(&self) -> Result<(), Failure> {
+        self.gateway.set_real_ip(self.settings.real_ip.clone());
         self.gateway.load(&self.settings.entities).map_err(|errors| {
             let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
             Failure::new(lines.join("\n"))

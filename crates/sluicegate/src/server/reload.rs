@@ -40,6 +40,7 @@ impl Server {
             return;
         }
         self.resolver.reload(&resolver_settings(&settings.dns));
+        self.gateway.set_real_ip(settings.real_ip.clone());
         self.gateway.activate(snapshot);
         self.state.tokens.store(Arc::new(super::tokens(&settings)));
         if let Some(access_log) = &self.access_log {
