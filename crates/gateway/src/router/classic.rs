@@ -40,23 +40,18 @@ impl Classic {
         let groups = group_paths(&route.paths, &mut errors);
         let hosts = collect(route.hosts.iter().map(|host| HostPattern::parse(host)), &mut errors);
         let methods = collect(route.methods.iter().map(|method| parse_method(method)), &mut errors);
-        let names = collect(route.headers.iter().map(|(name, _)| parse_header_name(name)), &mut errors);
-        for value in route.headers.iter().flat_map(|(_, values)| values) {
-            collect(std::iter::once(HeaderPattern::parse(value)), &mut errors);
-        }
+        let headers: Vec<_> = route.headers.iter().map(|header| parse_header(header, &mut errors)).collect();
         if !errors.is_empty() {
             return Err(errors);
         }
-        let headers = |name: HeaderName, values: &[String]| {
-            (name, values.iter().filter_map(|value| HeaderPattern::parse(value).ok()).collect())
-        };
+        let headers: Vec<_> = headers.into_iter().flatten().collect();
         let n_groups = groups.len();
         let parts = groups.into_iter().enumerate().map(|(n, paths)| {
             let id = if n_groups == 1 { route.id.0 } else { part_id(route.id.0, n + 1) };
             let part = Self {
                 methods: methods.clone(),
                 hosts: hosts.clone(),
-                headers: names.iter().zip(&route.headers).map(|(n, (_, v))| headers(n.clone(), v)).collect(),
+                headers: headers.clone(),
                 snis: route.snis.iter().map(|sni| NamePattern::sni(sni)).collect(),
                 paths,
             };
@@ -160,8 +155,19 @@ fn parse_method(text: &str) -> Result<Method, PatternError> {
     Method::from_bytes(text.as_bytes()).map_err(|_| PatternError::new(text, "not an HTTP method"))
 }
 
-fn parse_header_name(text: &str) -> Result<HeaderName, PatternError> {
-    text.parse().map_err(|_| PatternError::new(text, "not a header name"))
+/// A header's name and patterns; none if the name is no name.
+fn parse_header(
+    (name, values): &(String, Vec<String>),
+    errors: &mut Vec<PatternError>,
+) -> Option<(HeaderName, Vec<HeaderPattern>)> {
+    let patterns = collect(values.iter().map(|value| HeaderPattern::parse(value)), errors);
+    match name.parse() {
+        Ok(name) => Some((name, patterns)),
+        Err(_) => {
+            errors.push(PatternError::new(name, "not a header name"));
+            None
+        }
+    }
 }
 
 fn collect<T>(results: impl Iterator<Item = Result<T, PatternError>>, errors: &mut Vec<PatternError>) -> Vec<T> {

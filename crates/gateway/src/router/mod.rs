@@ -103,6 +103,9 @@ impl Router {
         previous: Option<&Self>,
     ) -> Result<Self, Vec<RouteError>> {
         let (mut router, mut errors) = (Self::default(), Vec::new());
+        let n_routes = previous.map_or(0, |previous| previous.compiled.len());
+        router.compiled.reserve(n_routes);
+        router.entries.reserve(n_routes);
         for (route_idx, route) in routes.into_iter().enumerate() {
             let kept = previous.and_then(|previous| previous.compiled.get(&route.id)).filter(|kept| kept.is_of(route));
             let compiled = match kept {
@@ -121,7 +124,7 @@ impl Router {
         if !errors.is_empty() {
             return Err(errors);
         }
-        router.entries.sort_by_key(|entry| rank::order(entry.rule.priority, entry.rule.id));
+        router.entries.sort_by_cached_key(|entry| rank::order(entry.rule.priority, entry.rule.id));
         for (rank, entry) in router.entries.iter().enumerate() {
             let rank = u32::try_from(rank).expect("routes are counted in 32 bits");
             router.index.insert(&entry.rule, rank);

@@ -141,7 +141,7 @@ pub(crate) fn split_port(host: &str) -> (&str, Option<&str>) {
 }
 
 /// A header value of a route, compared without regard to case.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum HeaderPattern {
     /// Equal to this, in lower case.
     Exact(Box<str>),
