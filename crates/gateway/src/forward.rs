@@ -270,6 +270,7 @@ mod tests {
             ("upgrade", "websocket"),
             ("proxy", "http://evil"),
             ("proxy-connection", "keep-alive"),
+            ("http2-settings", "AAMAAABk"),
             ("content-length", "3"),
             ("host", "h"),
         ]);

@@ -215,7 +215,7 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
         || name == header::TE
         || name == header::TRANSFER_ENCODING
         || name == header::UPGRADE
-        || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+        || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings")
 }
 
 /// The members of a comma-separated list, without the whitespace around them.

@@ -1,7 +1,8 @@
 """An upstream that keeps every byte it gets, and the strictest reader of HTTP/1.1 that can be written.
 
 What a gateway forwards must have one meaning for every reader there is, so whatever this one does not take is ambiguous:
-one framing field at most, spelled plainly; no control characters, no folded lines, no bare CR or LF; chunks to the letter.
+one framing field at most, spelled plainly; no control characters, no folded lines, no bare CR or LF; chunks to the letter; no
+switch to another HTTP.
 """
 
 import re
@@ -71,6 +72,9 @@ def read_one(data):
     fields = fields_of(lines)
     if len([1 for name, _ in fields if name == b"host"]) != 1:
         raise Ambiguous(f"the hosts {[value for name, value in fields if name == b'host']}")
+    switches = [value for name, value in fields if name == b"upgrade" and value.lower() != b"websocket"]
+    if switches or any(name == b"http2-settings" for name, _ in fields):
+        raise Ambiguous(f"a way around the gateway: upgrade to {switches}")
     length, chunked = framing_of(fields)
     at, body, trailers = end + 4, b"", []
     if not chunked:

@@ -98,6 +98,12 @@ for name in [b"content-length", b"transfer-encoding", b"host", b"Content-Length,
     case(f"Connection names {name!r}", post(b"Connection: " + name, CL + b"5", body=b"hello"))
 case("Connection names TE with chunks", post(b"Connection: transfer-encoding", TE + b"chunked", body=CHUNKS))
 
+# A switch to another HTTP would take what follows past the gateway; without it the request is an ordinary one.
+SETTINGS = b"HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA"
+for value in [b"h2c", b"H2C", b"h2", b"HTTP/2.0", b"TLS/1.2", b"h2c, websocket", b"websocket, h2c", b"h2c\t", b"h2c,"]:
+    case(f"upgrade to {value!r}", get(b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: " + value, SETTINGS), (200, 400, 501))
+case("upgrade to h2c that Connection does not name", get(b"Upgrade: h2c", SETTINGS), (200, 400, 501))
+
 # Line ends and control characters.
 case("bare LF after the request line", b"GET /x/y HTTP/1.1\n" + HOST + b"\r\n")
 case("bare LF after a field", b"GET /x/y HTTP/1.1\r\nHost: a\n\r\n")
