@@ -82,6 +82,7 @@ impl Upkeep {
     }
 
     fn look(&mut self) {
+        self.pool.sweep();
         let mut balancers = self.gateway.balancers();
         balancers.sort_unstable_by_key(|balancer| balancer.upstream().id);
         let same = |(a, b): (&Arc<Balancer>, &Arc<Balancer>)| Arc::ptr_eq(a, b);
@@ -92,7 +93,6 @@ impl Upkeep {
         self.follow_names();
         self.follow_probes();
         self.follow_catalogues();
-        self.pool.sweep();
     }
 
     fn follow_names(&mut self) {

@@ -1,8 +1,8 @@
-//! Upstreams: health of each address, load, breakers.
+//! Upstreams: health of each address, load, breakers, catalogues.
 
 use super::Page;
 use gateway::Gateway;
-use gateway::balancer::{BreakerState, HealthWord, UpstreamView};
+use gateway::balancer::{BreakerState, CatalogueState, HealthWord, UpstreamView};
 use model::Mono;
 use std::fmt;
 
@@ -46,7 +46,43 @@ pub(super) fn encode(page: &mut Page<'_>, gateway: &Gateway, now: Mono) -> fmt::
         };
         Some((vec![("upstream", view.name.as_str())], state))
     });
-    page.gauges("sluicegate_upstream_breaker", "The breaker: 0 closed, 1 half-open, 2 open", breakers)
+    page.gauges("sluicegate_upstream_breaker", "The breaker: 0 closed, 1 half-open, 2 open", breakers)?;
+    catalogues(page, &views)
+}
+
+/// The catalogues that list targets of upstreams.
+fn catalogues(page: &mut Page<'_>, views: &[UpstreamView]) -> fmt::Result {
+    let all: Vec<(Vec<(&str, &str)>, &CatalogueState)> = views
+        .iter()
+        .filter_map(|view| {
+            let (kind, state) = view.catalogue.as_ref()?;
+            Some((vec![("upstream", view.name.as_str()), ("type", *kind)], state))
+        })
+        .collect();
+    if all.is_empty() {
+        return Ok(());
+    }
+    page.gauges(
+        "sluicegate_catalogue_up",
+        "Whether a catalogue gave a good answer when it was last asked",
+        all.iter().map(|(labels, state)| (labels.clone(), i64::from(state.error.is_none() && state.answers > 0))),
+    )?;
+    let instances = all.iter().filter_map(|(labels, state)| Some((labels.clone(), state.instances?)));
+    page.gauges(
+        "sluicegate_catalogue_instances",
+        "Instances that a catalogue listed in its last good answer",
+        instances.map(|(labels, count)| (labels, i64::try_from(count).unwrap_or(i64::MAX))),
+    )?;
+    page.counters(
+        "sluicegate_catalogue_answers",
+        "Good answers of a catalogue",
+        all.iter().map(|(labels, state)| (labels.clone(), state.answers)),
+    )?;
+    page.counters(
+        "sluicegate_catalogue_failures",
+        "Times a catalogue gave no good answer",
+        all.iter().map(|(labels, state)| (labels.clone(), state.failures)),
+    )
 }
 
 struct Row<'a> {
