@@ -84,6 +84,16 @@ with_fields("host alone", [(b"host", b"a")], base=[pair for pair in BASE if pair
 with_fields("CONNECT", [], base=[(b":method", b"CONNECT"), (b":authority", b"a:80")])
 with_fields("CONNECT with a path", [], base=[(b":method", b"CONNECT"), (b":scheme", b"http"), (b":path", b"/x/y"), (b":authority", b"a")])
 
+# Extended CONNECT (RFC 8441) becomes an upgrade over HTTP/1.1.
+EXTENDED = [(b":method", b"CONNECT"), (b":protocol", b"websocket"), (b":scheme", b"http"), (b":path", b"/x/y"), (b":authority", b"a"),
+            (b"sec-websocket-version", b"13")]
+for value in [b"h2c", b"HTTP/2.0", b"TLS/1.2", b"websocket\r\nX: y", b"websocket, h2c", b"websocket\n", b"", b"web socket", b"websocket\x00"]:
+    with_fields(f"CONNECT with :protocol {value!r}", [], base=[(key, value if key == b":protocol" else old) for key, old in EXTENDED])
+for name, value in [(b"transfer-encoding", b"chunked"), (b"connection", b"upgrade"), (b"upgrade", b"h2c"), (b"sec-websocket-protocol", b"a\r\nX: y"),
+                    (b"content_length", b"5"), (b"host", b"b")]:
+    with_fields(f"CONNECT with {name.decode()}: {value!r}", [(name, value)], base=EXTENDED)
+with_fields("CONNECT with a line end in the path", [], base=[(key, b"/x/y\r\nX: z" if key == b":path" else old) for key, old in EXTENDED])
+
 
 def trailers(name, fields, forwarded=False):
     case(f"trailer {name}", frame(HEADERS, END_HEADERS, 1, block(BASE)) + frame(DATA, 0, 1, b"hello")
