@@ -45,7 +45,7 @@ pub enum Next {
     Respond(Response<Bytes>),
 }
 
-/// The request for the upstream.
+/// The request for the upstream. Its body is the context's, if a plugin collected it; else the client's is streamed.
 #[derive(Debug)]
 pub struct Plan<'a> {
     /// Method, target in origin form, and headers; `Host` is set, hop-by-hop headers and `Transfer-Encoding` are gone.
@@ -53,8 +53,6 @@ pub struct Plan<'a> {
     pub request: &'a mut request::Parts,
     /// Further headers of it.
     pub lines: &'a FieldLines,
-    /// The body, if a plugin collected it; else the client's is streamed.
-    pub body: Option<&'a Bytes>,
     /// The service: timeouts, TLS, and where to send it if it has no targets.
     pub upstream: Arc<Upstream>,
     /// The address to send it to, if the service has targets.

@@ -200,7 +200,6 @@ impl Exchange {
             hedge: self.call.as_ref().and_then(|call| call.hedge().copied()),
             request: &mut self.cx.request,
             lines: &self.lines,
-            body: self.cx.body.as_ref(),
         })
     }
 

@@ -30,8 +30,8 @@ pub(super) struct Attempt {
 
 /// Asks the upstream, and again as long as the exchange says so.
 pub(super) async fn proxy(pool: &UpstreamPool, exchange: &mut Exchange, mut body: Body, clock: Clock) -> Answer {
-    if let Some(collected) = exchange.plan().and_then(|plan| plan.body.cloned()) {
-        body = Body::from(collected);
+    if let Some(collected) = &exchange.context().body {
+        body = Body::from(collected.clone());
     }
     loop {
         let wait_ms = match attempt(pool, exchange, &mut body, clock).await {
