@@ -91,23 +91,24 @@ fn push_byte(out: &mut String, byte: u8, plainly: bool) {
 }
 
 fn decode(path: &str) -> Result<String, BadPath> {
-    if !path.contains('%') {
+    if !path.bytes().any(|byte| byte == b'%' || byte.is_ascii_control()) {
         return Ok(path.to_owned());
     }
     let mut bytes = Vec::with_capacity(path.len());
     let mut rest = path.as_bytes();
     while let Some((first, after)) = rest.split_first() {
-        if *first != b'%' {
-            bytes.push(*first);
-            rest = after;
-            continue;
-        }
-        let [high, low, after @ ..] = after else { return Err(BadPath) };
-        let byte = hex(*high).zip(hex(*low)).map(|(high, low)| high << 4 | low).ok_or(BadPath)?;
+        let (byte, after, is_encoded) = match (first, after) {
+            (b'%', [high, low, after @ ..]) => {
+                let byte = hex(*high).zip(hex(*low)).map(|(high, low)| high << 4 | low);
+                (byte.ok_or(BadPath)?, after, true)
+            }
+            (b'%', _) => return Err(BadPath),
+            (byte, after) => (*byte, after, false),
+        };
         match byte {
             0 => return Err(BadPath),
-            _ if is_reserved(byte) || byte.is_ascii_control() => {
-                bytes.extend([b'%', high.to_ascii_uppercase(), low.to_ascii_uppercase()]);
+            _ if byte.is_ascii_control() || (is_encoded && is_reserved(byte)) => {
+                bytes.extend(format!("%{byte:02X}").into_bytes());
             }
             _ => bytes.push(byte),
         }

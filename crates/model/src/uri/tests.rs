@@ -24,6 +24,7 @@ fn paths_are_brought_to_normal_form() {
         ("/%5c%5B%2b", "/\\%5B%2B"),
         ("/%2561", "/%2561"),
         ("/a|b", "/a|b"),
+        ("/a\u{1}\n\u{7f}", "/a%01%0A%7F"),
         ("/a/%2e%2E/b", "/b"),
     ] {
         assert_eq!(normalize(path).unwrap(), normal, "{path}");
@@ -32,7 +33,7 @@ fn paths_are_brought_to_normal_form() {
 
 #[test]
 fn a_percent_sign_that_encodes_nothing_and_nul_have_no_normal_form() {
-    for path in ["/100%", "/%4", "/%zz", "/%%361", "/%é", "/a/%00", "/%0"] {
+    for path in ["/100%", "/%4", "/%zz", "/%%361", "/%é", "/a/%00", "/%0", "/\0"] {
         assert_eq!(normalize(path), Err(BadPath), "{path}");
     }
 }
@@ -53,7 +54,7 @@ fn a_normal_path_is_borrowed() {
 
 proptest! {
     #[test]
-    fn normal_form_is_stable_and_has_no_dot_segments(path in "/([a./é]|%2[0eEfF5]|%[cC]3|%[aA]9|%6[1]){0,12}") {
+    fn normal_form_is_stable_and_has_no_dot_segments(path in "/([a./é\\x01 ]|%2[0eEfF5]|%[cC]3|%[aA]9|%6[1]){0,12}") {
         let once = normalize(&path).unwrap().into_owned();
         let twice = normalize(&once).unwrap();
         prop_assert_eq!(&*twice, once.as_str());
