@@ -1,10 +1,11 @@
 //! Kong's error bodies in the form the client accepts.
 //!
 //! The form is the acceptable media type of the highest quality, JSON if none is (RFC 9110 §12.5.1, without parameters
-//! other than `q`). A gRPC client gets no body but `grpc-status` and `grpc-message`.
+//! other than `q`). A gRPC request gets no body but `grpc-status` and `grpc-message` ([`crate::grpc`]).
 
+use crate::grpc;
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 use plugin::RequestId;
 
@@ -26,18 +27,15 @@ pub(crate) fn response(
     request: &HeaderMap,
 ) -> Response<Bytes> {
     let form = Form::accepted(request);
+    if form == Form::Grpc {
+        return grpc::response(status, grpc::status_of(status), message);
+    }
     let body = Bytes::from(form.body(message, request_id.as_str()));
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(form.content_type()));
     headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
-    if form == Form::Grpc {
-        headers.insert(HeaderName::from_static("grpc-status"), HeaderValue::from(grpc_status(status)));
-        if let Ok(message) = HeaderValue::from_str(message) {
-            headers.insert(HeaderName::from_static("grpc-message"), message);
-        }
-    }
     *response.body_mut() = body;
     response
 }
@@ -69,6 +67,9 @@ pub(crate) fn words_for(status: StatusCode) -> Option<&'static str> {
 
 impl Form {
     fn accepted(request: &HeaderMap) -> Self {
+        if grpc::is_grpc(request) {
+            return Self::Grpc;
+        }
         let mut best = (0, Self::Json);
         for value in request.get_all(ACCEPT) {
             for item in value.to_str().unwrap_or_default().split(',') {
@@ -143,18 +144,6 @@ fn thousandths(text: &str) -> u32 {
 
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
-/// The gRPC status that stands for an HTTP status.
-fn grpc_status(status: StatusCode) -> u16 {
-    match status.as_u16() {
-        400 => 13,
-        401 => 16,
-        403 => 7,
-        404 => 12,
-        429 | 502..=504 => 14,
-        _ => 2,
-    }
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use crate::decision::{BodyFailure, Decision, Transferred};
 use crate::error;
 use crate::forward;
 use crate::gateway::Counters;
+use crate::grpc;
 use crate::proxying::Try;
 use crate::reason::Reason;
 use crate::router::Match;
@@ -28,7 +29,7 @@ use crate::snapshot::{CompiledRoute, Snapshot, Target, Upstream, needs_https};
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HeaderValue, LOCATION};
 use http::uri::PathAndQuery;
-use http::{Response, StatusCode, response};
+use http::{Response, StatusCode, Version, response};
 use http1::FieldLines;
 use model::{Mono, Now};
 use plugin::{Context, ErrorReply, Flow, LogRecord, Reply, Source, Then, Timing};
@@ -207,12 +208,17 @@ impl Exchange {
             ));
         };
         let told = if self.is_trusted { forward::scheme_told(&self.cx.request.headers) } else { None };
-        if needs_https(route, told.unwrap_or(self.cx.connection.scheme)) {
+        let needs_https = needs_https(route, told.unwrap_or(self.cx.connection.scheme));
+        if route.grpc {
+            if let Some(response) = self.refuse_what_is_not_grpc(needs_https) {
+                return Decision::Respond(response);
+            }
+        } else if needs_https {
             let code = route.redirect.code();
             return Decision::Respond(self.redirect_to_https(code));
         }
-        self.cx.route = Some(Arc::clone(&route.info));
         let route = &self.snapshot.routes[self.route_idx.unwrap_or_default()];
+        self.cx.route = Some(Arc::clone(&route.info));
         self.cx.service = route.service.clone();
         if let Target::Queue(queue) = &route.target {
             self.cx.queue = Some(Arc::clone(queue));
@@ -300,10 +306,33 @@ impl Exchange {
         self.answer(response)
     }
 
+    /// What a route of gRPC says to everything else; `None` to gRPC.
+    fn refuse_what_is_not_grpc(&mut self, needs_https: bool) -> Option<Response<Bytes>> {
+        if self.cx.request.version != Version::HTTP_2 {
+            self.source = Source::Error;
+            self.reason = Some(Reason::BadRequest);
+            let (status, message) = (StatusCode::UPGRADE_REQUIRED, "Please use HTTP2 protocol");
+            let mut response = error::response(status, message, &self.cx.request_id, &self.cx.request.headers);
+            response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("Upgrade"));
+            response.headers_mut().insert(http::header::UPGRADE, HeaderValue::from_static("HTTP/2"));
+            return Some(self.answer(response));
+        }
+        if !grpc::is_grpc(&self.cx.request.headers) {
+            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            return Some(self.refuse(Reason::BadRequest, status, "Non-gRPC request matched gRPC route"));
+        }
+        needs_https.then(|| {
+            self.source = Source::Exit;
+            let response = grpc::response(StatusCode::OK, grpc::CANCELLED, "gRPC request matched gRPCs route");
+            self.answer(response)
+        })
+    }
+
     /// A plugin's answer.
     fn reply(&mut self, reply: Reply) -> Response<Bytes> {
         self.source = Source::Exit;
         let response = match reply {
+            Reply::Full(response) if grpc::is_grpc(&self.cx.request.headers) => grpc::translated(response),
             Reply::Full(response) => response,
             Reply::Error(ErrorReply { status, message, headers }) => {
                 let mut response = error::response(status, &message, &self.cx.request_id, &self.cx.request.headers);

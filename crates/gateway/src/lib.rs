@@ -24,6 +24,7 @@ mod error;
 mod exchange;
 mod forward;
 mod gateway;
+mod grpc;
 mod proxying;
 pub mod real_ip;
 mod reason;

@@ -78,6 +78,8 @@ pub(crate) struct CompiledRoute {
     pub(crate) service: Option<Arc<ServiceInfo>>,
     pub(crate) target: Target,
     pub(crate) protocols: RouteProtocols,
+    /// Only for gRPC.
+    pub(crate) grpc: bool,
     pub(crate) redirect: HttpsRedirect,
     pub(crate) strip_path: bool,
     pub(crate) preserve_host: bool,
@@ -347,6 +349,7 @@ impl Build<'_> {
             }),
             target,
             protocols: route.protocols,
+            grpc: route.grpc,
             redirect: route.https_redirect_status_code,
             strip_path: route.strip_path,
             preserve_host: route.preserve_host,

@@ -128,6 +128,13 @@ pub const TRUSTED_IPS_MAX: usize = 1_000;
 /// Bytes of a PROXY header, extensions included.
 pub const PROXY_HEADER_BYTES_MAX: usize = 4 * 1024;
 
+// HTTP/2 to upstreams.
+
+/// Streams of one connection, if the upstream allows as many.
+pub const H2_UPSTREAM_STREAMS_MAX: usize = 100;
+/// Connections to one target, of each shard; beyond it streams wait for their turn on the emptiest.
+pub const H2_UPSTREAM_CONNECTIONS_MAX: usize = 64;
+
 // Upgraded connections.
 
 /// Milliseconds of silence after which an upgraded connection is closed when the server drains.

@@ -196,8 +196,9 @@ impl<'n> Reader<'n, '_> {
 
 /// Kong's words for a plugin's protocols. Those we do not serve cannot match anything, and every export lists them.
 fn protocols(check: &mut Check<'_>, node: &Node, place: Place<'_>) -> Option<RouteProtocols> {
-    let other = ["grpc", "grpcs", "tcp", "tls", "tls_passthrough", "udp", "ws", "wss"];
-    let mut words = vec![("http", Some(true)), ("https", Some(false))];
+    let other = ["tcp", "tls", "tls_passthrough", "udp", "ws", "wss"];
+    // gRPC is HTTP to a plugin.
+    let mut words = vec![("http", Some(true)), ("https", Some(false)), ("grpc", Some(true)), ("grpcs", Some(false))];
     words.extend(other.map(|word| (word, None)));
     let list = check.list_of(node, place, |check, node, place| check.word(node, place, &words))?;
     let plain: Vec<bool> = list.iter().copied().flatten().collect();

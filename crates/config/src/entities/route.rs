@@ -64,7 +64,7 @@ fn content_key(route: &Route) -> String {
 
 /// All fields but the name and the id, which are placeholders in what is returned.
 fn fields(check: &mut Check<'_>, map: &mut MapReader<'_, '_>, service: Option<ServiceId>) -> Route {
-    let protocols = map.get(check, "protocols", protocols).unwrap_or(RouteProtocols::Both);
+    let (protocols, grpc) = map.get(check, "protocols", protocols).unwrap_or((RouteProtocols::Both, false));
     let methods = map.get(check, "methods", |check, node, place| check.list_of(node, place, matching::method));
     let hosts = map.get(check, "hosts", |check, node, place| check.list_of(node, place, matching::host));
     let paths = map.get(check, "paths", |check, node, place| check.list_of(node, place, matching::path));
@@ -86,6 +86,7 @@ fn fields(check: &mut Check<'_>, map: &mut MapReader<'_, '_>, service: Option<Se
         name: None,
         service,
         protocols,
+        grpc,
         methods: methods.unwrap_or_default(),
         hosts: hosts.unwrap_or_default(),
         paths: paths.unwrap_or_default(),
@@ -95,12 +96,16 @@ fn fields(check: &mut Check<'_>, map: &mut MapReader<'_, '_>, service: Option<Se
         regex_priority: regex_priority.unwrap_or(0),
         expression,
         priority: priority.and_then(|priority| u64::try_from(priority).ok()).unwrap_or(0),
-        strip_path: flag(check, map, "strip_path", true),
+        strip_path: flag(check, map, "strip_path", !grpc),
         preserve_host: flag(check, map, "preserve_host", false),
         request_buffering: flag(check, map, "request_buffering", true),
         response_buffering: flag(check, map, "response_buffering", true),
         tags: tags(check, map),
     };
+    if grpc && (route.strip_path || !route.methods.is_empty()) {
+        let problem = Problem::new(map.at(), format!("{} serves gRPC", map.what));
+        check.report(problem.expected("`strip_path: false`, and no `methods`"));
+    }
     map.not_yet(check, &["sources", "destinations"]);
     not_with_an_expression(check, map);
     if !map.has_unknown() {
@@ -135,22 +140,30 @@ fn require_a_match(check: &mut Check<'_>, map: &mut MapReader<'_, '_>, protocols
     }
 }
 
-/// Schemes; a set.
-fn protocols(check: &mut Check<'_>, node: &Node, place: Place<'_>) -> Option<RouteProtocols> {
+/// Schemes, and whether they are those of gRPC; a set.
+fn protocols(check: &mut Check<'_>, node: &Node, place: Place<'_>) -> Option<(RouteProtocols, bool)> {
     let schemes = check.list_of(node, place, |check, node, place| {
-        if let Some(text @ ("grpc" | "grpcs" | "tcp" | "tls" | "tls_passthrough" | "udp" | "ws" | "wss")) = node.text()
-        {
+        if let Some(text @ ("tcp" | "tls" | "tls_passthrough" | "udp" | "ws" | "wss")) = node.text() {
             check.report(
-                Problem::new(node.at, format!("{place}: `{text}` is not supported yet")).expected("`http` and `https`"),
+                Problem::new(node.at, format!("{place}: `{text}` is not supported yet"))
+                    .expected("`http` and `https`, or `grpc` and `grpcs`"),
             );
             return None;
         }
-        check.word(node, place, &[("http", true), ("https", false)])
+        let words =
+            [("http", (true, false)), ("https", (false, false)), ("grpc", (true, true)), ("grpcs", (false, true))];
+        check.word(node, place, &words)
     })?;
+    let grpc = schemes.iter().any(|(_, grpc)| *grpc);
+    if schemes.iter().any(|(_, one)| *one != grpc) {
+        let problem = Problem::new(node.at, format!("{place} mixes gRPC with HTTP"));
+        check.report(problem.expected("`http` and `https`, or `grpc` and `grpcs`").help("make it two routes"));
+    }
     if schemes.is_empty() && node.is_empty() {
         check.report(Problem::new(node.at, format!("{place} is empty")).expected("`http`, `https` or both"));
     }
-    set_of(&schemes)
+    let plain: Vec<bool> = schemes.iter().map(|(plain, _)| *plain).collect();
+    set_of(&plain).map(|schemes| (schemes, grpc))
 }
 
 /// From a list of "is it plain http".

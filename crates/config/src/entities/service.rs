@@ -35,6 +35,7 @@ const TLS_ONLY: [&str; 3] = ["tls_verify", "tls_verify_depth", "ca_certificates"
 #[derive(Clone, Copy, PartialEq)]
 enum Protocol {
     Http(Scheme),
+    Grpc(Scheme),
     Queue,
 }
 
@@ -44,6 +45,7 @@ struct Endpoint {
     host: String,
     port: u16,
     path: Option<String>,
+    http2: bool,
 }
 
 impl<'n> Reader<'n, '_> {
@@ -148,6 +150,7 @@ impl<'n> Reader<'n, '_> {
         }
         Some(Backend::Http(HttpBackend {
             scheme: endpoint.scheme,
+            http2: endpoint.http2,
             host: endpoint.host,
             port: endpoint.port,
             path: endpoint.path,
@@ -197,15 +200,20 @@ fn backend_key(backend: &Backend) -> String {
 }
 
 fn protocol(check: &mut Check<'_>, node: &Node, place: Place<'_>) -> Option<Protocol> {
-    if let Some(text @ ("grpc" | "grpcs" | "tcp" | "tls" | "tls_passthrough" | "udp" | "ws" | "wss")) = node.text() {
+    if let Some(text @ ("tcp" | "tls" | "tls_passthrough" | "udp" | "ws" | "wss")) = node.text() {
         check.report(
             Problem::new(node.at, format!("`protocol: {text}` is not supported yet"))
-                .expected("`http`, `https` or `queue`"),
+                .expected("`http`, `https`, `grpc`, `grpcs` or `queue`"),
         );
         return None;
     }
-    let words =
-        [("http", Protocol::Http(Scheme::Http)), ("https", Protocol::Http(Scheme::Https)), ("queue", Protocol::Queue)];
+    let words = [
+        ("http", Protocol::Http(Scheme::Http)),
+        ("https", Protocol::Http(Scheme::Https)),
+        ("grpc", Protocol::Grpc(Scheme::Http)),
+        ("grpcs", Protocol::Grpc(Scheme::Https)),
+        ("queue", Protocol::Queue),
+    ];
     check.word(node, place, &words)
 }
 
@@ -233,12 +241,16 @@ fn endpoint(
         }
         return map.get(check, "url", url);
     }
-    let scheme = match protocol {
-        Some(Protocol::Http(scheme)) => scheme,
-        _ => Scheme::Http,
+    let (scheme, http2) = match protocol {
+        Some(Protocol::Http(scheme)) => (scheme, false),
+        Some(Protocol::Grpc(scheme)) => (scheme, true),
+        _ => (Scheme::Http, false),
     };
     let port = map.get(check, "port", |check, node, place| check.int(node, place, 0, 65_535));
     let path = map.get(check, "path", path);
+    if http2 && path.is_some() {
+        check.report(Problem::new(node.at_key("path"), format!("{}: a gRPC service has no path", map.what)));
+    }
     if map.entry("host").is_none() && (map.is_misspelt("url") || map.is_misspelt("host")) {
         return None;
     }
@@ -256,7 +268,7 @@ fn endpoint(
         );
     }
     let port = port.and_then(|port| u16::try_from(port).ok()).unwrap_or(80);
-    Some(Endpoint { scheme, host, port, path })
+    Some(Endpoint { scheme, host, port, path, http2 })
 }
 
 fn host(check: &mut Check<'_>, node: &Node, place: Place<'_>) -> Option<String> {
@@ -310,9 +322,11 @@ fn url(check: &mut Check<'_>, node: &Node, place: Place<'_>) -> Option<Endpoint>
         refuse(format!("`{text}` is not a URL"), Some(format!("write http://{text}")));
         return None;
     };
-    let scheme = match scheme {
-        "http" => Scheme::Http,
-        "https" => Scheme::Https,
+    let (scheme, http2) = match scheme {
+        "http" => (Scheme::Http, false),
+        "https" => (Scheme::Https, false),
+        "grpc" => (Scheme::Http, true),
+        "grpcs" => (Scheme::Https, true),
         other => {
             refuse(format!("URLs of `{other}` are not supported"), None);
             return None;
@@ -345,7 +359,11 @@ fn url(check: &mut Check<'_>, node: &Node, place: Place<'_>) -> Option<Endpoint>
         refuse(reason, None);
         return None;
     }
-    Some(Endpoint { scheme, host: host.to_owned(), port, path: path.map(str::to_owned) })
+    if http2 && path.is_some() {
+        refuse(String::from("a gRPC service has no path"), None);
+        return None;
+    }
+    Some(Endpoint { scheme, host: host.to_owned(), port, path: path.map(str::to_owned), http2 })
 }
 
 /// Host without brackets, and port.

@@ -18,7 +18,7 @@ fn what_kong_has_and_we_do_not_is_refused_by_name() {
         `protocol: tcp` is not supported yet
         `client_certificate` in service `b` is not supported yet
         `connect_timeout` in service `b`: vault references are not supported yet
-        `protocols` in route `r`: `grpc` is not supported yet
+        `protocols` in route `r`: `tls` is not supported yet
         `path_handling` in route `r`: `v1` is not supported yet
         `sources` in route `r` is not supported yet
         route `s` matches on nothing
@@ -40,7 +40,7 @@ services:
 - { name: a, protocol: tcp, host: a }
 - { name: b, host: b, client_certificate: x, connect_timeout: "{vault://env/x}" }
 routes:
-- { name: r, paths: [/r], protocols: [grpc], path_handling: v1, sources: [{ port: 1 }] }
+- { name: r, paths: [/r], protocols: [tls], path_handling: v1, sources: [{ port: 1 }] }
 - { name: s, sources: [{ ip: 10.0.0.0/8 }] }
 consumers:
 - { username: c, acls: [{ group: g }], basicauth_credentials: [{ username: u }], keyauth_credentials: [{ key: k, ttl: 5 }] }

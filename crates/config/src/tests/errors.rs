@@ -23,7 +23,7 @@ services:
     methods: [post]
     paths: [/orders]
 - name: blog
-  protocol: grpc
+  protocol: tcp
   host: other
 routes:
 - name: dangling
@@ -66,10 +66,10 @@ subscriptions:
              = help: names are unique; rename one of the two
              = note: first given at sluicegate.yaml:6:9
 
-        sluicegate.yaml:15:13: `protocol: grpc` is not supported yet
-          15 |   protocol: grpc
-             |             ^^^^
-             = expected: `http`, `https` or `queue`
+        sluicegate.yaml:15:13: `protocol: tcp` is not supported yet
+          15 |   protocol: tcp
+             |             ^^^
+             = expected: `http`, `https`, `grpc`, `grpcs` or `queue`
 
         sluicegate.yaml:20:12: `service` in route `dangling`: there is no service `blgo`
           20 |   service: blgo

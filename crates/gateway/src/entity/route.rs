@@ -13,6 +13,8 @@ pub struct Route {
     pub service: Option<ServiceId>,
     /// Schemes it serves; not empty. Default both.
     pub protocols: RouteProtocols,
+    /// It serves gRPC only: `grpc` for `http`, `grpcs` for `https`. Default false.
+    pub grpc: bool,
     /// Upper-case methods; empty matches all.
     pub methods: Vec<String>,
     /// Host names, with at most one `*` as the first or last label and an optional port; empty matches all.
@@ -52,6 +54,7 @@ impl Route {
             name: None,
             service: None,
             protocols: RouteProtocols::Both,
+            grpc: false,
             methods: Vec::new(),
             hosts: Vec::new(),
             paths: Vec::new(),

@@ -22,22 +22,28 @@ impl Service {
     #[must_use]
     pub const fn protocol(&self) -> Protocol {
         match &self.backend {
-            Backend::Http(http) => match http.scheme {
-                Scheme::Http => Protocol::Http,
-                Scheme::Https => Protocol::Https,
+            Backend::Http(http) => match (http.scheme, http.http2) {
+                (Scheme::Http, false) => Protocol::Http,
+                (Scheme::Https, false) => Protocol::Https,
+                (Scheme::Http, true) => Protocol::Grpc,
+                (Scheme::Https, true) => Protocol::Grpcs,
             },
             Backend::Queue(_) => Protocol::Queue,
         }
     }
 }
 
-/// The values of a service's `protocol` that we know. Others (`grpc`, `tcp`, …) are refused by `config`.
+/// The values of a service's `protocol` that we know. Others (`tcp`, …) are refused by `config`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Protocol {
     /// `http`
     Http,
     /// `https`
     Https,
+    /// `grpc`
+    Grpc,
+    /// `grpcs`
+    Grpcs,
     /// `queue`: the route's requests are published to a queue.
     Queue,
 }
@@ -45,7 +51,7 @@ pub enum Protocol {
 /// What a service stands for.
 #[derive(Clone, Debug)]
 pub enum Backend {
-    /// `protocol: http` or `https`.
+    /// `protocol: http`, `https`, `grpc` or `grpcs`.
     Http(HttpBackend),
     /// `protocol: queue`.
     Queue(QueueBackend),
@@ -54,8 +60,10 @@ pub enum Backend {
 /// An HTTP upstream.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HttpBackend {
-    /// `http` or `https`.
+    /// `http` or `https`; for gRPC without and with TLS.
     pub scheme: Scheme,
+    /// HTTP/2 is spoken to it: `protocol: grpc` or `grpcs`. Default false.
+    pub http2: bool,
     /// Host name or IP address, without brackets.
     pub host: String,
     /// TCP port.
@@ -84,6 +92,7 @@ impl HttpBackend {
     pub fn new(scheme: Scheme, host: &str, port: u16) -> Self {
         Self {
             scheme,
+            http2: false,
             host: host.to_owned(),
             port,
             path: None,

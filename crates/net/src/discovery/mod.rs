@@ -249,7 +249,7 @@ fn upstream_target(address: &CatalogueAddress) -> Result<UpstreamTarget, String>
         Scheme::Http => None,
         Scheme::Https => Some(UpstreamTls::new(TlsTrust::System, None).map_err(|error| error.to_string())?),
     };
-    Ok(UpstreamTarget { host: address.host.as_str().into(), port: address.port, tls, server_name: None })
+    Ok(UpstreamTarget { host: address.host.as_str().into(), port: address.port, tls, server_name: None, http2: false })
 }
 
 /// Publishes the addresses of instances. One whose name has none now is left out; if that leaves nothing, what was there

@@ -1,6 +1,6 @@
 //! One body type for requests and responses, in both roles, so that a proxied body passes through without a box.
 
-use super::client::{UpstreamBody, UpstreamErrorKind};
+use super::client::{UpstreamBody, UpstreamErrorKind, UpstreamHttp2Body};
 use super::server::{ClientBody, Http2Body};
 use super::tunnel::Tunnel;
 use bytes::Bytes;
@@ -25,6 +25,8 @@ pub enum Body {
     Http2(Http2Body),
     /// From an upstream.
     Upstream(UpstreamBody),
+    /// From an upstream that speaks HTTP/2.
+    UpstreamHttp2(Box<UpstreamHttp2Body>),
     /// Not a body: the response was 101, and this is what follows it.
     Tunnel(Box<Tunnel>),
     /// From anywhere else.
@@ -96,6 +98,7 @@ impl HttpBody for Body {
             }
             Self::Client(client) => client.poll_frame(cx),
             Self::Upstream(upstream) => upstream.poll_frame(cx),
+            Self::UpstreamHttp2(upstream) => upstream.poll_frame(cx),
             Self::Http2(stream) => stream.poll_frame(cx),
             Self::Boxed(boxed) => Pin::new(boxed).poll_frame(cx),
             Self::Tunnel(_) => Poll::Ready(None),
@@ -109,6 +112,7 @@ impl HttpBody for Body {
             Self::Full(bytes) => bytes.is_empty(),
             Self::Client(_) | Self::Taken => false,
             Self::Upstream(upstream) => upstream.is_ended(),
+            Self::UpstreamHttp2(upstream) => upstream.is_ended(),
             Self::Http2(stream) => stream.is_ended(),
             Self::Boxed(boxed) => boxed.is_end_stream(),
         }
@@ -120,6 +124,7 @@ impl HttpBody for Body {
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Client(client) => exact_or_unknown(client.length()),
             Self::Upstream(upstream) => exact_or_unknown(upstream.remaining()),
+            Self::UpstreamHttp2(upstream) => upstream.size_hint(),
             Self::Http2(stream) => stream.size_hint(),
             Self::Boxed(boxed) => boxed.size_hint(),
             Self::Taken => SizeHint::new(),
@@ -145,6 +150,7 @@ impl fmt::Debug for Body {
             Self::Client(_) => "Body::Client",
             Self::Http2(_) => "Body::Http2",
             Self::Upstream(_) => "Body::Upstream",
+            Self::UpstreamHttp2(_) => "Body::UpstreamHttp2",
             Self::Tunnel(_) => "Body::Tunnel",
             Self::Boxed(_) => "Body::Boxed",
             Self::Taken => "Body::Taken",

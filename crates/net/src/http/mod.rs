@@ -5,7 +5,7 @@
 //! | `service` | what a listener calls: [`HttpService`], and how it words refusals |
 //! | `body`    | one body type for both directions, without boxing on the hot path |
 //! | `server/` | `h1` runs our http1 over a socket, `h2` hands HTTP/2 to hyper, `mod` tells them apart |
-//! | `client/` | the pool, one exchange over one connection, names, TLS, typed errors |
+//! | `client/` | the pool, one exchange over one connection, many over one of HTTP/2, names, TLS, typed errors |
 //! | `tunnel`  | two connections as one pair of byte streams, after a switch of protocols |
 //! | `tls`     | certificate files into a TLS configuration for a listener |
 //! | `outbox`, `inbox`, `timer`, `date` | write buffer, read buffer, lazy deadlines, the Date field |
@@ -31,8 +31,8 @@ mod tunnel;
 
 pub use body::{Body, BodyFault};
 pub use client::{
-    FetchError, PoolSettings, Retry, Timeouts, TlsTrust, UpstreamBody, UpstreamError, UpstreamErrorKind, UpstreamPool,
-    UpstreamTarget, UpstreamTls, UpstreamTlsError, fetch, fetch_head,
+    FetchError, PoolSettings, Retry, Timeouts, TlsTrust, UpstreamBody, UpstreamError, UpstreamErrorKind,
+    UpstreamHttp2Body, UpstreamPool, UpstreamTarget, UpstreamTls, UpstreamTlsError, fetch, fetch_head,
 };
 pub use server::{ClientBody, Http2Body, ServerSettings, serve_connection};
 pub use service::{Answer, HttpService, Refusal};

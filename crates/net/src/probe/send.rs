@@ -97,7 +97,7 @@ impl HttpProbe {
         let server_name = self.server_name.clone().unwrap_or_else(|| Arc::clone(&member.server_name));
         let key = member.address.key();
         let (host, port, tls) = (Arc::clone(&key.host), key.port, self.tls.clone());
-        let target = UpstreamTarget { host, port, tls, server_name: Some(server_name) };
+        let target = UpstreamTarget { host, port, tls, server_name: Some(server_name), http2: false };
         let (mut head, ()) = Request::new(()).into_parts();
         (head.method, head.uri, head.headers) = (Method::GET, self.uri.clone(), self.headers.clone());
         head.headers.entry(HOST).or_insert_with(|| member.host_value(scheme).clone());

@@ -96,7 +96,8 @@ impl Proxy {
 }
 
 pub(crate) fn target(address: SocketAddr) -> UpstreamTarget {
-    UpstreamTarget { host: address.ip().to_string().into(), port: address.port(), tls: None, server_name: None }
+    let host = address.ip().to_string().into();
+    UpstreamTarget { host, port: address.port(), tls: None, server_name: None, http2: false }
 }
 
 impl HttpService for Proxy {

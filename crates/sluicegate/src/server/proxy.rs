@@ -183,8 +183,10 @@ fn make(upstream: &Upstream) -> Result<UpstreamTarget, String> {
                 Some(true) => TlsTrust::Authorities(&upstream.ca_certificates),
                 Some(false) | None => TlsTrust::Anyone,
             };
-            Some(UpstreamTls::new(trust, None).map_err(|error| error.to_string())?)
+            let tls = UpstreamTls::new(trust, None).map_err(|error| error.to_string())?;
+            Some(if backend.http2 { tls.for_http2() } else { tls })
         }
     };
-    Ok(UpstreamTarget { host: backend.host.as_str().into(), port: backend.port, tls, server_name: None })
+    let http2 = backend.http2;
+    Ok(UpstreamTarget { host: backend.host.as_str().into(), port: backend.port, tls, server_name: None, http2 })
 }

@@ -79,6 +79,7 @@ impl Sender {
             port: uri.port_u16().unwrap_or(if secure { 443 } else { 80 }),
             tls,
             server_name: None,
+            http2: false,
         })
     }
 

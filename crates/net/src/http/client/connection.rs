@@ -206,6 +206,11 @@ impl UpstreamConnection {
         if self.request.is_some() { UpstreamErrorKind::WriteTimeout } else { UpstreamErrorKind::ReadTimeout }
     }
 
+    /// The socket of a connection that carried nothing yet.
+    pub(super) fn into_io(self) -> UpstreamIo {
+        self.io
+    }
+
     /// The connection as what it became by a 101.
     pub(super) fn into_tunnel(self, protocol: Upgrade) -> Tunnel {
         Tunnel::new(Box::new(self.io), self.inbox.bytes, protocol, self.read_timeout)
@@ -316,6 +321,16 @@ impl UpstreamBody {
     fn release(&mut self) {
         if let Some(connection) = self.connection.take() {
             self.slot.put(connection);
+        }
+    }
+}
+
+impl UpstreamIo {
+    /// The protocol that TLS agreed on.
+    pub(super) fn alpn(&self) -> Option<&[u8]> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(io) => io.get_ref().1.alpn_protocol(),
         }
     }
 }

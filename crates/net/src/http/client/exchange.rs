@@ -30,6 +30,10 @@ impl UpstreamPool {
         body: &mut Body,
         timeouts: Timeouts,
     ) -> Result<Response<Body>, UpstreamError> {
+        if target.http2 {
+            // Boxed, so that the futures of HTTP/1 stay small.
+            return Box::pin(self.exchange_http2(target, head, lines, body, timeouts)).await;
+        }
         prepare(&mut head.headers);
         let upgrade = head.extensions.get::<Upgrade>();
         if let Some(upgrade) = upgrade {
@@ -78,7 +82,7 @@ impl super::error::UpstreamErrorKind {
 }
 
 /// Remove what is this connection's business and not the next one's.
-fn prepare(headers: &mut HeaderMap) {
+pub(super) fn prepare(headers: &mut HeaderMap) {
     let is_trailers = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"trailers");
     let wants_trailers = headers.iter().any(|(name, value)| name == header::TE && is_trailers(value));
     strip_hop_by_hop(headers);

@@ -5,11 +5,13 @@ mod connection;
 mod error;
 mod exchange;
 mod fetch;
+mod http2;
 mod pool;
 mod tls;
 
 pub use connection::UpstreamBody;
 pub use error::{Retry, UpstreamError, UpstreamErrorKind};
 pub use fetch::{FetchError, fetch, fetch_head};
+pub use http2::UpstreamHttp2Body;
 pub use pool::{PoolSettings, Timeouts, UpstreamPool, UpstreamTarget};
 pub use tls::{TlsTrust, UpstreamTls, UpstreamTlsError};

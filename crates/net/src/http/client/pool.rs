@@ -1,6 +1,7 @@
 //! Kept connections, by target: last in first out, so that the rest can age and be closed.
 
 use super::connection::UpstreamConnection;
+use super::http2::Http2Slot;
 use super::tls::UpstreamTls;
 use crate::resolve::Resolver;
 use foldhash::fast::RandomState;
@@ -25,6 +26,8 @@ pub struct UpstreamTarget {
     pub tls: Option<UpstreamTls>,
     /// The name TLS asks for and checks; the host if none.
     pub server_name: Option<Arc<str>>,
+    /// HTTP/2 is spoken: agreed on by TLS, or known beforehand (RFC 9113 §3.3).
+    pub http2: bool,
 }
 
 /// Deadlines of one exchange, as Kong's service has them.
@@ -52,17 +55,18 @@ pub struct PoolSettings {
 /// The connections to all upstreams.
 #[derive(Debug)]
 pub struct UpstreamPool {
-    settings: PoolSettings,
+    pub(super) settings: PoolSettings,
     slots: RwLock<HashMap<UpstreamTarget, Arc<Slot>, RandomState>>,
     pub(super) resolver: Arc<Resolver>,
 }
 
-/// The idle connections to one target, the latest at the end.
+/// The idle connections to one target, the latest at the end, and those of HTTP/2.
 #[derive(Debug)]
 pub(crate) struct Slot {
     settings: PoolSettings,
     #[expect(clippy::vec_box, reason = "a connection moves in and out at every request; boxed, it moves as a pointer")]
     idle: Mutex<Vec<Box<UpstreamConnection>>>,
+    pub(super) http2: Http2Slot,
 }
 
 impl Default for PoolSettings {
@@ -106,12 +110,15 @@ impl UpstreamPool {
         if self.slots.read().len() >= TARGETS_MAX {
             self.forget_unused();
         }
-        let fresh = || Arc::new(Slot { settings: self.settings, idle: Mutex::new(Vec::new()) });
+        let fresh = || {
+            let (settings, idle) = (self.settings, Mutex::new(Vec::new()));
+            Arc::new(Slot { settings, idle, http2: Http2Slot::default() })
+        };
         Arc::clone(self.slots.write().entry(target.clone()).or_insert_with(fresh))
     }
 
     fn forget_unused(&self) {
-        self.slots.write().retain(|_, slot| Arc::strong_count(slot) > 1 || !slot.idle.lock().is_empty());
+        self.slots.write().retain(|_, slot| Arc::strong_count(slot) > 1 || !slot.is_empty());
     }
 }
 
@@ -138,7 +145,12 @@ impl Slot {
         }
     }
 
+    fn is_empty(&self) -> bool {
+        self.idle.lock().is_empty() && self.http2.is_empty()
+    }
+
     fn close_expired(&self) {
+        self.http2.sweep(self.idle_timeout());
         let mut idle = self.idle.lock();
         let n_expired = idle.partition_point(|connection| connection.idle_since.elapsed() >= self.idle_timeout());
         idle.drain(..n_expired);

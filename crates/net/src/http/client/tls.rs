@@ -68,6 +68,14 @@ impl UpstreamTls {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self { config: Arc::new(config) })
     }
+
+    /// The same, to speak HTTP/2.
+    #[must_use]
+    pub fn for_http2(&self) -> Self {
+        let mut config = ClientConfig::clone(&self.config);
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Self { config: Arc::new(config) }
+    }
 }
 
 fn system_roots() -> Result<RootCertStore, UpstreamTlsError> {

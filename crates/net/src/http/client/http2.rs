@@ -1,0 +1,404 @@
+//! HTTP/2 to upstreams: many requests over one connection, and another connection only when all are full.
+//!
+//! Full is what the upstream says (SETTINGS_MAX_CONCURRENT_STREAMS), up to a limit of ours. Whoever needs a connection waits
+//! for the one that is being made, so a burst makes one and not a hundred. A connection that says GOAWAY, or has carried
+//! enough requests, gets no more; what is on it goes on to its end. Framing is hyper's; the connection's own task lives
+//! as long as the pool.
+//!
+//! Deadlines: no byte of the request taken and none of the response come for the read timeout. So a stream in which only
+//! one side speaks stays open, as gRPC needs.
+
+use super::connect::connect;
+use super::error::{Retry, UpstreamError, UpstreamErrorKind};
+use super::exchange::prepare;
+use super::pool::{PoolSettings, Timeouts, UpstreamPool, UpstreamTarget};
+use crate::Tasks;
+use crate::http::body::{Body, BodyFault};
+use crate::http::timer::LazyTimer;
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, HOST, HeaderMap};
+use http::request::Parts;
+use http::uri::{Scheme, Uri};
+use http::{Request, Response, Version};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http1::{FieldLines, strip_hop_by_hop};
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{Builder, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use model::limits::{H2_UPSTREAM_CONNECTIONS_MAX, H2_UPSTREAM_STREAMS_MAX};
+use parking_lot::Mutex;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// Bytes that an upstream may send on one stream ahead of the client that reads it.
+const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+/// The same on all streams of a connection together.
+const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// Bytes of a stream that wait to be written.
+const SEND_BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// Silence after which a connection with requests on it is pinged; as long again without an answer, and it is given up.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How often it is looked whether the upstream's settings have come.
+const SETTINGS_INTERVAL: Duration = Duration::from_millis(1);
+
+/// The HTTP/2 connections to one target.
+#[derive(Debug, Default)]
+pub(super) struct Http2Slot {
+    connections: Mutex<Vec<Arc<Http2Connection>>>,
+    /// Held by whoever makes a connection.
+    connecting: tokio::sync::Mutex<()>,
+    tasks: Mutex<Tasks>,
+}
+
+#[derive(Debug)]
+struct Http2Connection {
+    sender: SendRequest<Sending>,
+    /// Streams that the upstream allows at once.
+    allowed: watch::Receiver<usize>,
+    n_streams: AtomicUsize,
+    n_requests: AtomicU32,
+    idle_since: Mutex<Instant>,
+}
+
+/// One stream's place on a connection, until dropped.
+#[derive(Debug)]
+struct Lease(Arc<Http2Connection>);
+
+impl Http2Slot {
+    pub(super) fn is_empty(&self) -> bool {
+        self.connections.lock().is_empty()
+    }
+
+    /// Forget the connections that are closed, or were idle for this long.
+    pub(super) fn sweep(&self, idle_timeout: Duration) {
+        self.connections.lock().retain(|connection| {
+            let busy = connection.n_streams.load(Ordering::Relaxed) > 0;
+            !connection.sender.is_closed() && (busy || connection.idle_since.lock().elapsed() < idle_timeout)
+        });
+    }
+
+    /// A place on a connection, on a new one if there is none; the second value says whether it is new.
+    async fn lease(
+        &self,
+        pool: &UpstreamPool,
+        target: &UpstreamTarget,
+        timeouts: Timeouts,
+    ) -> Result<(Lease, bool), UpstreamError> {
+        if let Some(lease) = self.place(pool.settings, false) {
+            return Ok((lease, false));
+        }
+        let made = async {
+            let _turn = self.connecting.lock().await;
+            if let Some(lease) = self.place(pool.settings, false) {
+                return Ok((lease, false));
+            }
+            if self.connections.lock().len() >= H2_UPSTREAM_CONNECTIONS_MAX
+                && let Some(lease) = self.place(pool.settings, true)
+            {
+                return Ok((lease, false));
+            }
+            self.connect(pool, target, timeouts).await.map(|lease| (lease, true))
+        };
+        tokio::time::timeout(Duration::from_millis(timeouts.connect_ms), made)
+            .await
+            .unwrap_or_else(|_| Err(UpstreamError::new(UpstreamErrorKind::ConnectTimeout, Retry::Safe)))
+    }
+
+    /// A place on the first connection that has one; on the emptiest, full or not, if `crowded`.
+    fn place(&self, settings: PoolSettings, crowded: bool) -> Option<Lease> {
+        let mut connections = self.connections.lock();
+        connections.retain(|connection| {
+            !connection.sender.is_closed() && connection.n_requests.load(Ordering::Relaxed) < settings.requests_max
+        });
+        let streams = |connection: &&Arc<Http2Connection>| connection.n_streams.load(Ordering::Relaxed);
+        let chosen = if crowded {
+            connections.iter().min_by_key(streams)
+        } else {
+            connections.iter().find(|connection| streams(connection) < connection.streams_max())
+        };
+        chosen.map(Lease::take)
+    }
+
+    async fn connect(
+        &self,
+        pool: &UpstreamPool,
+        target: &UpstreamTarget,
+        timeouts: Timeouts,
+    ) -> Result<Lease, UpstreamError> {
+        let io = connect(&pool.resolver, target, timeouts.connect_ms).await?.into_io();
+        if io.alpn().is_some_and(|protocol| protocol != b"h2") {
+            let error = UpstreamError::new(UpstreamErrorKind::Tls, Retry::Safe);
+            return Err(error.because("the upstream does not speak HTTP/2"));
+        }
+        let handshake = Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_send_buf_size(SEND_BUFFER_BYTES_MAX)
+            // None before the upstream's settings have come, so that the connection is not filled beyond them.
+            .initial_max_send_streams(0)
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_INTERVAL)
+            .handshake(TokioIo::new(io));
+        let (sender, connection) = handshake.await.map_err(|error| failure(&error, Retry::Safe).because(error))?;
+        let (told, mut allowed) = watch::channel(0);
+        self.tasks.lock().spawn(async move {
+            let mut connection = pin!(connection);
+            let mut look = tokio::time::interval(SETTINGS_INTERVAL);
+            let ended = poll_fn(|cx| {
+                let polled = connection.as_mut().poll(cx);
+                let allows = connection.current_max_send_streams();
+                told.send_if_modified(|allowed| std::mem::replace(allowed, allows) != allows);
+                // hyper reads in a task of its own and wakes nobody for settings.
+                if allows == 0 && !told.is_closed() {
+                    while look.poll_tick(cx).is_ready() {}
+                }
+                if allows == 0 && told.is_closed() { Poll::Ready(Ok(())) } else { polled }
+            });
+            if let Err(error) = ended.await {
+                tracing::debug!(%error, "HTTP/2 connection to an upstream ended");
+            }
+        });
+        if allowed.wait_for(|allowed| *allowed > 0).await.is_err() {
+            return Err(UpstreamError::new(UpstreamErrorKind::Reset, Retry::Safe));
+        }
+        let connection = Arc::new(Http2Connection {
+            sender,
+            allowed,
+            n_streams: AtomicUsize::new(0),
+            n_requests: AtomicU32::new(0),
+            idle_since: Mutex::new(Instant::now()),
+        });
+        let lease = Lease::take(&connection);
+        self.connections.lock().push(connection);
+        Ok(lease)
+    }
+}
+
+impl Http2Connection {
+    fn streams_max(&self) -> usize {
+        H2_UPSTREAM_STREAMS_MAX.min(*self.allowed.borrow())
+    }
+}
+
+impl Lease {
+    fn take(connection: &Arc<Http2Connection>) -> Self {
+        connection.n_streams.fetch_add(1, Ordering::Relaxed);
+        connection.n_requests.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(connection))
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if self.0.n_streams.fetch_sub(1, Ordering::Relaxed) == 1 {
+            *self.0.idle_since.lock() = Instant::now();
+        }
+    }
+}
+
+impl UpstreamPool {
+    /// [`UpstreamPool::exchange`] with a target that speaks HTTP/2. A stream that the upstream refused unprocessed is tried
+    /// once more on a new connection.
+    pub(super) async fn exchange_http2(
+        &self,
+        target: &UpstreamTarget,
+        head: &mut Parts,
+        lines: &FieldLines,
+        body: &mut Body,
+        timeouts: Timeouts,
+    ) -> Result<Response<Body>, UpstreamError> {
+        prepare(&mut head.headers);
+        let slot = self.slot(target);
+        loop {
+            let (lease, is_new) = slot.http2.lease(self, target, timeouts).await?;
+            match send(lease, target, head, lines, body, timeouts).await {
+                Err(error) if !is_new && error.retry == Retry::Safe => {}
+                done => return done,
+            }
+        }
+    }
+}
+
+async fn send(
+    lease: Lease,
+    target: &UpstreamTarget,
+    head: &Parts,
+    lines: &FieldLines,
+    body: &mut Body,
+    timeouts: Timeouts,
+) -> Result<Response<Body>, UpstreamError> {
+    let replayable = body.is_replayable();
+    let moved = Arc::new(AtomicU64::new(0));
+    let sending = Sending { body: body.take(), moved: Arc::clone(&moved) };
+    let Some(request) = request(target, head, lines, sending) else {
+        return Err(UpstreamError::new(UpstreamErrorKind::InvalidResponse, Retry::Never).because("no authority to ask"));
+    };
+    let mut sender = lease.0.sender.clone();
+    let mut answered = pin!(sender.try_send_request(request));
+    let patience = Duration::from_millis(timeouts.read_ms);
+    let mut n_moved = 0;
+    let answered = loop {
+        match tokio::time::timeout(patience, answered.as_mut()).await {
+            Ok(answered) => break answered,
+            Err(_) if moved.load(Ordering::Relaxed) != n_moved => n_moved = moved.load(Ordering::Relaxed),
+            Err(_) => {
+                let retry = if replayable { Retry::IfIdempotent } else { Retry::Never };
+                return Err(UpstreamError::new(UpstreamErrorKind::ReadTimeout, retry));
+            }
+        }
+    };
+    match answered {
+        Ok(response) => Ok(assemble(response, lease, moved, patience)),
+        Err(mut unsent) => {
+            let returned = unsent.take_message().map(|request| request.into_body().body);
+            let was_returned = returned.is_some();
+            if let Some(returned) = returned {
+                *body = returned;
+            }
+            let error = unsent.into_error();
+            let retry = match refused_unprocessed(&error) {
+                _ if was_returned => Retry::Safe,
+                _ if !replayable => Retry::Never,
+                true => Retry::Safe,
+                false => Retry::IfIdempotent,
+            };
+            Err(failure(&error, retry).because(error))
+        }
+    }
+}
+
+fn request(target: &UpstreamTarget, head: &Parts, lines: &FieldLines, body: Sending) -> Option<Request<Sending>> {
+    let mut headers: HeaderMap = head.headers.clone();
+    // hyper says the length if it is known.
+    headers.remove(CONTENT_LENGTH);
+    let host = headers.remove(HOST)?;
+    lines.append_to(&mut headers);
+    let mut uri = head.uri.clone().into_parts();
+    uri.scheme = Some(if target.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP });
+    uri.authority = Some(host.as_bytes().try_into().ok()?);
+    let mut request = Request::new(body);
+    *request.method_mut() = head.method.clone();
+    *request.uri_mut() = Uri::from_parts(uri).ok()?;
+    *request.version_mut() = Version::HTTP_2;
+    *request.headers_mut() = headers;
+    Some(request)
+}
+
+fn assemble(response: Response<Incoming>, lease: Lease, moved: Arc<AtomicU64>, patience: Duration) -> Response<Body> {
+    let (mut parts, incoming) = response.into_parts();
+    strip_hop_by_hop(&mut parts.headers);
+    // A response that ended with its head, as a gRPC error does, has no body to stream.
+    if incoming.is_end_stream() {
+        return Response::from_parts(parts, Body::Empty);
+    }
+    let timer = LazyTimer::default();
+    let body = UpstreamHttp2Body { incoming, _lease: lease, timer, patience, moved, n_moved: 0 };
+    Response::from_parts(parts, Body::UpstreamHttp2(Box::new(body)))
+}
+
+/// Whether the upstream said that it did nothing with the request (RFC 9113 §8.7).
+fn refused_unprocessed(error: &hyper::Error) -> bool {
+    reason(error).is_some_and(|error| {
+        error.reason() == Some(h2::Reason::REFUSED_STREAM) || (error.is_go_away() && error.is_remote())
+    })
+}
+
+fn reason(error: &hyper::Error) -> Option<&h2::Error> {
+    std::error::Error::source(error)?.downcast_ref()
+}
+
+fn failure(error: &hyper::Error, retry: Retry) -> UpstreamError {
+    // hyper blames the user for the body it was given to send.
+    let kind = if error.is_user() {
+        UpstreamErrorKind::RequestBody
+    } else if reason(error).is_some_and(|error| !error.is_io() && !error.is_remote()) {
+        UpstreamErrorKind::InvalidResponse
+    } else {
+        UpstreamErrorKind::Reset
+    };
+    UpstreamError::new(kind, retry)
+}
+
+/// A request's body on its way up; says when something moves.
+#[derive(Debug)]
+struct Sending {
+    body: Body,
+    moved: Arc<AtomicU64>,
+}
+
+impl HttpBody for Sending {
+    type Data = Bytes;
+    type Error = BodyFault;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if polled.is_ready() {
+            self.moved.fetch_add(1, Ordering::Relaxed);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A response body on its way down; gives its place back at its end.
+pub struct UpstreamHttp2Body {
+    incoming: Incoming,
+    _lease: Lease,
+    timer: LazyTimer,
+    patience: Duration,
+    /// What the request's body moved, and how much of that was seen.
+    moved: Arc<AtomicU64>,
+    n_moved: u64,
+}
+
+impl UpstreamHttp2Body {
+    pub(crate) fn is_ended(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    pub(crate) fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+
+    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Ready(frame) => {
+                self.timer.clear();
+                let reset = |error| {
+                    tracing::debug!(%error, "an upstream's HTTP/2 stream ended early");
+                    BodyFault::Upstream(UpstreamErrorKind::Reset)
+                };
+                Poll::Ready(frame.map(|frame| frame.map_err(reset)))
+            }
+            Poll::Pending => {
+                if !self.timer.is_set() {
+                    self.timer.set(self.patience);
+                }
+                while self.timer.poll_expired(cx) {
+                    let n_moved = self.moved.load(Ordering::Relaxed);
+                    if n_moved == self.n_moved {
+                        return Poll::Ready(Some(Err(BodyFault::Upstream(UpstreamErrorKind::ReadTimeout))));
+                    }
+                    self.n_moved = n_moved;
+                    self.timer.set(self.patience);
+                }
+                Poll::Pending
+            }
+        }
+    }
+}
