@@ -1,10 +1,10 @@
 //! Listening sockets: binding with errors that help, accepting without ever stopping, the PROXY header and TLS before the
 //! protocol.
 
+use crate::http::ServerTls;
 use crate::proxy_protocol;
 use crate::shards::Shards;
 use crate::shutdown::{Drain, Tasks};
-use rustls::ServerConfig;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -30,7 +30,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct Listener {
     inner: TcpListener,
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<Arc<ServerTls>>,
     proxy_protocol: bool,
 }
 
@@ -100,7 +100,7 @@ impl Listener {
     ///
     /// # Errors
     /// [`ListenError`].
-    pub fn bind(address: SocketAddr, tls: Option<Arc<ServerConfig>>) -> Result<Self, ListenError> {
+    pub fn bind(address: SocketAddr, tls: Option<Arc<ServerTls>>) -> Result<Self, ListenError> {
         let bind = || -> io::Result<TcpListener> {
             let socket = socket2::Socket::new(
                 socket2::Domain::for_address(address),
@@ -199,7 +199,7 @@ impl Listener {
 async fn prepare(
     stream: io::Result<Result<TcpStream, std::net::TcpStream>>,
     address: SocketAddr,
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<Arc<ServerTls>>,
     proxy_protocol: bool,
     shard: usize,
 ) -> io::Result<(Accepted, Peer)> {
@@ -210,10 +210,10 @@ async fn prepare(
     if proxy_protocol && let Some(announced) = proxy_protocol::read(&mut stream).await? {
         (peer.address, peer.local, peer.via) = (announced.source, announced.destination, Some(address));
     }
-    let Some(config) = tls else {
+    let Some(tls) = tls else {
         return Ok((Accepted::Plain(stream), peer));
     };
-    let handshake = TlsAcceptor::from(config).accept(stream);
+    let handshake = TlsAcceptor::from(tls.current()).accept(stream);
     let stream = tokio::time::timeout(TLS_HANDSHAKE_TIMEOUT, handshake)
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "TLS handshake timeout"))??;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::BodyExt;
 use sluicegate_net::http::{
-    Body, PoolSettings, Retry, ServerSettings, TlsTrust, UpstreamErrorKind, UpstreamPool, UpstreamTls, server_config,
+    Body, PoolSettings, Retry, ServerSettings, ServerTls, TlsTrust, UpstreamErrorKind, UpstreamPool, UpstreamTls,
 };
 use sluicegate_net::resolve::{Resolver, ResolverSettings};
 use std::net::SocketAddr;
@@ -277,7 +277,7 @@ async fn proxied_requests_lose_hop_by_hop_fields_and_keep_the_rest() {
 #[tokio::test]
 async fn tls_to_upstreams_is_checked_when_asked_for() {
     let files = sluicegate_net::http::TlsFiles { cert: fixture("cert.pem"), key: fixture("key.pem"), client_ca: None };
-    let config = server_config(&files, &["h2", "http/1.1"]).unwrap();
+    let config = ServerTls::load(&files, &["h2", "http/1.1"]).unwrap();
     let upstream = start_tls(Collect, ServerSettings::default(), Some(config));
     let with = |trust| {
         let mut proxy = Proxy::to(upstream.address);
@@ -317,7 +317,7 @@ fn bad_tls_files_are_named() {
         (files("key.pem", "key.pem"), "key.pem"),
         (files("cert.pem", "cert.pem"), "cert.pem"),
     ] {
-        let error = server_config(&files, &[]).unwrap_err();
+        let error = ServerTls::load(&files, &[]).unwrap_err();
         assert!(error.to_string().contains(named), "{error}");
     }
 }

@@ -12,7 +12,7 @@ use gateway::Gateway;
 use gateway::balancer::Balancer;
 use gateway::entity::{CheckKind, Discovery, Entities, Target, TargetAddress, Upstream};
 use plugin::{BoxFuture, Publish, PublishError, Published, Registry, Services};
-use sluicegate_net::http::{ServerSettings, TlsFiles, server_config};
+use sluicegate_net::http::{ServerSettings, ServerTls, TlsFiles};
 use sluicegate_net::resolve::{Resolver, ResolverSettings};
 use sluicegate_net::{Clock, Shutdown, Upkeep};
 use std::net::SocketAddr;
@@ -244,7 +244,7 @@ async fn a_connection_is_enough_for_tcp_and_none_is_a_failure() {
 async fn https_probes_check_the_certificate_when_told_to() {
     let fixture = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
     let files = TlsFiles { cert: fixture("cert.pem"), key: fixture("key.pem"), client_ca: None };
-    let server = start_tls(Collect, ServerSettings::default(), Some(server_config(&files, &["http/1.1"]).unwrap()));
+    let server = start_tls(Collect, ServerSettings::default(), Some(ServerTls::load(&files, &["http/1.1"]).unwrap()));
     let node = Node::start(&nowhere());
     let mut upstream = probed(CheckKind::Https);
     upstream.health_checks.active.https_verify_certificate = false;

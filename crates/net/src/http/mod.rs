@@ -36,5 +36,5 @@ pub use client::{
 };
 pub use server::{ClientBody, Http2Body, ServerSettings, serve_connection};
 pub use service::{Answer, HttpService, Refusal};
-pub use tls::{TlsFiles, TlsFilesError, server_config};
+pub use tls::{ServerTls, TlsFiles, TlsFilesError};
 pub use tunnel::{Carried, Tunnel};

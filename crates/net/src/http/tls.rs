@@ -1,9 +1,10 @@
-//! Certificate files into a listener's TLS configuration. Errors name the file.
+//! Certificate files into a listener's TLS configuration, at the start and on each reload. Errors name the file.
 
-use rustls::crypto::aws_lc_rs;
+use arc_swap::ArcSwap;
+use rustls::crypto::aws_lc_rs::{self, Ticketer};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{ProducesTickets, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -29,11 +30,52 @@ pub struct TlsFilesError {
     pub reason: String,
 }
 
-/// A configuration that offers `alpn` in this order (`h2`, `http/1.1`; none for other protocols).
-///
-/// # Errors
-/// [`TlsFilesError`], naming the file.
-pub fn server_config(files: &TlsFiles, alpn: &[&str]) -> Result<Arc<ServerConfig>, TlsFilesError> {
+/// The TLS of a listener, made of its files and again of them when told to.
+pub struct ServerTls {
+    files: TlsFiles,
+    alpn: Vec<Vec<u8>>,
+    /// Kept over reloads, so that sessions go on.
+    tickets: Arc<dyn ProducesTickets>,
+    current: ArcSwap<ServerConfig>,
+}
+
+impl ServerTls {
+    /// Offers `alpn` in this order (`h2`, `http/1.1`; none for other protocols).
+    ///
+    /// # Errors
+    /// [`TlsFilesError`], naming the file.
+    pub fn load(files: &TlsFiles, alpn: &[&str]) -> Result<Arc<Self>, TlsFilesError> {
+        let tickets = Ticketer::new().map_err(|error| refused(&files.key, error))?;
+        let alpn: Vec<_> = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let config = server_config(files, &alpn, &tickets)?;
+        Ok(Arc::new(Self { files: files.clone(), alpn, tickets, current: ArcSwap::new(config) }))
+    }
+
+    /// Reads the files again, for handshakes from now on. After an error the old ones stay.
+    ///
+    /// # Errors
+    /// [`TlsFilesError`], naming the file.
+    pub fn reload(&self) -> Result<(), TlsFilesError> {
+        self.current.store(server_config(&self.files, &self.alpn, &self.tickets)?);
+        Ok(())
+    }
+
+    pub(crate) fn current(&self) -> Arc<ServerConfig> {
+        self.current.load_full()
+    }
+}
+
+impl fmt::Debug for ServerTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ServerTls({})", self.files.cert.display())
+    }
+}
+
+fn server_config(
+    files: &TlsFiles,
+    alpn: &[Vec<u8>],
+    tickets: &Arc<dyn ProducesTickets>,
+) -> Result<Arc<ServerConfig>, TlsFilesError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let certificates = read_certificates(&files.cert)?;
     let key = read_key(&files.key)?;
@@ -54,7 +96,8 @@ pub fn server_config(files: &TlsFiles, alpn: &[&str]) -> Result<Arc<ServerConfig
         }
     };
     let mut config = builder.with_single_cert(certificates, key).map_err(|error| refused(&files.key, error))?;
-    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    config.alpn_protocols = alpn.to_vec();
+    config.ticketer = Arc::clone(tickets);
     Ok(Arc::new(config))
 }
 

@@ -8,7 +8,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use http1::FieldLines;
 use sluicegate_net::http::{
-    Answer, Body, HttpService, PoolSettings, Refusal, ServerSettings, Timeouts, UpstreamError, UpstreamPool,
+    Answer, Body, HttpService, PoolSettings, Refusal, ServerSettings, ServerTls, Timeouts, UpstreamError, UpstreamPool,
     UpstreamTarget, serve_connection,
 };
 use sluicegate_net::resolve::{Resolver, ResolverSettings};
@@ -31,11 +31,7 @@ pub(crate) fn start<S: HttpService>(service: S, settings: ServerSettings) -> Ser
     start_tls(service, settings, None)
 }
 
-pub(crate) fn start_tls<S: HttpService>(
-    service: S,
-    settings: ServerSettings,
-    tls: Option<Arc<rustls::ServerConfig>>,
-) -> Server {
+pub(crate) fn start_tls<S: HttpService>(service: S, settings: ServerSettings, tls: Option<Arc<ServerTls>>) -> Server {
     let listener = Listener::bind(([127, 0, 0, 1], 0).into(), tls).unwrap();
     let address = listener.address().unwrap();
     let (shutdown, drain) = Shutdown::new();

@@ -4,11 +4,11 @@ use super::Server;
 use super::gateway_service::GatewayService;
 use super::pages::Pages;
 use super::protocols::{self, Protocol, ProtocolSettings};
-use crate::commands::Failure;
+use crate::commands::{Failure, complain};
 use broker::{Broker, ConnectionMeta};
 use config::Listener as ListenerSettings;
 use model::NameSource;
-use net::http::{HttpService, ServerSettings, TlsFiles, serve_connection, server_config};
+use net::http::{HttpService, ServerSettings, ServerTls, TlsFiles, serve_connection};
 use net::{Accepted, Clock, Drain, DriverSettings, Listener, Peer, Place, Shards, drive};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,6 +23,8 @@ pub(super) struct Listeners {
     tasks: JoinSet<usize>,
     gateway: Arc<GatewayService>,
     shards: Arc<Shards>,
+    /// Whose files are read again on SIGHUP.
+    tls: Vec<Arc<ServerTls>>,
     bound: Vec<(&'static str, SocketAddr)>,
 }
 
@@ -31,7 +33,7 @@ impl Listeners {
     pub(super) fn bind(server: &Server, drain: &Drain) -> Result<Self, Failure> {
         let listen = &server.settings.listen;
         let patience = server.settings.limits.drain_timeout;
-        let mut binder = Binder { drain: drain.clone(), patience, starts: Vec::new() };
+        let mut binder = Binder { drain: drain.clone(), patience, starts: Vec::new(), tls: Vec::new() };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let shards = Arc::new(Shards::start(cores).map_err(Failure::new)?);
         let gateway = GatewayService::new(Arc::clone(&server.gateway), &server.resolver, shards.count(), server.clock);
@@ -81,6 +83,15 @@ impl Listeners {
         ended
     }
 
+    /// Reads the certificate files of all listeners again; what cannot be used is told, and the old stays.
+    pub(super) fn reload_certificates(&self) {
+        for tls in &self.tls {
+            if let Err(error) = tls.reload() {
+                complain(&format!("{error}; the old certificate stays in force"));
+            }
+        }
+    }
+
     /// Closes upstream connections that were idle too long.
     pub(super) fn sweep(&self) {
         self.gateway.sweep();
@@ -102,6 +113,7 @@ struct Binder {
     drain: Drain,
     patience: Duration,
     starts: Vec<(&'static str, SocketAddr, Start)>,
+    tls: Vec<Arc<ServerTls>>,
 }
 
 impl Binder {
@@ -158,7 +170,9 @@ impl Binder {
             Some(files) => {
                 let files =
                     TlsFiles { cert: files.cert.clone(), key: files.key.clone(), client_ca: files.client_ca.clone() };
-                Some(server_config(&files, alpn).map_err(Failure::new)?)
+                let tls = ServerTls::load(&files, alpn).map_err(Failure::new)?;
+                self.tls.push(Arc::clone(&tls));
+                Some(tls)
             }
         };
         let listener = Listener::bind(settings.address, tls).map_err(Failure::new)?;
@@ -173,7 +187,7 @@ impl Binder {
     }
 
     fn start(self, gateway: Arc<GatewayService>, shards: Arc<Shards>) -> Listeners {
-        let mut listeners = Listeners { tasks: JoinSet::new(), gateway, shards, bound: Vec::new() };
+        let mut listeners = Listeners { tasks: JoinSet::new(), gateway, shards, tls: self.tls, bound: Vec::new() };
         for (name, address, start) in self.starts {
             start(&mut listeners.tasks);
             listeners.bound.push((name, address));

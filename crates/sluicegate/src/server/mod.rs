@@ -207,7 +207,10 @@ impl Server {
             tokio::select! {
                 _ = signals.terminate.recv() => return,
                 _ = signals.interrupt.recv() => return,
-                _ = signals.hang_up.recv() => self.reload().await,
+                _ = signals.hang_up.recv() => {
+                    listeners.reload_certificates();
+                    self.reload().await;
+                }
                 _ = sweep.tick() => {
                     self.pool.sweep();
                     listeners.sweep();
