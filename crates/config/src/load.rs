@@ -202,8 +202,10 @@ fn settings(
     settings.dns = dns::dns(check, section(&mut map, "dns"));
     settings.real_ip = forwarding::gateway(check, section(&mut map, "gateway"));
     settings.telemetry = listen::telemetry(check, section(&mut map, "telemetry"));
-    let (entities, mut uses) = entities::read(check, &mut map, registry);
-    settings.entities = entities;
+    let read = entities::read(check, &mut map, root, registry);
+    settings.entities = read.entities;
+    settings.store = read.store;
+    let mut uses = read.uses;
     if let Some(entry) = map.entry("subscriptions") {
         let place = Place { key: "subscriptions", what: "" };
         settings.subscriptions = subscriptions::subscriptions(check, &entry.value, place, &mut uses);
@@ -221,32 +223,11 @@ fn settings(
 
 /// What Kong's format says about the file itself.
 fn meta(check: &mut Check<'_>, map: &mut MapReader<'_, '_>, root: &Node, is_file: bool) {
-    let version = map.entry("_format_version").and_then(|entry| entry.value.text().map(|text| (text, entry.value.at)));
-    match version {
-        Some(("3.0", _)) => {}
-        Some((old @ ("1.1" | "2.1"), at)) => {
-            let problem = Problem::new(at, format!("`_format_version` {old} is not supported yet")).expected("\"3.0\"");
-            check.report(
-                problem.help("`deck file convert --from kong-gateway-2.x --to kong-gateway-3.x` brings a file to 3.0"),
-            );
-        }
-        Some((other, at)) => {
-            check.report(Problem::new(at, format!("there is no `_format_version` {other}")).expected("\"3.0\""))
-        }
-        None if is_file && entities::KEYS.iter().any(|key| root.get(key).is_some()) => {
-            let problem = Problem::new(map.at(), "`_format_version` is missing").expected("`_format_version: \"3.0\"`");
-            check.report(problem.help("put it on the first line"));
-        }
-        None => {}
+    let version = map.entry("_format_version");
+    if version.is_none() && is_file && entities::KEYS.iter().any(|key| root.get(key).is_some()) {
+        let problem = Problem::new(map.at(), "`_format_version` is missing").expected("`_format_version: \"3.0\"`");
+        check.report(problem.help("put it on the first line"));
     }
-    map.get(check, "_transform", Check::bool);
-    map.ignore(&["_comment", "_ignore"]);
-    let workspace = map.entry("_workspace").filter(|entry| entry.value.text() != Some("default"));
-    if let Some(entry) = workspace {
-        let problem = Problem::new(entry.key_at, "workspaces are not supported yet");
-        check.report(problem.expected("`_workspace: default`, or leave it out"));
-    }
-    map.not_yet(check, &["_info", "_konnect", "_plugin_configs"]);
 }
 
 fn broker(check: &mut Check<'_>, node: &Node, file: Option<&Node>, uses: &[QueueUse]) -> Broker {

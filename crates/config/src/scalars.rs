@@ -115,27 +115,9 @@ pub(crate) fn is_host_name(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(label)
 }
 
-/// The name of an entity, as Kong allows: letters, digits and `. - _ ~`.
-pub(crate) fn is_entity_name(text: &str) -> bool {
-    text.chars()
-        .all(|c| if c.is_ascii() { c.is_ascii_alphanumeric() || ".-_~".contains(c) } else { c.is_alphanumeric() })
-}
-
-/// A token of RFC 9110: a method or a header name.
-pub(crate) fn is_token(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
-}
-
 /// The character that may not stand in a path (RFC 3986), if there is one.
 pub(crate) fn bad_path_character(text: &str) -> Option<char> {
     text.chars().find(|&c| !(c.is_ascii_alphanumeric() || "-._~!$&'()*+,;=:@%/".contains(c)))
-}
-
-/// Whether every `%` is followed by two hexadecimal digits.
-pub(crate) fn is_percent_encoded(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    let hex = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_hexdigit);
-    bytes.iter().enumerate().all(|(at, &b)| b != b'%' || (hex(at + 1) && hex(at + 2)))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bridge::subscription::SubscriptionSettings;
+use entities::Store;
 use gateway::entity::{Backend, Entities};
 use gateway::real_ip::RealIp;
 use model::Secret;
@@ -34,6 +35,8 @@ pub struct Settings {
     pub entities: Entities,
     /// Whose word it takes for where a request comes from.
     pub real_ip: RealIp,
+    /// The same as records, for the Admin API.
+    pub store: Store,
     /// Queues that are pushed to HTTP services; names are unique.
     pub subscriptions: Vec<SubscriptionSettings>,
     /// What it tells about itself.

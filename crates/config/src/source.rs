@@ -97,14 +97,6 @@ impl Sources {
         }
     }
 
-    /// The text of a span, as written.
-    pub(crate) fn text(&self, span: Span) -> &str {
-        let text = &self.get(span.source).text;
-        let start = floor_boundary(text, span.start as usize);
-        let end = floor_boundary(text, span.end as usize).max(start);
-        &text[start..end]
-    }
-
     /// Line and column of the start of a span.
     pub(crate) fn position(&self, span: Span) -> LineColumn {
         let source = self.get(span.source);

@@ -3,6 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`entity`] | services, routes, consumers and plugins as plain data |
+//! | [`convert`] | from records of the crate `entities` to those, and what is refused |
 //! | [`router`] | which route takes a request |
 //! | `chain` | which configuration of each plugin runs |
 //! | [`Snapshot`] | all of that compiled, immutable, swapped whole |
@@ -18,6 +19,7 @@ mod access_log;
 pub mod balancer;
 mod budget;
 mod chain;
+pub mod convert;
 mod decision;
 pub mod entity;
 mod error;

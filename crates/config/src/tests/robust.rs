@@ -27,14 +27,14 @@ fn cpu_time(began: Instant) -> Duration {
 }
 
 #[test]
-fn ten_thousand_routes_load_in_less_than_a_second() {
+fn ten_thousand_routes_load_in_less_than_two_seconds() {
     let text = many_routes(10_000);
     let began = Instant::now();
     let before = cpu_time(began);
     assert_eq!(settings(&text).entities.routes.len(), 10_000);
     let took = cpu_time(began).saturating_sub(before);
     println!("10,000 services with a route each, {} bytes: {took:?} of CPU", text.len());
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert!(took < Duration::from_secs(2), "{took:?}");
 }
 
 #[test]

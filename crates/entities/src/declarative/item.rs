@@ -124,6 +124,12 @@ impl<'t> Reading<'t> {
         if self.info.old_paths && item.kind == Kind::Routes {
             paths::migrate(&mut body);
         }
+        if item.kind == Kind::Plugins
+            && let Some(Value::Array(protocols)) = body.get_mut("protocols")
+        {
+            // Exports of Kong Enterprise list its protocols of WebSocket, which no request here has.
+            protocols.retain(|protocol| protocol != "ws" && protocol != "wss");
+        }
         let singular = item.kind.singular();
         let defaults = self.info.defaults.and_then(|defaults| defaults.get(singular)).and_then(Value::as_object);
         if let Some(defaults) = defaults {
@@ -255,10 +261,9 @@ impl<'t> Reading<'t> {
             values.retain(|(field, _)| *field != "id" || item.value.get("id").is_some());
         }
         for (field, value) in values {
-            let first =
-                self.taken.entry((item.kind, field, value.clone())).or_insert_with(|| item.path.clone()).clone();
-            if first != item.path {
-                let mut first = first;
+            let first = self.taken.entry((item.kind, field, value.clone())).or_insert_with(|| item.path.clone());
+            if *first != item.path {
+                let mut first = first.clone();
                 first.push(Segment::Field(field.to_owned()));
                 let kind = MistakeKind::Duplicate { of: item.kind, field, value, first: Some(first) };
                 self.mistake(item.field(field), entity_len, kind);

@@ -77,7 +77,8 @@ fn route(body: &Map<String, Value>) -> String {
         list("paths"),
         list("snis")
     );
-    for field in ["expression", "sources", "destinations"] {
+    key.push_str(body.get("expression").and_then(Value::as_str).unwrap_or_default());
+    for field in ["sources", "destinations"] {
         if let Some(value) = body.get(field) {
             key.push_str(&format!(" {value}"));
         }

@@ -4,6 +4,7 @@ pub(crate) mod certificates;
 pub(crate) mod consumers;
 pub(crate) mod keys;
 pub(crate) mod plugins;
+mod resilience;
 pub(crate) mod routes;
 pub(crate) mod services;
 pub(crate) mod upstreams;

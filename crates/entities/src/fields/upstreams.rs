@@ -1,6 +1,7 @@
 //! Upstreams and their targets.
 
-use super::{CREATED_AT, Def, HEADERS, ID, TAGS, UPDATED_AT, cascade, restrict};
+use super::resilience::{DISCOVERY, RESILIENCE};
+use super::{CREATED_AT, Def, HEADERS, ID, PORT, TAGS, UPDATED_AT, cascade, restrict};
 use crate::kind::Kind;
 use crate::rules::Rules;
 use crate::syntax::{TARGET, UPSTREAM_NAME};
@@ -34,6 +35,8 @@ pub(crate) static TARGETS: Def = Def {
                 DefaultValue::Int(100),
                 "share of requests; 0 takes none",
             ),
+            Field::optional("priority", PORT, "tier: used only when no lower one has a target to offer; default 0")
+                .ours(),
             TAGS,
         ],
     )
@@ -108,6 +111,12 @@ static FIELDS: &[Field] = &[
         DefaultValue::Bool(false),
         "whether SRV names are sent as Host",
     ),
+    Field::optional("resilience", FieldKind::Record(RESILIENCE), "what an upstream can do beyond Kong")
+        .nullable()
+        .ours(),
+    Field::optional("discovery", FieldKind::RuledRecord(&DISCOVERY), "a catalogue that lists its targets")
+        .nullable()
+        .ours(),
 ];
 
 static HEALTHCHECKS: &[Field] = &[

@@ -28,16 +28,30 @@ pub fn complete(
     (record, check.problems)
 }
 
+/// A step of the way to a value; most are fields, whose names need no copy until there is a problem.
+enum Step {
+    Field(&'static str),
+    Other(Segment),
+}
+
 /// A check under way: where it is and what it found.
 struct Check {
-    path: Vec<Segment>,
+    path: Vec<Step>,
     problems: Vec<Problem>,
     nulls: Nulls,
 }
 
 impl Check {
     fn problem(&mut self, kind: ProblemKind) {
-        self.problems.push(Problem { path: self.path.clone(), kind });
+        self.problems.push(Problem { path: self.here(), kind });
+    }
+
+    fn here(&self) -> Vec<Segment> {
+        let segment = |step: &Step| match step {
+            Step::Field(name) => Segment::Field((*name).to_owned()),
+            Step::Other(segment) => segment.clone(),
+        };
+        self.path.iter().map(segment).collect()
     }
 
     fn message(&mut self, message: impl Into<String>) {
@@ -45,8 +59,8 @@ impl Check {
     }
 
     /// Does something one step further down.
-    fn within<T>(&mut self, segment: Segment, act: impl FnOnce(&mut Self) -> T) -> T {
-        self.path.push(segment);
+    fn within<T>(&mut self, step: Step, act: impl FnOnce(&mut Self) -> T) -> T {
+        self.path.push(step);
         let result = act(self);
         self.path.pop();
         result
@@ -56,13 +70,14 @@ impl Check {
         for name in given.keys() {
             if !fields.iter().any(|field| field.name == name) {
                 let known = fields.iter().map(|field| field.name).collect();
-                self.within(Segment::Field(name.clone()), |check| check.problem(ProblemKind::UnknownField { known }));
+                self.within(Step::Other(Segment::Field(name.clone())), |check| {
+                    check.problem(ProblemKind::UnknownField { known })
+                });
             }
         }
         let mut record = Map::new();
         for field in fields {
-            let value =
-                self.within(Segment::Field(field.name.to_owned()), |check| check.field(field, given.get(field.name)));
+            let value = self.within(Step::Field(field.name), |check| check.field(field, given.get(field.name)));
             if value.is_some() || (self.nulls != Nulls::NotGiven && !field.transient && !field.ours) {
                 record.insert(field.name.to_owned(), value.unwrap_or(Value::Null));
             }
@@ -107,7 +122,7 @@ impl Check {
             Kind::RuledRecord(schema) => self.inner(value, |check, map| {
                 let record = check.record(schema.fields, map);
                 for mut problem in (schema.check)(&record) {
-                    problem.path.splice(0..0, check.path.iter().cloned());
+                    problem.path.splice(0..0, check.here());
                     check.problems.push(problem);
                 }
                 record
@@ -151,7 +166,7 @@ impl Check {
         let before = self.problems.len();
         let mut list: Vec<Value> = Vec::with_capacity(items.len());
         for (at, item) in items.iter().enumerate() {
-            let item = self.within(Segment::Index(at), |check| match item {
+            let item = self.within(Step::Other(Segment::Index(at)), |check| match item {
                 Value::Null => {
                     check.problem(ProblemKind::Missing);
                     Value::Null
@@ -179,7 +194,7 @@ impl Check {
         };
         let mut map = Map::new();
         for (key, value) in given {
-            let value = self.within(Segment::Key(key.clone()), |check| {
+            let value = self.within(Step::Other(Segment::Key(key.clone())), |check| {
                 if let Err(problem) = scalar(keys, &Value::from(key.as_str())) {
                     check.problem(problem);
                 }
@@ -208,7 +223,7 @@ impl Check {
             Some(_) => "expected a string",
             None => "missing primary key",
         };
-        self.within(Segment::Field("id".to_owned()), |check| check.message(problem));
+        self.within(Step::Field("id"), |check| check.message(problem));
         value.clone()
     }
 }

@@ -1,0 +1,172 @@
+//! From a store of entities to the typed set that a snapshot is built from.
+//!
+//! A store's records fit their kinds, so what can fail here is only what this gateway cannot run: `refusals` is the list of
+//! it. One file a group of kinds. A [`Converter`] keeps what it made: a record that has not changed is not read again.
+
+mod consumer;
+mod plugin;
+mod record;
+mod refusals;
+mod resilience;
+mod route;
+mod service;
+mod upstream;
+
+use crate::entity::{
+    ApiConsumer, CaCertificate, Entities, Id, KeyAuthCredential, PluginConfig, Route, Service, Target, Upstream,
+};
+use entities::{Entity, Kind, Store};
+use record::Record;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// An entity that this gateway cannot run.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its id.
+    pub id: Id,
+    /// The field it is about, if it is about one.
+    pub field: Option<&'static str>,
+    /// The place in the field's list, if it is about one element.
+    pub index: Option<usize>,
+    /// Why.
+    pub reason: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: ", self.kind, self.id)?;
+        if let Some(field) = self.field {
+            write!(f, "{field}: ")?;
+        }
+        f.write_str(&self.reason)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// The typed form of a store, in the order in which its entities came.
+///
+/// # Errors
+/// Everything that cannot be run.
+pub fn entities(store: &Store) -> Result<Entities, Vec<Refusal>> {
+    Converter::default().entities(store)
+}
+
+/// Patterns of routes that the router cannot use. A snapshot finds them too, when it compiles them; this tells all of them,
+/// each with its place, and compiles all of them to do so.
+#[must_use]
+pub fn patterns(routes: &[Route]) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    for route in routes {
+        route::check_patterns(route, &mut refusals);
+    }
+    refusals
+}
+
+/// Makes typed sets of one store after another.
+#[derive(Default)]
+pub struct Converter {
+    services: Made<Service>,
+    routes: Made<Route>,
+    consumers: Made<ApiConsumer>,
+    keyauth_credentials: Made<KeyAuthCredential>,
+    plugins: Made<PluginConfig>,
+    ca_certificates: Made<CaCertificate>,
+    upstreams: Made<Upstream>,
+    targets: Made<Target>,
+}
+
+impl Converter {
+    /// The typed form of a store.
+    ///
+    /// # Errors
+    /// Everything that cannot be run.
+    pub fn entities(&mut self, store: &Store) -> Result<Entities, Vec<Refusal>> {
+        let mut refusals = Vec::new();
+        let found = &mut refusals;
+        let entities = Entities {
+            services: self.services.all(store, Kind::Services, found, service::service),
+            routes: self.routes.all(store, Kind::Routes, found, route::route),
+            consumers: self.consumers.all(store, Kind::Consumers, found, consumer::consumer),
+            keyauth_credentials: self.keyauth_credentials.all(store, Kind::KeyauthCredentials, found, consumer::key),
+            plugins: self.plugins.all(store, Kind::Plugins, found, plugin::plugin),
+            ca_certificates: self.ca_certificates.all(store, Kind::CaCertificates, found, service::ca_certificate),
+            upstreams: self.upstreams.all(store, Kind::Upstreams, found, upstream::upstream),
+            targets: self.targets.all(store, Kind::Targets, found, upstream::target),
+        };
+        for kind in Kind::ALL {
+            let Some(reason) = refusals::of_kind(kind) else { continue };
+            let refuse = |entity: &Arc<Entity>| Refusal {
+                kind,
+                id: entity.id(),
+                field: None,
+                index: None,
+                reason: reason.to_owned(),
+            };
+            refusals.extend(store.in_order(kind).into_iter().map(refuse));
+        }
+        // What a service or upstream names may have gone without a change of its own.
+        for service in &entities.services {
+            service::check_anchors(service, store, &mut refusals);
+        }
+        for upstream in &entities.upstreams {
+            upstream::check_fallback(upstream, store, &mut refusals);
+        }
+        if refusals.is_empty() { Ok(entities) } else { Err(refusals) }
+    }
+}
+
+impl fmt::Debug for Converter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Converter({} routes)", self.routes.made.len())
+    }
+}
+
+/// What was made of the entities of a kind.
+struct Made<T> {
+    made: HashMap<Id, (Arc<Entity>, T)>,
+}
+
+impl<T> Default for Made<T> {
+    fn default() -> Self {
+        Self { made: HashMap::new() }
+    }
+}
+
+impl<T: Clone> Made<T> {
+    fn all(
+        &mut self,
+        store: &Store,
+        kind: Kind,
+        refusals: &mut Vec<Refusal>,
+        read: fn(&Record, &Store, &mut Vec<Refusal>) -> Option<T>,
+    ) -> Vec<T> {
+        if self.made.len() > store.len(kind) {
+            self.made.retain(|id, _| store.get(kind, *id).is_some());
+        }
+        let mut all = Vec::with_capacity(store.len(kind));
+        for entity in store.in_order(kind) {
+            match self.made.get(&entity.id()) {
+                Some((from, made)) if Arc::ptr_eq(from, entity) => all.push(made.clone()),
+                _ => {
+                    let before = refusals.len();
+                    let record = Record::of(entity);
+                    refusals::of_record(&record, entity.text(), refusals);
+                    let made = read(&record, store, refusals);
+                    if let Some(made) = made.filter(|_| refusals.len() == before) {
+                        self.made.insert(entity.id(), (Arc::clone(entity), made.clone()));
+                        all.push(made);
+                    }
+                }
+            }
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests;

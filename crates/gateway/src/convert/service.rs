@@ -1,0 +1,76 @@
+//! Services and their trust anchors.
+
+use super::{Record, Refusal};
+use crate::entity::{Backend, CaCertificate, CaCertificateId, HttpBackend, QueueBackend, Scheme, Service, ServiceId};
+use entities::{Kind, Store};
+
+/// The virtual host and the user of a queue that says neither.
+const DEFAULT_VHOST: &str = "/";
+const DEFAULT_USER: &str = "guest";
+
+/// `None` if its protocol cannot be run, which was refused.
+pub(super) fn service(record: &Record, _: &Store, _: &mut Vec<Refusal>) -> Option<Service> {
+    let backend = match record.text("protocol").unwrap_or("http") {
+        "http" => Backend::Http(http(record, Scheme::Http)),
+        "https" => Backend::Http(http(record, Scheme::Https)),
+        "grpc" => Backend::Http(HttpBackend { http2: true, ..http(record, Scheme::Http) }),
+        "grpcs" => Backend::Http(HttpBackend { http2: true, ..http(record, Scheme::Https) }),
+        "queue" => Backend::Queue(QueueBackend {
+            queue: record.string("host").unwrap_or_default(),
+            vhost: record.string("vhost").unwrap_or_else(|| DEFAULT_VHOST.to_owned()),
+            user: record.string("user").unwrap_or_else(|| DEFAULT_USER.to_owned()),
+        }),
+        _ => return None,
+    };
+    Some(Service {
+        id: ServiceId(record.id),
+        name: record.string("name"),
+        backend,
+        enabled: record.flag("enabled", true),
+        tags: record.strings("tags"),
+    })
+}
+
+fn http(record: &Record, scheme: Scheme) -> HttpBackend {
+    let host = record.text("host").unwrap_or_default();
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let defaults = HttpBackend::new(scheme, host, 80);
+    HttpBackend {
+        port: record.number("port", defaults.port),
+        path: record.string("path"),
+        retries: record.number("retries", defaults.retries),
+        connect_timeout_ms: record.number("connect_timeout", defaults.connect_timeout_ms),
+        write_timeout_ms: record.number("write_timeout", defaults.write_timeout_ms),
+        read_timeout_ms: record.number("read_timeout", defaults.read_timeout_ms),
+        tls_verify: record.value("tls_verify").and_then(serde_json::Value::as_bool),
+        tls_verify_depth: record.value("tls_verify_depth").map(|_| record.number("tls_verify_depth", u8::MAX)),
+        ca_certificates: record
+            .strings("ca_certificates")
+            .iter()
+            .filter_map(|id| id.parse().ok())
+            .map(CaCertificateId)
+            .collect(),
+        ..defaults
+    }
+}
+
+pub(super) fn ca_certificate(record: &Record, _: &Store, _: &mut Vec<Refusal>) -> Option<CaCertificate> {
+    let cert = record.string("cert")?;
+    Some(CaCertificate { id: CaCertificateId(record.id), cert, tags: record.strings("tags") })
+}
+
+/// Refuses trust anchors that are not there.
+pub(super) fn check_anchors(service: &Service, store: &Store, refusals: &mut Vec<Refusal>) {
+    let Backend::Http(http) = &service.backend else { return };
+    for (at, anchor) in http.ca_certificates.iter().enumerate() {
+        if store.get(Kind::CaCertificates, anchor.0).is_none() {
+            refusals.push(Refusal {
+                kind: Kind::Services,
+                id: service.id.0,
+                field: Some("ca_certificates"),
+                index: Some(at),
+                reason: format!("there is no CA certificate `{anchor}`"),
+            });
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Stores become typed sets; what cannot be run is refused by name.
+
+use super::{Converter, entities};
+use crate::entity::{Algorithm, Backend, HashInput, RouteProtocols};
+use ::entities::{Kind, Origin, Store, Write, derived_id};
+use serde_json::{Value, json};
+
+/// A store with these entities.
+fn store(all: &[(Kind, Value)]) -> Store {
+    let registry = plugins::registry();
+    let mut store = Store::new();
+    let mut n = 0;
+    let mut fresh = || {
+        n += 1;
+        derived_id(Kind::Services, &n.to_string())
+    };
+    let mut write = Write {
+        registry: &registry,
+        now_ms: 1_767_225_600_000,
+        fresh: &mut fresh,
+        origin: Origin::Api,
+        keeps_times: false,
+    };
+    for (kind, body) in all {
+        store.load(*kind, body.clone(), &mut write).unwrap_or_else(|error| panic!("{body}: {error}"));
+    }
+    store
+}
+
+fn refusals(all: &[(Kind, Value)]) -> Vec<String> {
+    let refusals = entities(&store(all)).err().unwrap_or_default();
+    refusals.iter().map(|refusal| format!("{}: {}", refusal.field.unwrap_or("-"), refusal.reason)).collect()
+}
+
+#[test]
+fn every_kind_that_runs_is_converted() {
+    let set = entities(&store(&[
+        (Kind::Services, json!({"name": "s", "url": "https://[::1]:8443/api", "retries": null, "tls_verify_depth": 3})),
+        (Kind::Services, json!({"name": "q", "protocol": "queue", "host": "orders"})),
+        (Kind::Routes, json!({"name": "r", "paths": ["/"], "protocols": ["https"], "service": {"name": "s"}})),
+        (Kind::Routes, json!({"expression": "http.path == \"/\"", "priority": 7})),
+        (Kind::Consumers, json!({"username": "alice"})),
+        (Kind::KeyauthCredentials, json!({"key": "k", "consumer": {"username": "alice"}})),
+        (Kind::Plugins, json!({"name": "rate-limiting", "config": {"minute": 5, "policy": null}})),
+        (
+            Kind::Upstreams,
+            json!({
+                "name": "u", "hash_on": "header", "hash_on_header": "X-A", "hash_fallback": "ip",
+                "healthchecks": {"active": {"timeout": 0.5, "healthy": {"interval": 5, "successes": 2}}},
+                "resilience": {"fallback": "s", "breaker": {"open_ms": 100}, "retry": {"methods": ["POST"]}},
+                "discovery": {"type": "consul", "address": "http://127.0.0.1:8500", "service": "orders", "token": "t"},
+            }),
+        ),
+        (Kind::Targets, json!({"upstream": {"name": "u"}, "target": "10.0.0.1:9", "weight": 7, "priority": 1})),
+    ]))
+    .unwrap_or_else(|refusals| panic!("{refusals:?}"));
+    let Backend::Http(http) = &set.services[0].backend else { panic!("http") };
+    assert_eq!((http.host.as_str(), http.port, http.retries, http.tls_verify_depth), ("::1", 8443, 5, Some(3)));
+    let Backend::Queue(queue) = &set.services[1].backend else { panic!("a queue") };
+    assert_eq!((queue.queue.as_str(), queue.vhost.as_str(), queue.user.as_str()), ("orders", "/", "guest"));
+    assert_eq!((set.routes[0].protocols, set.routes[0].service), (RouteProtocols::Https, Some(set.services[0].id)));
+    assert_eq!((set.routes[1].expression.as_deref(), set.routes[1].priority), (Some("http.path == \"/\""), 7));
+    assert_eq!(
+        (set.keyauth_credentials[0].key.reveal(), set.keyauth_credentials[0].consumer),
+        ("k", set.consumers[0].id)
+    );
+    let config = &set.plugins[0].config;
+    assert_eq!((&config["minute"], &config["policy"], config.get("hour")), (&json!(5), &json!("local"), None));
+    let upstream = &set.upstreams[0];
+    let Algorithm::ConsistentHashing(hashing) = &upstream.algorithm else { panic!("a hash") };
+    assert_eq!((&hashing.on, &hashing.fallback), (&HashInput::Header("X-A".to_owned()), &HashInput::Ip));
+    let active = &upstream.health_checks.active;
+    assert_eq!((active.timeout_ms, active.intervals.healthy_ms, active.healthy.successes), (500, 5_000, 2));
+    let resilience = &upstream.resilience;
+    assert_eq!(resilience.fallback, Some(set.services[0].id));
+    assert_eq!(resilience.breaker.map(|breaker| (breaker.open_ms, breaker.window_ms)), Some((100, 10_000)));
+    assert_eq!(resilience.retry.as_ref().map(|retry| retry.methods.clone()), Some(vec![http::Method::POST]));
+    let discovery = upstream.discovery.as_ref();
+    assert_eq!(discovery.map(|d| (d.kind(), d.service.as_str(), d.interval_ms)), Some(("consul", "orders", 30_000)));
+    assert!(resilience.hedge.is_none() && resilience.outlier_detection.is_none());
+    assert_eq!((set.targets[0].weight, set.targets[0].priority, set.targets[0].address.port), (7, 1, 9));
+}
+
+#[test]
+fn what_cannot_be_run_is_refused_by_name() {
+    assert_eq!(
+        refusals(&[
+            (Kind::Services, json!({"protocol": "tcp", "host": "h"})),
+            (
+                Kind::Services,
+                json!({
+                    "protocol": "https", "host": "h", "ca_certificates": ["5d1b5b4e-26de-4d7e-8d0e-5c1e3c1b0a11"],
+                })
+            ),
+            (Kind::Routes, json!({"protocols": ["tls"], "snis": ["a"]})),
+            (Kind::Routes, json!({"paths": ["/"], "path_handling": "v1"})),
+            (Kind::Plugins, json!({"name": "key-auth", "protocols": ["tcp"]})),
+            (Kind::Vaults, json!({"prefix": "my-env", "name": "env"})),
+            (Kind::Upstreams, json!({"name": "u", "resilience": {"fallback": "nobody"}})),
+            (Kind::Consumers, json!({"username": "{vault://env/user}"})),
+        ]),
+        [
+            "protocol: `tcp` is not supported yet",
+            "protocols: `tls` is not supported yet",
+            "path_handling: `v1` is not supported yet",
+            "username: vault references are not supported yet",
+            "protocols: no protocol of HTTP or gRPC: it would never run",
+            "resilience: fallback: there is no service `nobody`",
+            "-: vaults are not supported yet: give secrets in the environment",
+            "ca_certificates: there is no CA certificate `5d1b5b4e-26de-4d7e-8d0e-5c1e3c1b0a11`",
+        ]
+    );
+}
+
+#[test]
+fn a_converter_reads_again_only_what_changed() {
+    let before = store(&[
+        (Kind::Routes, json!({"name": "a", "paths": ["/a"]})),
+        (Kind::Routes, json!({"name": "b", "paths": ["/b"]})),
+    ]);
+    let registry = plugins::registry();
+    let mut fresh = || derived_id(Kind::Services, "x");
+    let mut write =
+        Write { registry: &registry, now_ms: 1_000, fresh: &mut fresh, origin: Origin::Api, keeps_times: false };
+    let mut converter = Converter::default();
+    assert_eq!(converter.entities(&before).unwrap().routes.len(), 2);
+    let after = before.update(Kind::Routes, "a", json!({"paths": ["/c"]}), &mut write).unwrap().store;
+    let routes = converter.entities(&after).unwrap().routes;
+    assert_eq!((routes[0].paths[0].as_str(), routes[1].paths[0].as_str()), ("/c", "/b"), "the order stays");
+    let fewer = after.delete(Kind::Routes, "a", Origin::Api).unwrap().store;
+    assert_eq!(converter.entities(&fewer).unwrap().routes.len(), 1);
+    assert_eq!(format!("{converter:?}"), "Converter(1 routes)");
+}
+
+#[test]
+fn patterns_that_the_router_cannot_use_are_told_with_their_place() {
+    let routes = entities(&store(&[
+        (Kind::Routes, json!({"hosts": ["a.com", "b.com:0"], "headers": {"X": ["~*("]}})),
+        (Kind::Routes, json!({"expression": "http.path = \"/\""})),
+    ]))
+    .unwrap_or_default()
+    .routes;
+    let found = super::patterns(&routes);
+    let found: Vec<_> = found.iter().map(|refusal| (refusal.field.unwrap_or_default(), refusal.index)).collect();
+    assert_eq!(found, [("hosts", Some(1)), ("headers", None), ("expression", None)]);
+}
