@@ -107,8 +107,13 @@ impl<'r> Rules<'r> {
 
     /// Given the value of `field`, `other` must be one of these words, or have none.
     pub(crate) fn one_of_given(&mut self, field: &str, other: &str, words: &'static [&'static str]) {
-        if self.value(other).is_some_and(|value| !words.iter().any(|word| value == word)) {
-            self.put(other, ProblemKind::UnknownWord { known: words, ours: &[] });
+        let Some(value) = self.value(other) else { return };
+        if !words.iter().any(|word| value == word) {
+            if value.is_string() {
+                self.put(other, ProblemKind::UnknownWord { known: words, ours: &[] });
+            } else {
+                self.field(other, "expected a string");
+            }
             self.failed_given(field);
         }
     }

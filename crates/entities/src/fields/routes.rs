@@ -114,9 +114,20 @@ fn rules(rules: &mut Rules<'_>) {
     let protocols: Vec<String> = rules.texts("protocols").map(str::to_owned).collect();
     // The first protocol that is one decides; without one nothing else can be said of the route.
     let Some(group) = protocols.iter().find_map(|protocol| group_of(protocol)) else {
-        if rules.value("protocols").is_some() {
-            let first = protocols.first().map_or("nil", String::as_str);
-            rules.only("protocols", format!("unknown type: {first}"));
+        // A word alone is of no list, but decides all the same.
+        match rules.value("protocols") {
+            Some(Value::String(word)) if group_of(word).is_some() => {}
+            Some(Value::Array(items)) => {
+                let first = items
+                    .first()
+                    .map_or("nil".to_owned(), |first| first.as_str().map_or_else(|| first.to_string(), str::to_owned));
+                rules.only("protocols", format!("unknown type: {first}"));
+            }
+            Some(other) => {
+                let word = other.as_str().map_or_else(|| "nil".to_owned(), str::to_owned);
+                rules.only("protocols", format!("unknown type: {word}"));
+            }
+            None => {}
         }
         return;
     };

@@ -89,7 +89,7 @@ fn rules(rules: &mut Rules<'_>) {
     for field in ["vhost", "user"] {
         rules.null_given("protocol", field);
     }
-    if let Some(Err(message)) = rules.text("host").map(syntax::HOST.check) {
+    if let Some(Err(message)) = rules.text("host").filter(|host| !host.is_empty()).map(syntax::HOST.check) {
         rules.field_with_example("host", message, syntax::HOST.expected);
     }
 }

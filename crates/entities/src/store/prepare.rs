@@ -53,6 +53,7 @@ fn specialise(
         let message = format!("plugin '{name}' not enabled; add it to the 'plugins' configuration property");
         return only(problems, ProblemKind::Value { message, expected: None });
     };
+    only_http(record, problems);
     if !plugin.allows_consumer_scope() && record.get("consumer").is_some_and(|consumer| !consumer.is_null()) {
         let kind = ProblemKind::Value { message: "value must be null".to_owned(), expected: None };
         problems.push(Problem { path: vec![Segment::Field("consumer".to_owned())], kind });
@@ -66,6 +67,18 @@ fn specialise(
             record.insert("config".to_owned(), config);
         }
         Err(found) => problems.extend(found.into_iter().map(|problem| problem.below("config"))),
+    }
+}
+
+/// The plugins there are run on requests: other protocols are none of theirs.
+fn only_http(record: &Map<String, Value>, problems: &mut Vec<Problem>) {
+    const WORDS: &[&str] = &["grpc", "grpcs", "http", "https"];
+    for (at, protocol) in record.get("protocols").and_then(Value::as_array).into_iter().flatten().enumerate() {
+        if protocol.as_str().is_some_and(|word| !WORDS.contains(&word)) {
+            let path = vec![Segment::Field("protocols".to_owned()), Segment::Index(at)];
+            problems.retain(|problem| problem.path != path);
+            problems.push(Problem { path, kind: ProblemKind::UnknownWord { known: WORDS, ours: &[] } });
+        }
     }
 }
 

@@ -61,6 +61,15 @@ impl Store {
         Ok(change)
     }
 
+    /// Whether a body would do for a kind: its fields and rules. References are not followed.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn validate(&self, kind: Kind, body: Value, write: &mut Write<'_>) -> Result<(), Error> {
+        self.prepare(kind, prepare::body_of(body)?, None, write)?;
+        Ok(())
+    }
+
     /// Adds an entity to this store. For many at once, which would otherwise each make a store.
     ///
     /// # Errors
