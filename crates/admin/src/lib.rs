@@ -1,21 +1,25 @@
-//! What the program shows of itself: readiness, metrics, the management API, and one read-only page for people.
+//! What the program shows of itself and lets change: readiness, metrics, Kong's Admin API, the management API, and one
+//! read-only page for people.
 //!
-//! Two routers, one for each listener: [`admin`] (`/status`, `/metrics`) and [`management`] (`/api/…` in RabbitMQ's
-//! shapes for the broker's users, and the page). Invariants: read-only; every request passes [`guard`] first; nothing here holds a lock of
-//! the broker or the gateway longer than it takes to copy figures.
+//! Two routers, one for each listener: [`admin`] (Kong's Admin API, `/metrics`) and [`management`] (`/api/…` in RabbitMQ's
+//! shapes for the broker's users, and the page). Invariants: every request passes [`guard`] first; only the Admin API changes
+//! anything, and only entities ([`Control`]); nothing here holds a lock of the broker or the gateway longer than it takes to
+//! copy figures.
 
 mod guard;
+mod kong;
 mod management;
 mod metrics;
 mod page;
 mod tokens;
 
 pub use guard::Access;
+pub use kong::{Clock, Control, Reload, Worker};
 pub use tokens::{Role, Tokens};
 
 use arc_swap::ArcSwap;
 use axum::Router;
-use axum::extract::{Query, State as Shared};
+use axum::extract::{Query, Request, State as Shared};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -32,6 +36,10 @@ pub struct State {
     pub engine: Arc<dyn engine::Engine>,
     /// The gateway.
     pub gateway: Arc<gateway::Gateway>,
+    /// The entities, and the way to change them.
+    pub control: Control,
+    /// Reads a YAML text, for `POST /config`; or says why it cannot be read.
+    pub parse_yaml: fn(&str) -> Result<serde_json::Value, String>,
     /// Who may use the Admin API, beside the broker's administrators.
     pub tokens: ArcSwap<Tokens>,
     /// Everything listens and nothing drains.
@@ -49,10 +57,9 @@ pub struct State {
 /// The admin listener's router.
 pub fn admin(state: Arc<State>, access: Access) -> Router {
     let router = Router::new()
-        .route("/status", get(status))
         .route("/status/ready", get(ready))
         .route("/metrics", get(metrics))
-        .fallback(not_found)
+        .fallback(|Shared(state): Shared<Arc<State>>, request: Request| kong::handle(state, request))
         .with_state(Arc::clone(&state));
     guard::admit(router, state, access)
 }
@@ -69,11 +76,6 @@ pub fn management(state: Arc<State>, access: Access) -> Router {
 
 async fn not_found() -> Response {
     json(StatusCode::NOT_FOUND, &serde_json::json!({ "message": "Not found" }))
-}
-
-async fn status(Shared(state): Shared<Arc<State>>) -> Response {
-    let ready = state.ready.load(Ordering::Acquire);
-    json(StatusCode::OK, &serde_json::json!({ "version": state.version, "ready": ready }))
 }
 
 async fn ready(Shared(state): Shared<Arc<State>>) -> Response {

@@ -14,7 +14,7 @@ use model::definitions::{Definitions, PasswordDef, UserDef, VhostDef};
 use model::{Mono, Now, QueueId, Secret, Wall};
 use plugin::{BoxFuture, Publish, PublishError, Published, Services};
 use protocol::Formats;
-use sluicegate_admin::{Access, Role, State, Tokens, admin, management};
+use sluicegate_admin::{Access, Control, Role, State, Tokens, admin, management};
 use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -66,10 +66,16 @@ fn state() -> Arc<State> {
     let broker =
         Broker::open(Arc::clone(&engine), Formats::new(Vec::new()), &definitions, broker::Settings::default(), now)
             .unwrap();
+    let gateway = Arc::new(Gateway::new(plugins::registry(), Arc::new(NoServices)));
+    // Nobody changes anything here.
+    let (control, _) =
+        Control::open(Arc::clone(&engine), Arc::clone(&broker), Arc::clone(&gateway), Arc::new(move || now));
     Arc::new(State {
         broker,
         engine,
-        gateway: Arc::new(Gateway::new(plugins::registry(), Arc::new(NoServices))),
+        gateway,
+        control,
+        parse_yaml: |_| Err(String::new()),
         tokens: ArcSwap::default(),
         ready: AtomicBool::new(true),
         started_at: SystemTime::now(),

@@ -31,7 +31,7 @@ pub(crate) fn recover(engine: &dyn Engine, now: Now) -> Result<Registry, OpenErr
     for (key, value) in engine.metas() {
         let record = match MetaSpace::of(&key) {
             Some((MetaSpace::Topology, name)) => Record::read(name, &value),
-            Some((MetaSpace::Bridge, _)) => continue,
+            Some((MetaSpace::Bridge | MetaSpace::Entities, _)) => continue,
             Some((MetaSpace::Repair, _)) => {
                 repaired = true;
                 continue;

@@ -29,7 +29,7 @@ mod tree;
 mod yaml;
 
 pub use diff::{Changes, diff};
-pub use load::{DEFAULT_FILE, Loaded, default_file, environment, load, load_text};
+pub use load::{DEFAULT_FILE, Loaded, default_file, environment, load, load_text, parse};
 pub use problem::{ConfigError, Errors, Warning};
 pub use settings::{
     Access, AccessLogTo, Admin, AdminRole, AdminToken, Broker, Dns, DnsRecord, Limits, Listen, Listener, Log,

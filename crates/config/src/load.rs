@@ -131,6 +131,24 @@ pub fn load_text(
     }
 }
 
+/// A YAML text as JSON, its scalars typed by their look: for a configuration that does not come from a file.
+///
+/// # Errors
+/// Why it cannot be read, with the line.
+pub fn parse(text: String) -> Result<serde_json::Value, String> {
+    let (mut sources, mut problems) = (Sources::default(), Problems::default());
+    let source = sources.add(Origin::Defaults { directory: PathBuf::new() }, text);
+    let node = document(source, &sources, &mut problems);
+    match node.filter(|_| problems.all.is_empty()) {
+        Some(node) => Ok(entities::plain(&mut Check::new(&sources, problems), &node)),
+        None => {
+            let errors = Errors::resolve(problems.all, &sources, &[]);
+            let first = errors.iter().next().map(|error| format!("line {}: {}", error.line, error.message));
+            Err(first.unwrap_or_default())
+        }
+    }
+}
+
 /// Reads a bounded UTF-8 text.
 fn read_file(path: &Path) -> std::io::Result<String> {
     let file = File::open(path)?;

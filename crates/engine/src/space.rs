@@ -15,6 +15,8 @@ pub enum MetaSpace {
     Repair = b'R',
     /// The broker: what queues that deduplicate have seen.
     Dedup = b'D',
+    /// The Admin API: entities of the gateway that it was given.
+    Entities = b'E',
 }
 
 impl MetaSpace {
@@ -28,7 +30,7 @@ impl MetaSpace {
     #[must_use]
     pub fn of(key: &[u8]) -> Option<(Self, &[u8])> {
         let (first, name) = key.split_first()?;
-        let spaces = [Self::Topology, Self::Bridge, Self::Repair, Self::Dedup];
+        let spaces = [Self::Topology, Self::Bridge, Self::Repair, Self::Dedup, Self::Entities];
         let owner = spaces.into_iter().find(|space| *space as u8 == *first)?;
         Some((owner, name))
     }
@@ -40,7 +42,8 @@ mod tests {
 
     #[test]
     fn a_key_is_its_owners_alone() {
-        for space in [MetaSpace::Topology, MetaSpace::Bridge, MetaSpace::Repair] {
+        for space in [MetaSpace::Topology, MetaSpace::Bridge, MetaSpace::Repair, MetaSpace::Dedup, MetaSpace::Entities]
+        {
             assert_eq!(MetaSpace::of(&space.key(b"name")), Some((space, &b"name"[..])));
             assert_eq!(MetaSpace::of(&space.key(b"")), Some((space, &b""[..])));
         }

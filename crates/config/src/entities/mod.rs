@@ -11,6 +11,8 @@ mod place;
 mod report;
 mod value;
 
+pub(crate) use value::plain;
+
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ::entities::declarative::{self, META_KEYS};

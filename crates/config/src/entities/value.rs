@@ -108,6 +108,11 @@ fn record(check: &mut Check<'_>, node: &Node, fields: &'static [Field]) -> Json 
     Json::Object(map)
 }
 
+/// Any tree as JSON, without knowing what it should be.
+pub(crate) fn plain(check: &mut Check<'_>, node: &Node) -> Json {
+    json(check, node, None)
+}
+
 fn json(check: &mut Check<'_>, node: &Node, kind: Option<&'static FieldKind>) -> Json {
     let variable = check.sources.is_variable(node.at.source);
     match (&node.value, kind) {

@@ -23,7 +23,7 @@ pub(crate) mod settings;
 
 use crate::commands::{Failure, complain};
 use access_log::AccessLogWriter;
-use admin::{Role, State, Tokens};
+use admin::{Control, Role, State, Tokens};
 use arc_swap::ArcSwap;
 use bridge::Subscriptions;
 use broker::Broker;
@@ -80,7 +80,7 @@ async fn serve(settings: Settings, source: Source, started: Instant) -> Result<(
     let (shutdown, drain) = Shutdown::new();
     let pump = tokio::spawn(pump::pump(announcements, Arc::clone(&server.broker), server.clock));
     server.ensure_queues(&server.settings).await?;
-    server.load_gateway()?;
+    server.load_gateway().await?;
     let listeners = Listeners::bind(&server, &drain)?;
     let upkeep = Upkeep::new(Arc::clone(&server.gateway), Arc::clone(&server.resolver), server.clock);
     let upkeep = tokio::spawn(upkeep.run(drain.clone()));
@@ -163,10 +163,19 @@ impl Server {
         let gateway = Gateway::new(plugins::registry(), Arc::clone(&services) as _).telling(telling);
         let gateway = Arc::new(gateway);
         let of_lines = access_log.clone();
+        let (control, worker) = Control::open(
+            Arc::clone(&engine),
+            Arc::clone(&broker),
+            Arc::clone(&gateway),
+            Arc::new(move || clock.now()),
+        );
+        tokio::spawn(worker.work());
         let state = Arc::new(State {
             broker: Arc::clone(&broker),
             engine: Arc::clone(&engine),
             gateway: Arc::clone(&gateway),
+            control,
+            parse_yaml: |text| config::parse(text.to_owned()),
             tokens: ArcSwap::from_pointee(tokens(&settings)),
             ready: AtomicBool::new(false),
             started_at: SystemTime::now(),
@@ -178,10 +187,17 @@ impl Server {
         Ok(Self { settings, source, engine, broker, gateway, clock, subscriptions, state, pool, resolver, access_log })
     }
 
-    /// Declares the queues that services and subscriptions name, and waits until that is durable.
+    /// Declares the queues that services and subscriptions of the file name, and waits until that is durable.
     async fn ensure_queues(&self, settings: &Settings) -> Result<(), Failure> {
+        let named = settings.named_queues();
+        let named: Vec<_> = named.into_iter().map(|(vhost, queue)| (vhost.to_owned(), queue.to_owned())).collect();
+        self.ensure_named(&named).await
+    }
+
+    /// Declares queues by vhost and name, and waits until that is durable.
+    async fn ensure_named(&self, named: &[(String, String)]) -> Result<(), Failure> {
         let mut last = Ticket::NONE;
-        for (vhost, queue) in settings.named_queues() {
+        for (vhost, queue) in named {
             let ticket = self
                 .broker
                 .ensure_queue(vhost, queue, self.clock.now())
@@ -192,12 +208,16 @@ impl Server {
         Ok(())
     }
 
-    fn load_gateway(&self) -> Result<(), Failure> {
+    /// Puts the file's entities in force, and those that are kept of the Admin API.
+    async fn load_gateway(&self) -> Result<(), Failure> {
         self.gateway.set_real_ip(self.settings.real_ip.clone());
-        self.gateway.load(&self.settings.entities).map_err(|errors| {
+        let prepared = self.state.control.reload(self.settings.store.clone()).await.map_err(|errors| {
             let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
             Failure::new(lines.join("\n"))
-        })
+        })?;
+        self.ensure_named(&prepared.named_queues()).await?;
+        prepared.commit();
+        Ok(())
     }
 
     /// Reloads on SIGHUP; returns on SIGTERM or Ctrl-C.

@@ -17,8 +17,9 @@ impl Server {
             }
         };
         let settings = loaded.settings;
-        let snapshot = match self.gateway.prepare(&settings.entities) {
-            Ok(snapshot) => snapshot,
+        // Until the end nothing is written through the Admin API: what is prepared is what will be in force.
+        let prepared = match self.state.control.reload(settings.store.clone()).await {
+            Ok(prepared) => prepared,
             Err(errors) => {
                 for error in errors {
                     complain(&error.to_string());
@@ -39,9 +40,13 @@ impl Server {
             complain(&format!("{failure}\nreload refused; the old configuration stays in force"));
             return;
         }
+        if let Err(failure) = self.ensure_named(&prepared.named_queues()).await {
+            complain(&format!("{failure}\nreload refused; the old configuration stays in force"));
+            return;
+        }
         self.resolver.reload(&resolver_settings(&settings.dns));
         self.gateway.set_real_ip(settings.real_ip.clone());
-        self.gateway.activate(snapshot);
+        prepared.commit();
         self.state.tokens.store(Arc::new(super::tokens(&settings)));
         if let Some(access_log) = &self.access_log {
             access_log.reopen();

@@ -1,0 +1,487 @@
+//! The entities of the file and of the API, and the one place where they change.
+//!
+//! ```text
+//! change -> next store -> next snapshot -> on disk -> in force -> answer
+//! ```
+//!
+//! Invariants: changes happen one after another, and what is answered is in force: the next request through the proxy sees
+//! it. What cannot be built changes nothing. Changes that wait for each other share one snapshot and one record of the log;
+//! if that cannot be built, each is tried alone. What the file owns is not in the log, and no change of the API touches it.
+//! Building is done on threads that serve nobody.
+
+use super::answer::{Answer, message};
+use super::keep;
+use arc_swap::ArcSwap;
+use axum::http::StatusCode;
+use broker::{Broker, Wake};
+use engine::{Batch, Engine, EngineError, Ticket};
+use entities::{Change, Entity, Error, Kind, Origin, Store, Write};
+use gateway::convert::{Converter, Refusal};
+use gateway::{BuildError, Gateway, Snapshot};
+use model::Now;
+use parking_lot::Mutex;
+use plugin::{Id, Problem, ProblemKind};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, OwnedMutexGuard, mpsc, oneshot};
+
+/// Changes that wait to be let in; whoever comes later waits in front.
+const WAITING_MAX: usize = 1_024;
+/// Changes that share a snapshot.
+const TOGETHER_MAX: usize = 64;
+/// How long a change may take to be on disk.
+const DURABLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The hash of a configuration without entities, as Kong has it.
+const EMPTY_HASH: &str = "00000000000000000000000000000000";
+
+/// What tells the time.
+pub type Clock = Arc<dyn Fn() -> Now + Send + Sync>;
+
+/// What a change of entities comes to.
+pub(crate) struct Altered {
+    /// The store after it.
+    pub(crate) store: Store,
+    /// What is new or different.
+    pub(crate) put: Vec<Arc<Entity>>,
+    /// What is gone.
+    pub(crate) removed: Vec<Arc<Entity>>,
+    /// The hash of the declarative configuration that all the API's entities are now, if they are one.
+    pub(crate) hash: Option<String>,
+    /// The answer when it is in force.
+    pub(crate) answer: Answer,
+}
+
+impl Altered {
+    /// What a change of a store comes to.
+    pub(crate) fn of(change: Change, answer: Answer) -> Self {
+        let Change { store, put, removed, .. } = change;
+        Self { store, put, removed, hash: None, answer }
+    }
+}
+
+/// What a change begins with.
+#[derive(Clone, Copy)]
+pub(crate) struct Base<'s> {
+    /// The entities in force.
+    pub(crate) store: &'s Store,
+    /// Those of the file alone.
+    pub(crate) file: &'s Store,
+    /// The hash of the declarative configuration that the API's entities are, if they are one.
+    pub(crate) hash: Option<&'s str>,
+}
+
+/// A change: asked of what there is when its turn comes, perhaps more than once.
+pub(crate) type Alter = Box<dyn Fn(Base<'_>, &mut Write<'_>) -> Result<Altered, Answer> + Send + Sync>;
+
+/// A change that waits for its turn.
+struct Waiting {
+    alter: Alter,
+    reply: oneshot::Sender<Answer>,
+}
+
+/// The entities, and the way to change them.
+pub struct Control {
+    shared: Arc<Shared>,
+    waiting: mpsc::Sender<Waiting>,
+    node_id: Id,
+}
+
+/// Who makes the changes: a task of its own, so that a client that hangs up does not leave one half done.
+pub struct Worker {
+    shared: Arc<Shared>,
+    queue: mpsc::Receiver<Waiting>,
+}
+
+struct Shared {
+    current: ArcSwap<Store>,
+    /// The file's entities alone.
+    file: ArcSwap<Store>,
+    /// Held from the look at the store to the change of it.
+    turn: Arc<tokio::sync::Mutex<()>>,
+    hash: Mutex<Hash>,
+    /// Keeps the typed form of what has not changed.
+    converter: Mutex<Converter>,
+    engine: Arc<dyn Engine>,
+    broker: Arc<Broker>,
+    gateway: Arc<Gateway>,
+    clock: Clock,
+}
+
+/// What names the present configuration.
+#[derive(Default)]
+struct Hash {
+    /// Of the last declarative configuration, if nothing has changed since.
+    declared: Option<String>,
+    /// How many changes there were.
+    generation: u64,
+}
+
+/// Several changes, one after another, and the snapshot with all of them.
+struct Built {
+    store: Store,
+    snapshot: Option<Snapshot>,
+    batch: Batch,
+    hash: Option<String>,
+    /// Vhost and name of queues that services name.
+    queues: Vec<(String, String)>,
+    answers: Vec<Answer>,
+}
+
+impl Control {
+    /// Nothing yet: [`Control::reload`] brings the file's entities and those that are kept of the API.
+    #[must_use]
+    pub fn open(engine: Arc<dyn Engine>, broker: Arc<Broker>, gateway: Arc<Gateway>, clock: Clock) -> (Self, Worker) {
+        let (waiting, queue) = mpsc::channel(WAITING_MAX);
+        let shared = Arc::new(Shared {
+            current: ArcSwap::default(),
+            file: ArcSwap::default(),
+            turn: Arc::default(),
+            hash: Mutex::default(),
+            converter: Mutex::default(),
+            engine,
+            broker,
+            gateway,
+            clock,
+        });
+        (Self { shared: Arc::clone(&shared), waiting, node_id: fresh_id() }, Worker { shared, queue })
+    }
+
+    /// What time it is.
+    pub(crate) fn now(&self) -> Now {
+        (self.shared.clock)()
+    }
+
+    /// Names this process among others.
+    pub(crate) fn node_id(&self) -> String {
+        self.node_id.to_string()
+    }
+
+    /// Whether a body fits its kind; references are not followed.
+    pub(crate) fn validate(&self, kind: Kind, body: serde_json::Value) -> Result<(), Error> {
+        let mut fresh = fresh_id;
+        Store::new().validate(kind, body, &mut self.shared.write(&mut fresh, Origin::Api, false))
+    }
+
+    /// The entities in force.
+    pub(crate) fn store(&self) -> Arc<Store> {
+        self.shared.current.load_full()
+    }
+
+    /// What names the present configuration: another after every change.
+    pub(crate) fn configuration_hash(&self) -> String {
+        let hash = self.shared.hash.lock();
+        match &hash.declared {
+            Some(declared) => declared.clone(),
+            None if self.store().is_empty() => EMPTY_HASH.to_owned(),
+            None => format!("{:032x}", hash.generation),
+        }
+    }
+
+    /// Makes a change, and answers when it is in force.
+    pub(crate) async fn change(&self, alter: Alter) -> Answer {
+        let (reply, answered) = oneshot::channel();
+        let stopping = || message(StatusCode::SERVICE_UNAVAILABLE, "The server is stopping");
+        if self.waiting.send(Waiting { alter, reply }).await.is_err() {
+            return stopping();
+        }
+        answered.await.unwrap_or_else(|_| stopping())
+    }
+
+    /// Takes the file's entities in the place of those it had, and prepares what they make with the API's; nothing is in
+    /// force before [`Reload::commit`], and no change is made meanwhile.
+    ///
+    /// # Errors
+    /// Every entity of the file that cannot be used.
+    pub async fn reload(&self, file: Store) -> Result<Reload, Vec<BuildError>> {
+        let turn = Arc::clone(&self.shared.turn).lock_owned().await;
+        let shared = Arc::clone(&self.shared);
+        let of_file = file.clone();
+        let prepared = tokio::task::spawn_blocking(move || shared.prepare(&of_file)).await;
+        let (store, snapshot, hash) = prepared.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+        Ok(Reload { shared: Arc::clone(&self.shared), file, store, snapshot, hash, _turn: turn })
+    }
+}
+
+/// The file's new entities with the API's, prepared.
+pub struct Reload {
+    shared: Arc<Shared>,
+    file: Store,
+    store: Store,
+    snapshot: Snapshot,
+    hash: Option<String>,
+    _turn: OwnedMutexGuard<()>,
+}
+
+impl Reload {
+    /// Vhost and name of every queue that a service names. They are to be there before [`Reload::commit`].
+    #[must_use]
+    pub fn named_queues(&self) -> Vec<(String, String)> {
+        self.store.iter(Kind::Services).filter_map(|service| named_queue(service)).collect()
+    }
+
+    /// Puts it in force.
+    pub fn commit(self) {
+        self.shared.file.store(Arc::new(self.file));
+        self.shared.put_in_force(self.store, Some(self.snapshot), self.hash);
+    }
+}
+
+impl Worker {
+    /// Makes changes as they come, until there is nobody left who could ask for one.
+    pub async fn work(mut self) {
+        let mut together = Vec::new();
+        while self.queue.recv_many(&mut together, TOGETHER_MAX).await > 0 {
+            let _turn = Arc::clone(&self.shared.turn).lock_owned().await;
+            self.shared.make(std::mem::take(&mut together)).await;
+        }
+    }
+}
+
+impl Shared {
+    /// Makes changes together, or if that cannot be, one by one.
+    async fn make(self: &Arc<Self>, together: Vec<Waiting>) {
+        let (alters, replies): (Vec<Alter>, Vec<_>) =
+            together.into_iter().map(|waiting| (waiting.alter, waiting.reply)).unzip();
+        let alters = Arc::new(alters);
+        let answers = match self.build_and_commit(&alters, 0..alters.len()).await {
+            Ok(answers) => answers,
+            Err(refused) if alters.len() == 1 => vec![refused],
+            Err(_) => {
+                let mut answers = Vec::with_capacity(alters.len());
+                for at in 0..alters.len() {
+                    match self.build_and_commit(&alters, at..at + 1).await {
+                        Ok(answer) => answers.extend(answer),
+                        Err(refused) => answers.push(refused),
+                    }
+                }
+                answers
+            }
+        };
+        for (reply, answer) in replies.into_iter().zip(answers) {
+            // Who has hung up is not told; the change is made all the same.
+            let _ = reply.send(answer);
+        }
+    }
+
+    /// # Errors
+    /// The answer if the whole cannot be; then nothing has changed.
+    async fn build_and_commit(
+        self: &Arc<Self>,
+        alters: &Arc<Vec<Alter>>,
+        which: Range<usize>,
+    ) -> Result<Vec<Answer>, Answer> {
+        let (shared, alters) = (Arc::clone(self), Arc::clone(alters));
+        let built = tokio::task::spawn_blocking(move || shared.build(&alters[which])).await;
+        let built = built.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+        self.commit(built).await
+    }
+
+    /// # Errors
+    /// The answer if the whole cannot be built.
+    fn build(&self, alters: &[Alter]) -> Result<Built, Answer> {
+        let file = self.file.load_full();
+        let mut built = Built {
+            store: (*self.current.load_full()).clone(),
+            snapshot: None,
+            batch: Batch::new(),
+            hash: self.hash.lock().declared.clone(),
+            queues: Vec::new(),
+            answers: Vec::with_capacity(alters.len()),
+        };
+        let mut changed = false;
+        let mut fresh = fresh_id;
+        for alter in alters {
+            let mut write = self.write(&mut fresh, Origin::Api, false);
+            let base = Base { store: &built.store, file: &file, hash: built.hash.as_deref() };
+            match alter(base, &mut write) {
+                Ok(altered) => {
+                    changed |= !altered.put.is_empty() || !altered.removed.is_empty();
+                    built.take(altered);
+                }
+                Err(refused) => built.answers.push(refused),
+            }
+        }
+        if changed {
+            built.snapshot = Some(self.snapshot(&built.store).map_err(|errors| refusal(&errors))?);
+            keep::set_hash(&mut built.batch, built.hash.as_deref());
+        }
+        Ok(built)
+    }
+
+    /// Puts what was built on disk and in force; the answers.
+    ///
+    /// # Errors
+    /// The answer if the log does not take it; then nothing has changed.
+    async fn commit(&self, mut built: Built) -> Result<Vec<Answer>, Answer> {
+        if built.snapshot.is_none() {
+            return Ok(built.answers);
+        }
+        let n_answers = built.answers.len();
+        let ticket = self.append(&mut built)?;
+        let durable = tokio::time::timeout(DURABLE_TIMEOUT, self.durable(ticket)).await.is_ok();
+        let Built { store, snapshot, hash, answers, .. } = built;
+        self.put_in_force(store, snapshot, hash);
+        if durable {
+            return Ok(answers);
+        }
+        let late = message(StatusCode::INTERNAL_SERVER_ERROR, "In force, but not known to be on disk yet");
+        Ok(vec![late; n_answers])
+    }
+
+    fn append(&self, built: &mut Built) -> Result<Ticket, Answer> {
+        let now = (self.clock)();
+        let mut last = Ticket::NONE;
+        for (vhost, queue) in &built.queues {
+            let ticket = self
+                .broker
+                .ensure_queue(vhost, queue, now)
+                .map_err(|refused| schema_violation(format!("queue '{queue}': {}", refused.text)))?;
+            last = last.max(ticket);
+        }
+        let appended = self.engine.append(&mut built.batch, now).map_err(|error| match error {
+            EngineError::Pressed(_) => message(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+            _ => message(StatusCode::INTERNAL_SERVER_ERROR, "An unexpected error occurred"),
+        })?;
+        Ok(last.max(appended))
+    }
+
+    async fn durable(&self, ticket: Ticket) {
+        while ticket > self.broker.durable() {
+            let woken = Arc::new(Woken::default());
+            self.broker.when_durable(ticket, Arc::clone(&woken) as _);
+            woken.0.notified().await;
+        }
+    }
+
+    fn put_in_force(&self, store: Store, snapshot: Option<Snapshot>, hash: Option<String>) {
+        if let Some(snapshot) = snapshot {
+            self.gateway.activate(snapshot);
+        }
+        self.current.store(Arc::new(store));
+        let mut named = self.hash.lock();
+        named.declared = hash;
+        named.generation += 1;
+    }
+
+    fn write<'w>(&'w self, fresh: &'w mut dyn FnMut() -> Id, origin: Origin, keeps_times: bool) -> Write<'w> {
+        Write { registry: self.gateway.registry(), now_ms: (self.clock)().wall.0, fresh, origin, keeps_times }
+    }
+
+    fn snapshot(&self, store: &Store) -> Result<Snapshot, Vec<BuildError>> {
+        let unusable = |refusal: Refusal| {
+            let what = refusal.field.map_or_else(String::new, |field| format!("{field}: ")) + &refusal.reason;
+            BuildError { kind: refusal.kind.name(), id: refusal.id, what }
+        };
+        let converted = self.converter.lock().entities(store);
+        let entities = converted.map_err(|all| all.into_iter().map(unusable).collect::<Vec<_>>())?;
+        self.gateway.prepare(&entities)
+    }
+
+    /// The file's entities, and over them what is kept of the API: what contradicts the file, or cannot be used any more,
+    /// is left out and told.
+    fn prepare(&self, file: &Store) -> Result<(Store, Snapshot, Option<String>), Vec<BuildError>> {
+        let kept = keep::read(&*self.engine);
+        for problem in &kept.problems {
+            tracing::warn!("kept of the Admin API and left out: {problem}");
+        }
+        let mut left_out = Vec::new();
+        loop {
+            let mut contradicting = Vec::new();
+            let mut store = file.clone();
+            let mut fresh = fresh_id;
+            let mut write = self.write(&mut fresh, Origin::Api, true);
+            for (kind, record) in &kept.records {
+                let id = record.get("id").and_then(serde_json::Value::as_str).unwrap_or_default();
+                if left_out.contains(&(*kind, id.to_owned())) {
+                    continue;
+                }
+                if let Err(error) = store.load(*kind, record.clone(), &mut write) {
+                    contradicting.push(format!("{kind} {id}: {error}"));
+                }
+            }
+            let errors = match self.snapshot(&store) {
+                Ok(snapshot) => {
+                    for problem in contradicting {
+                        tracing::warn!("kept of the Admin API and left out, the file has the say: {problem}");
+                    }
+                    return Ok((store, snapshot, kept.hash));
+                }
+                Err(errors) => errors,
+            };
+            let before = left_out.len();
+            let (of_api, of_file): (Vec<_>, Vec<_>) = errors.into_iter().partition(|error| is_of_api(&store, error));
+            if !of_file.is_empty() || of_api.is_empty() {
+                return Err(of_file);
+            }
+            for error in of_api {
+                tracing::warn!("left out, though kept of the Admin API: {error}");
+                left_out.extend(Kind::of_name(error.kind).map(|kind| (kind, error.id.to_string())));
+            }
+            if left_out.len() == before {
+                return Err(Vec::new());
+            }
+        }
+    }
+}
+
+impl Built {
+    fn take(&mut self, altered: Altered) {
+        for entity in &altered.removed {
+            keep::remove(&mut self.batch, entity);
+        }
+        for entity in &altered.put {
+            keep::put(&mut self.batch, entity);
+            self.queues.extend(named_queue(entity));
+        }
+        self.store = altered.store;
+        self.hash = altered.hash;
+        self.answers.push(altered.answer);
+    }
+}
+
+/// A notification that the broker can give.
+#[derive(Default)]
+struct Woken(Notify);
+
+impl Wake for Woken {
+    fn wake(&self) {
+        self.0.notify_one();
+    }
+}
+
+fn fresh_id() -> Id {
+    Id::from_bytes(*uuid::Uuid::new_v4().as_bytes())
+}
+
+fn is_of_api(store: &Store, error: &BuildError) -> bool {
+    Kind::of_name(error.kind)
+        .and_then(|kind| store.get(kind, error.id))
+        .is_some_and(|entity| entity.origin() == Origin::Api)
+}
+
+/// The queue that a service names in the place of a host.
+fn named_queue(entity: &Entity) -> Option<(String, String)> {
+    if entity.kind() != Kind::Services || !entity.text().contains("\"queue\"") {
+        return None;
+    }
+    let record = entity.record();
+    let text = |field: &str| record.get(field).and_then(serde_json::Value::as_str);
+    (text("protocol") == Some("queue"))
+        .then(|| (text("vhost").unwrap_or("/").to_owned(), text("host").unwrap_or_default().to_owned()))
+}
+
+/// The answer to what fits its kind and cannot be used all the same.
+fn refusal(errors: &[BuildError]) -> Answer {
+    schema_violation(errors.iter().map(|error| error.what.as_str()).collect::<Vec<_>>().join("; "))
+}
+
+fn schema_violation(what: String) -> Answer {
+    failure(&Error::schema(&[Problem { path: Vec::new(), kind: ProblemKind::Rule(what) }]))
+}
+
+/// The answer to a failure.
+pub(crate) fn failure(error: &Error) -> Answer {
+    let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    Answer::json(status, error.body())
+}

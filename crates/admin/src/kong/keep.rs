@@ -1,0 +1,65 @@
+//! How entities of the API are kept in the engine's metadata: a key for each, its value the record as JSON.
+//!
+//! Invariants: one change is one record of the log, cascades included. What cannot be read back is told and left where it
+//! is, and the rest is used.
+
+use engine::{Batch, Engine, MetaSpace};
+use entities::{Entity, Kind};
+use plugin::Id;
+use serde_json::Value;
+
+/// The name of the key under which the hash of the last declarative configuration is kept. No kind is called like it.
+const HASH: &[u8] = b"hash";
+
+/// What is kept.
+#[derive(Default)]
+pub(crate) struct Kept {
+    /// Records by kind, those that others refer to first.
+    pub(crate) records: Vec<(Kind, Value)>,
+    /// The hash of the declarative configuration that the records are, if they are one.
+    pub(crate) hash: Option<String>,
+    /// What could not be read.
+    pub(crate) problems: Vec<String>,
+}
+
+/// Reads everything.
+pub(crate) fn read(engine: &dyn Engine) -> Kept {
+    let mut kept = Kept::default();
+    for (key, value) in engine.metas() {
+        let Some((MetaSpace::Entities, name)) = MetaSpace::of(&key) else { continue };
+        if name == HASH {
+            kept.hash = String::from_utf8(value).ok();
+            continue;
+        }
+        let kind = name.split(|byte| *byte == b'/').next().and_then(|kind| std::str::from_utf8(kind).ok());
+        match (kind.and_then(Kind::of_name), serde_json::from_slice(&value)) {
+            (Some(kind), Ok(record)) => kept.records.push((kind, record)),
+            _ => kept.problems.push(format!("{} is not an entity", String::from_utf8_lossy(name))),
+        }
+    }
+    kept.records.sort_by_key(|(kind, _)| *kind);
+    kept
+}
+
+/// Keeps an entity.
+pub(crate) fn put(batch: &mut Batch, entity: &Entity) {
+    batch.put_meta(key(entity.kind(), entity.id()), entity.text().as_bytes().to_vec());
+}
+
+/// Forgets an entity.
+pub(crate) fn remove(batch: &mut Batch, entity: &Entity) {
+    batch.delete_meta(key(entity.kind(), entity.id()));
+}
+
+/// Keeps the hash of a declarative configuration, or forgets it.
+pub(crate) fn set_hash(batch: &mut Batch, hash: Option<&str>) {
+    let key = MetaSpace::Entities.key(HASH);
+    match hash {
+        Some(hash) => batch.put_meta(key, hash.as_bytes().to_vec()),
+        None => batch.delete_meta(key),
+    }
+}
+
+fn key(kind: Kind, id: Id) -> Vec<u8> {
+    MetaSpace::Entities.key(format!("{kind}/{id}").as_bytes())
+}
