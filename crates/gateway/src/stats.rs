@@ -112,6 +112,12 @@ impl RouteStats {
         counts.export = record.export;
     }
 
+    /// Which of Kong's families the route appears in.
+    #[must_use]
+    pub fn export(&self) -> Export {
+        self.0.lock().export
+    }
+
     /// What was counted so far.
     #[must_use]
     pub fn counts(&self) -> Counts {

@@ -221,6 +221,8 @@ pub struct Export {
     pub latency: bool,
     /// `kong_bandwidth_bytes`
     pub bandwidth: bool,
+    /// `kong_upstream_target_health`
+    pub upstream_health: bool,
     /// Whether the request counter carries the consumer's name.
     pub per_consumer: bool,
 }

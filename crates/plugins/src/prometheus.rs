@@ -22,7 +22,7 @@ static SCHEMA: Schema = Schema {
         flag("status_code_metrics", "kong_http_requests_total"),
         flag("latency_metrics", "kong_kong_latency_ms, kong_upstream_latency_ms, kong_request_latency_ms"),
         flag("bandwidth_metrics", "kong_bandwidth_bytes"),
-        flag("upstream_health_metrics", "not available: upstreams have no health checks yet"),
+        flag("upstream_health_metrics", "kong_upstream_target_health, of all upstreams"),
         flag("ai_metrics", "not available: there are no ai plugins"),
         flag("wasm_metrics", "not available: there are no Wasm filters"),
     ],
@@ -30,11 +30,7 @@ static SCHEMA: Schema = Schema {
 };
 
 fn check(config: &Map<String, Value>) -> Vec<Problem> {
-    let missing = [
-        ("upstream_health_metrics", "upstreams have no health checks yet"),
-        ("ai_metrics", "there are no ai plugins"),
-        ("wasm_metrics", "there are no Wasm filters"),
-    ];
+    let missing = [("ai_metrics", "there are no ai plugins"), ("wasm_metrics", "there are no Wasm filters")];
     let asked = missing.iter().filter(|(name, _)| config.get(*name) == Some(&Value::Bool(true)));
     asked.map(|(name, reason)| Problem::of_field(name, format!("not available: {reason}"))).collect()
 }
@@ -45,6 +41,7 @@ struct Config {
     status_code_metrics: bool,
     latency_metrics: bool,
     bandwidth_metrics: bool,
+    upstream_health_metrics: bool,
 }
 
 impl Plugin for Prometheus {
@@ -62,6 +59,7 @@ impl Plugin for Prometheus {
             status_code: config.status_code_metrics,
             latency: config.latency_metrics,
             bandwidth: config.bandwidth_metrics,
+            upstream_health: config.upstream_health_metrics,
             per_consumer: config.per_consumer,
         })))
     }
@@ -94,7 +92,7 @@ mod tests {
             export: Export::default(),
         };
         handler.log(&request("GET", "/", &[]), &mut record);
-        let wanted = Export { status_code: false, latency: true, bandwidth: false, per_consumer: true };
+        let wanted = Export { latency: true, per_consumer: true, ..Export::default() };
         assert_eq!(record.export, wanted);
     }
 

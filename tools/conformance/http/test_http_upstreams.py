@@ -254,6 +254,13 @@ def test_a_refusing_target_is_taken_out_by_passive_checks(start_server, targets)
     up = {address: int(value) for address, value in
           re.findall(r'sluicegate_upstream_address_up\{[^}]*address="([^"]+)"[^}]*\} (\d)', text)}
     assert up == {a.address: 1, dead: 0}
+    assert "kong_upstream_target_health" not in text
+    checks = {"passive": {"unhealthy": {"tcp_failures": 2}}}
+    server.take_over({**config([a, dead], retries=0, healthchecks=checks), "plugins": [
+        {"name": "prometheus", "config": {"upstream_health_metrics": True}}]})
+    ask(server)
+    states = set(re.findall(r'kong_upstream_target_health\{[^}]*address="([^"]+)",state="(\w+)"[^}]*\} 1', metrics(server)))
+    assert states == {(a.address, "healthy"), (dead, "unhealthy")}
 
 
 def test_passive_checks_count_the_statuses_named_and_stay(start_server, targets):

@@ -16,12 +16,14 @@ pub(super) fn encode(page: &mut Page<'_>, gateway: &Gateway, now: Mono) -> fmt::
     page.gauges(
         "sluicegate_upstream_address_up",
         "Whether requests are sent to an address: 1, or 0 while health checks or an ejection take it out",
-        rows.iter().map(|row| (row.labels(), i64::from(row.up))),
+        rows.iter()
+            .filter(|row| row.health != HealthWord::DnsError)
+            .map(|row| (row.labels(), i64::from(row.health != HealthWord::Unhealthy))),
     )?;
     page.gauges(
         "sluicegate_upstream_address_requests",
         "Requests under way to an address",
-        rows.iter().map(|row| (row.labels(), row.in_flight.into())),
+        rows.iter().filter(|row| row.health != HealthWord::DnsError).map(|row| (row.labels(), row.in_flight.into())),
     )?;
     let each = |value: fn(&UpstreamView) -> i64| {
         views.iter().map(move |view| (vec![("upstream", view.name.as_str())], value(view)))
@@ -47,7 +49,31 @@ pub(super) fn encode(page: &mut Page<'_>, gateway: &Gateway, now: Mono) -> fmt::
         Some((vec![("upstream", view.name.as_str())], state))
     });
     page.gauges("sluicegate_upstream_breaker", "The breaker: 0 closed, 1 half-open, 2 open", breakers)?;
+    if gateway.snapshot().routes().any(|route| route.stats.export().upstream_health) {
+        kong(page, &rows)?;
+    }
     catalogues(page, &views)
+}
+
+/// The family of Kong's plugin: of an address and its possible states the one it is in is 1.
+fn kong(page: &mut Page<'_>, rows: &[Row<'_>]) -> fmt::Result {
+    const STATES: [(HealthWord, &str); 4] = [
+        (HealthWord::HealthchecksOff, "healthchecks_off"),
+        (HealthWord::Healthy, "healthy"),
+        (HealthWord::Unhealthy, "unhealthy"),
+        (HealthWord::DnsError, "dns_error"),
+    ];
+    page.gauges(
+        "kong_upstream_target_health",
+        "Which state a target of an upstream is in: that one is 1, the others are 0",
+        rows.iter().flat_map(|row| {
+            STATES.map(|(word, state)| {
+                let mut labels = row.labels();
+                labels.extend([("state", state), ("subsystem", "http")]);
+                (labels, i64::from(row.health == word))
+            })
+        }),
+    )
 }
 
 /// The catalogues that list targets of upstreams.
@@ -89,7 +115,7 @@ struct Row<'a> {
     upstream: &'a str,
     target: String,
     address: String,
-    up: bool,
+    health: HealthWord,
     in_flight: u32,
 }
 
@@ -107,9 +133,14 @@ fn rows(views: &[UpstreamView]) -> Vec<Row<'_>> {
                 upstream: &view.name,
                 target: target.target.to_string(),
                 address: format!("{}:{}", address.host, address.port),
-                up: address.health != HealthWord::Unhealthy,
+                health: address.health,
                 in_flight: address.in_flight,
             }));
+            // A name without addresses is in a state too.
+            if target.addresses.is_empty() {
+                let (target, health) = (target.target.to_string(), target.health);
+                rows.push(Row { upstream: &view.name, target, address: String::new(), health, in_flight: 0 });
+            }
         }
     }
     rows
