@@ -219,7 +219,7 @@ mod tests {
             found,
             [
                 "echo: unknown field",
-                "header_name: expected a header name",
+                "header_name: bad header name 'a b', allowed characters are A-Z, a-z, 0-9, '_', and '-'",
                 "generator: expected one of: uuid, uuid#counter, tracker"
             ]
         );

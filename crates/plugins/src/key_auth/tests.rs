@@ -112,11 +112,7 @@ fn bad_configurations() {
     let found = problems(&KeyAuth, &json!({"key_names": [], "key_in_heade": true, "hide_credentials": 1}));
     assert_eq!(
         found,
-        [
-            "key_in_heade: unknown field",
-            "key_names: expected at least 1 values",
-            "hide_credentials: expected true or false"
-        ]
+        ["key_in_heade: unknown field", "key_names: length must be at least 1", "hide_credentials: expected a boolean"]
     );
     assert!(!KeyAuth.allows_consumer_scope());
 }

@@ -134,7 +134,7 @@ fn bad_configurations() {
     check(
         &json!({"minute": 0, "policy": "cluster"}),
         &expect![[r#"
-            minute: expected a number greater than 0
+            minute: value must be greater than 0
             policy: `cluster` is not available: it needs a shared database, which a node here does not have"#]],
     );
     check(
