@@ -106,8 +106,7 @@ def gateway(tmp_path_factory):
     plain, tls = free_ports(2)
     with grpc_server() as service, grpc_server(grpc.ssl_server_credentials([(key, chain)])) as secure, \
             grpc_server(streams_max=4) as narrow:
-        server = Server(folder / "server", {"ca_certificates": [
-            {"id": "11111111-1111-4111-8111-111111111111", "cert": authority.cert_pem.bytes().decode()}], "services": [
+        server = Server(folder / "server", {"services": [
             {"name": "echo", "protocol": "grpc", "host": "127.0.0.1", "port": service.port, "routes": [
                 {"name": "echo", "protocols": ["grpc", "grpcs"], "paths": ["/test.Echo/"], "strip_path": False},
                 {"name": "only-tls", "protocols": ["grpcs"], "hosts": ["only-tls.example"], "strip_path": False},
@@ -116,9 +115,9 @@ def gateway(tmp_path_factory):
             {"name": "impatient", "protocol": "grpc", "host": "127.0.0.1", "port": service.port, "read_timeout": 500,
              "retries": 0, "routes": [{"name": "impatient", "protocols": ["grpc"], "hosts": ["impatient.example"],
                                        "strip_path": False}]},
-            {"name": "secure", "protocol": "grpcs", "host": "127.0.0.1", "port": secure.port, "tls_verify": True,
-             "ca_certificates": ["11111111-1111-4111-8111-111111111111"],
-             "routes": [{"name": "secure", "protocols": ["grpc"], "hosts": ["secure.example"], "strip_path": False}]},
+            # Kong has the fields that check a certificate for `https` only.
+            {"name": "secure", "protocol": "grpcs", "host": "127.0.0.1", "port": secure.port, "routes": [
+                {"name": "secure", "protocols": ["grpc"], "hosts": ["secure.example"], "strip_path": False}]},
             {"name": "narrow", "protocol": "grpc", "host": "127.0.0.1", "port": narrow.port, "routes": [
                 {"name": "narrow", "protocols": ["grpc"], "hosts": ["narrow.example"], "strip_path": False}]},
             {"name": "dead", "protocol": "grpc", "host": "127.0.0.1", "port": free_ports(1)[0], "routes": [
