@@ -59,7 +59,8 @@ fn not_admitted(state: &State, access: Access, request: &Request) -> Option<Resp
     let headers = request.headers();
     let tokens = state.tokens.load();
     match access {
-        Access::ClientCertificate => return None,
+        Access::ClientCertificate if tokens.is_empty() => return None,
+        Access::ClientCertificate => {}
         Access::Loopback => {
             // Whether it is ready says nothing that a local probe may not know.
             let free = tokens.is_empty() || request.uri().path() == "/status/ready";

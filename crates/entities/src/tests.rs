@@ -42,6 +42,7 @@ impl World {
             fresh: &mut fresh,
             origin: self.origin,
             keeps_times: false,
+            is_kept: false,
         };
         let change = act(&self.store, &mut write)?;
         self.store = change.store.clone();
@@ -61,6 +62,7 @@ impl World {
             fresh: &mut fresh,
             origin: self.origin,
             keeps_times: true,
+            is_kept: false,
         };
         declaring::read(tree.as_object().unwrap(), &self.store, &mut write)
     }

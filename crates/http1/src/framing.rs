@@ -195,7 +195,8 @@ impl ConnectionOptions {
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     // Most messages that have a Connection name nothing in it that is not removed anyway: then nothing is allocated.
     let connection = headers.get_all(header::CONNECTION).iter();
-    let nominated = connection.flat_map(tokens).filter(|token| !is_option(token));
+    let nominated =
+        connection.flat_map(tokens).filter(|token| !is_option(token) && !token.eq_ignore_ascii_case(b"host"));
     let nominated: Vec<HeaderName> = nominated.filter_map(|token| HeaderName::from_bytes(token).ok()).collect();
     while let Some(name) = headers.keys().find(|name| is_hop_by_hop(name)).cloned() {
         headers.remove(name);

@@ -222,3 +222,10 @@ pub const QUOTAS_MAX: usize = 1_000;
 
 /// Entities of a page of the Admin API, as in Kong.
 pub const ADMIN_PAGE_ENTITIES_MAX: usize = 1_000;
+
+/// Items of a list, a set or a map in an entity or a plugin's configuration.
+pub const ENTITY_ITEMS_MAX: usize = 10_000;
+/// Problems told of one entity: whoever has more has more to do first.
+pub const ENTITY_PROBLEMS_MAX: usize = 1_000;
+/// Mistakes told of one declarative configuration.
+pub const DECLARATIVE_MISTAKES_MAX: usize = 10_000;

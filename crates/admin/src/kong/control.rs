@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 use axum::http::StatusCode;
 use broker::{Broker, Wake};
 use engine::{Batch, Engine, EngineError, Ticket};
-use entities::{Change, Entity, Error, Kind, Origin, Store, Write};
+use entities::{Change, Code, Entity, Error, Kind, Origin, Store, Write};
 use gateway::convert::{Converter, Refusal};
 use gateway::{BuildError, Gateway, Snapshot};
 use model::Now;
@@ -273,7 +273,11 @@ impl Shared {
     ) -> Result<Vec<Answer>, Answer> {
         let (shared, alters) = (Arc::clone(self), Arc::clone(alters));
         let built = tokio::task::spawn_blocking(move || shared.build(&alters[which])).await;
-        let built = built.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+        // One change that brings out a bug of ours must not end all others.
+        let built = built.unwrap_or_else(|failed| {
+            tracing::error!(%failed, "a change of the Admin API");
+            Err(message(StatusCode::INTERNAL_SERVER_ERROR, "An unexpected error occurred"))
+        })?;
         self.commit(built).await
     }
 
@@ -364,8 +368,9 @@ impl Shared {
         named.generation += 1;
     }
 
-    fn write<'w>(&'w self, fresh: &'w mut dyn FnMut() -> Id, origin: Origin, keeps_times: bool) -> Write<'w> {
-        Write { registry: self.gateway.registry(), now_ms: (self.clock)().wall.0, fresh, origin, keeps_times }
+    fn write<'w>(&'w self, fresh: &'w mut dyn FnMut() -> Id, origin: Origin, is_kept: bool) -> Write<'w> {
+        let now_ms = (self.clock)().wall.0;
+        Write { registry: self.gateway.registry(), now_ms, fresh, origin, keeps_times: is_kept, is_kept }
     }
 
     fn snapshot(&self, store: &Store) -> Result<Snapshot, Vec<BuildError>> {
@@ -379,7 +384,7 @@ impl Shared {
     }
 
     /// The file's entities, and over them what is kept of the API: what contradicts the file, or cannot be used any more,
-    /// is left out and told.
+    /// is left out and told. Not a plugin, unless what it is for is left out too: it may be what asks who somebody is.
     fn prepare(&self, file: &Store) -> Result<(Store, Snapshot, Option<String>), Vec<BuildError>> {
         let kept = keep::read(&*self.engine);
         for problem in &kept.problems {
@@ -397,11 +402,15 @@ impl Shared {
                     continue;
                 }
                 if let Err(error) = store.load(*kind, record.clone(), &mut write) {
-                    contradicting.push(format!("{kind} {id}: {error}"));
+                    contradicting.push(Contradiction { kind: *kind, id: id.to_owned(), error });
                 }
             }
             let errors = match self.snapshot(&store) {
                 Ok(snapshot) => {
+                    let bare: Vec<_> = contradicting.iter().filter_map(Contradiction::leaves_bare).collect();
+                    if !bare.is_empty() {
+                        return Err(bare);
+                    }
                     for problem in contradicting {
                         tracing::warn!("kept of the Admin API and left out, the file has the say: {problem}");
                     }
@@ -413,6 +422,9 @@ impl Shared {
             let (of_api, of_file): (Vec<_>, Vec<_>) = errors.into_iter().partition(|error| is_of_api(&store, error));
             if !of_file.is_empty() || of_api.is_empty() {
                 return Err(of_file);
+            }
+            if of_api.iter().any(|error| error.kind == Kind::Plugins.name()) {
+                return Err(of_api);
             }
             for error in of_api {
                 tracing::warn!("left out, though kept of the Admin API: {error}");
@@ -452,6 +464,34 @@ impl Wake for Woken {
 
 fn fresh_id() -> Id {
     Id::from_bytes(*uuid::Uuid::new_v4().as_bytes())
+}
+
+/// What is kept of the API and cannot be beside the file.
+struct Contradiction {
+    kind: Kind,
+    id: String,
+    error: Error,
+}
+
+impl Contradiction {
+    /// The error to refuse the file with, if requests would be served without a plugin that they had.
+    fn leaves_bare(&self) -> Option<BuildError> {
+        if self.kind != Kind::Plugins || self.error.code == Code::ForeignKeyViolation {
+            return None;
+        }
+        let id = self.id.parse().ok()?;
+        let what = format!("kept of the Admin API, cannot be beside the file: {}", self.error.name);
+        Some(BuildError { kind: self.kind.name(), id, what })
+    }
+}
+
+/// Without values: a unique value may be a key.
+impl std::fmt::Display for Contradiction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let fields = self.error.fields.as_ref().and_then(|fields| fields.as_object());
+        let names: Vec<&str> = fields.into_iter().flatten().map(|(name, _)| name.as_str()).collect();
+        write!(f, "{} {}: {} ({})", self.kind, self.id, self.error.name, names.join(", "))
+    }
 }
 
 fn is_of_api(store: &Store, error: &BuildError) -> bool {

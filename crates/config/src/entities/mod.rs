@@ -75,6 +75,7 @@ pub(crate) fn read(check: &mut Check<'_>, map: &mut MapReader<'_, '_>, root: &No
         fresh: &mut fresh,
         origin: Origin::File,
         keeps_times: true,
+        is_kept: false,
     };
     let declared = match declarative::read(&tree, &Store::new(), &mut write) {
         Ok(declared) => declared,

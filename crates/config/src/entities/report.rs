@@ -347,11 +347,12 @@ impl Wrong<'_> {
     /// A value that does not fit its field.
     fn unfit(&self, check: &Check<'_>, message: &str, expected: Option<&'static str>) -> Problem {
         let place = self.place();
-        if let Some(problem) = self.wrong_type(&place, message) {
+        let secret = check.secrets.contains(&self.value_at);
+        // The help for a wrong type repeats what stands there.
+        if let Some(problem) = self.wrong_type(&place, message).filter(|_| !secret) {
             return problem;
         }
         let text = self.value().and_then(Node::text).unwrap_or_default();
-        let secret = check.secrets.contains(&self.value_at);
         let (message, help) = match (self.kind, self.name()) {
             (_, "name" | "instance_name") if message.starts_with("invalid value ") => {
                 let keep = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | '~');

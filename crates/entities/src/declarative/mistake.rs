@@ -138,16 +138,18 @@ impl Mistakes {
     #[must_use]
     pub fn flattened(&self, tree: &Map<String, Value>) -> Value {
         let (mut entities, mut others) = (Vec::<(&[Segment], Vec<&Mistake>)>::new(), Value::Object(Map::new()));
+        let mut places = HashMap::new();
         for mistake in &self.all {
             let Some(len) = mistake.entity_len else {
                 add(&mut others, mistake);
                 continue;
             };
             let path = &mistake.path[..len.min(mistake.path.len())];
-            match entities.iter_mut().find(|(there, _)| *there == path) {
-                Some((_, mistakes)) => mistakes.push(mistake),
-                None => entities.push((path, vec![mistake])),
-            }
+            let place = *places.entry(path).or_insert_with(|| {
+                entities.push((path, Vec::new()));
+                entities.len() - 1
+            });
+            entities[place].1.push(mistake);
         }
         let flat: Vec<Value> =
             entities.iter().filter_map(|(path, mistakes)| flat_entity(tree, path, mistakes)).collect();

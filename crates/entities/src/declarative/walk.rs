@@ -5,6 +5,7 @@ use super::mistake::{Mistake, MistakeKind, Mistakes};
 use super::{Declared, META_KEYS, VERSIONS, mistake};
 use crate::kind::{Kind, refused};
 use crate::store::{Store, Write};
+use model::limits::DECLARATIVE_MISTAKES_MAX;
 use plugin::{Id, ProblemKind, Segment};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
@@ -67,7 +68,9 @@ pub fn read(tree: &Map<String, Value>, base: &Store, write: &mut Write<'_>) -> R
 
 impl<'t> Reading<'t> {
     pub(super) fn mistake(&mut self, path: Vec<Segment>, entity_len: Option<usize>, kind: MistakeKind) {
-        self.found.all.push(Mistake { path, entity_len, kind });
+        if self.found.all.len() < DECLARATIVE_MISTAKES_MAX {
+            self.found.all.push(Mistake { path, entity_len, kind });
+        }
     }
 
     fn of_key(&mut self, key: &str, kind: MistakeKind) {

@@ -21,7 +21,7 @@ use serde_json::{Map, Value};
 use std::sync::Arc;
 
 /// All entities.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Store {
     tables: [Arc<Table>; Kind::ALL.len()],
     /// How many entities ever came: the next one's rank.
@@ -29,12 +29,19 @@ pub struct Store {
 }
 
 /// The entities of one kind, and the ways to find them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 struct Table {
     entities: Shards<Id, Arc<Entity>>,
     /// Field and value to id.
     unique: Shards<String, Id>,
     links: Shards<Link, ()>,
+}
+
+/// How many of each kind: unique values are keys of people.
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_map().entries(Kind::ALL.into_iter().map(|kind| (kind.name(), self.len(kind)))).finish()
+    }
 }
 
 impl Store {

@@ -6,6 +6,7 @@ use crate::error::Error;
 use crate::kind::Kind;
 use crate::rules::Rules;
 use crate::x509::Certificate;
+use model::limits::ENTITY_PROBLEMS_MAX;
 use plugin::schema::syntax::Address;
 use plugin::{Id, Kind as FieldKind, Nulls, Problem, ProblemKind, Registry, Segment, schema};
 use serde_json::{Map, Value, json};
@@ -74,6 +75,9 @@ fn specialise(
 fn only_http(record: &Map<String, Value>, problems: &mut Vec<Problem>) {
     const WORDS: &[&str] = &["grpc", "grpcs", "http", "https"];
     for (at, protocol) in record.get("protocols").and_then(Value::as_array).into_iter().flatten().enumerate() {
+        if problems.len() >= ENTITY_PROBLEMS_MAX {
+            return;
+        }
         if protocol.as_str().is_some_and(|word| !WORDS.contains(&word)) {
             let path = vec![Segment::Field("protocols".to_owned()), Segment::Index(at)];
             problems.retain(|problem| problem.path != path);
@@ -159,9 +163,11 @@ impl Store {
             body = merge(kind, body, old, write.registry);
         }
         self.resolve_names(kind, &mut body)?;
-        let now = write.now_s();
+        // What was in force once is not refused for the time of day, nor for what it is attached to now: a route without
+        // its plugin is worse.
+        let now = if write.is_kept { i64::MIN } else { write.now_s() };
         let record = complete(kind, &body, write.registry, old.is_some(), now).map_err(Unfit::Problems)?;
-        if kind == Kind::Plugins {
+        if kind == Kind::Plugins && !write.is_kept {
             self.check_protocols(&record)?;
         }
         Ok(record)

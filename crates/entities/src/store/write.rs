@@ -22,6 +22,8 @@ pub struct Write<'w> {
     pub origin: Origin,
     /// Whether `updated_at` stays as it is given: for what was stored before.
     pub keeps_times: bool,
+    /// Whether it was in force before, and is read again: rules about the time and about other entities are not asked.
+    pub is_kept: bool,
 }
 
 impl Write<'_> {

@@ -123,7 +123,12 @@ impl Balancer {
     }
 
     /// Catches up with what names resolved to while another balancer of this upstream was the current one.
+    /// What no target is called any more is forgotten.
     pub(crate) fn refresh(&self) {
+        let named = |address: &TargetAddress| {
+            self.names().chain(self.listed.as_ref().map(|listed| &listed.address)).any(|name| name == address)
+        };
+        self.state.resolved.lock().retain(|address, _| named(address));
         if self.table.load().version != self.state.version.load(Ordering::Relaxed) {
             self.rebuild();
         }

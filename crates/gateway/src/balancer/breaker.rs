@@ -25,8 +25,11 @@ const N_PARTS: usize = 10;
 pub(super) enum Admission {
     /// It is closed.
     Pass,
-    /// It is half-open, and this request is a probe.
-    Probe,
+    /// It is half-open, and this request is a probe of that time; what it finds says nothing of a later one.
+    Probe {
+        /// When it became half-open.
+        since: Mono,
+    },
     /// It is open for that long still, or enough probes are under way.
     Refused {
         /// When to come back.
@@ -53,7 +56,7 @@ pub(super) struct Breaker(Mutex<Phase>);
 enum Phase {
     Closed(Window),
     Open { until: Mono },
-    HalfOpen { under_way: u32, successes: u32 },
+    HalfOpen { since: Mono, under_way: u32, successes: u32 },
 }
 
 /// Outcomes of the last while, in parts of it.
@@ -87,12 +90,12 @@ impl Breaker {
                 Admission::Refused { retry_after_ms: wait_us.div_ceil(1_000) }
             }
             Phase::Open { .. } => {
-                *phase = Phase::HalfOpen { under_way: 1, successes: 0 };
-                Admission::Probe
+                *phase = Phase::HalfOpen { since: now, under_way: 1, successes: 0 };
+                Admission::Probe { since: now }
             }
-            Phase::HalfOpen { under_way, .. } if *under_way < settings.half_open_requests => {
+            Phase::HalfOpen { since, under_way, .. } if *under_way < settings.half_open_requests => {
                 *under_way += 1;
-                Admission::Probe
+                Admission::Probe { since: *since }
             }
             Phase::HalfOpen { .. } => Admission::Refused { retry_after_ms: settings.open_ms.into() },
         }
@@ -109,9 +112,13 @@ impl Breaker {
                     *phase = open();
                 }
             }
-            (Phase::HalfOpen { under_way, .. }, Admission::Probe, None) => *under_way = under_way.saturating_sub(1),
-            (Phase::HalfOpen { .. }, Admission::Probe, Some(false)) => *phase = open(),
-            (Phase::HalfOpen { under_way, successes }, Admission::Probe, Some(true)) => {
+            // A probe of before it opened again.
+            (Phase::HalfOpen { since, .. }, Admission::Probe { since: of }, _) if *since != of => {}
+            (Phase::HalfOpen { under_way, .. }, Admission::Probe { .. }, None) => {
+                *under_way = under_way.saturating_sub(1);
+            }
+            (Phase::HalfOpen { .. }, Admission::Probe { .. }, Some(false)) => *phase = open(),
+            (Phase::HalfOpen { under_way, successes, .. }, Admission::Probe { .. }, Some(true)) => {
                 *under_way = under_way.saturating_sub(1);
                 *successes += 1;
                 if *successes >= settings.half_open_requests {
@@ -158,10 +165,14 @@ mod tests {
     use super::*;
     use Admission::{Pass, Probe, Refused};
 
+    const fn probe(ms: u64) -> Admission {
+        Probe { since: at(ms) }
+    }
+
     const SETTINGS: Settings =
         Settings { failure_percent: 50, minimum_requests: 4, window_ms: 1_000, open_ms: 500, half_open_requests: 2 };
 
-    fn at(ms: u64) -> Mono {
+    const fn at(ms: u64) -> Mono {
         Mono(ms * 1_000)
     }
 
@@ -203,37 +214,53 @@ mod tests {
     fn half_open_it_lets_few_through_and_closes_after_their_success() {
         let breaker = opened();
         assert_eq!(breaker.admit(&SETTINGS, at(509)), Refused { retry_after_ms: 1 });
-        assert_eq!(breaker.admit(&SETTINGS, at(510)), Probe);
-        assert_eq!(breaker.admit(&SETTINGS, at(510)), Probe);
-        assert!(matches!(breaker.admit(&SETTINGS, at(510)), Refused { .. }));
-        breaker.report(&SETTINGS, Probe, Some(true), at(520));
+        assert_eq!(breaker.admit(&SETTINGS, at(510)), probe(510));
+        assert_eq!(breaker.admit(&SETTINGS, at(511)), probe(510));
+        assert!(matches!(breaker.admit(&SETTINGS, at(511)), Refused { .. }));
+        breaker.report(&SETTINGS, probe(510), Some(true), at(520));
         assert_eq!(breaker.state(at(520)), BreakerState::HalfOpen);
-        breaker.report(&SETTINGS, Probe, Some(true), at(521));
+        breaker.report(&SETTINGS, probe(510), Some(true), at(521));
         assert_eq!(breaker.admit(&SETTINGS, at(522)), Pass);
     }
 
     #[test]
     fn a_failing_probe_opens_it_again() {
         let breaker = opened();
-        assert_eq!(breaker.admit(&SETTINGS, at(600)), Probe);
-        breaker.report(&SETTINGS, Probe, Some(false), at(650));
+        assert_eq!(breaker.admit(&SETTINGS, at(600)), probe(600));
+        breaker.report(&SETTINGS, probe(600), Some(false), at(650));
         assert_eq!(breaker.admit(&SETTINGS, at(650)), Refused { retry_after_ms: 500 });
-        assert_eq!(breaker.admit(&SETTINGS, at(1_150)), Probe);
+        assert_eq!(breaker.admit(&SETTINGS, at(1_150)), probe(1_150));
+    }
+
+    #[test]
+    fn a_late_probe_says_nothing_of_a_later_half_open_time() {
+        let breaker = opened();
+        assert_eq!(breaker.admit(&SETTINGS, at(600)), probe(600));
+        assert_eq!(breaker.admit(&SETTINGS, at(601)), probe(600));
+        breaker.report(&SETTINGS, probe(600), Some(false), at(650));
+        for _ in 0..2 {
+            assert_eq!(breaker.admit(&SETTINGS, at(1_200)), probe(1_200));
+        }
+        for late in [Some(true), Some(false), None] {
+            breaker.report(&SETTINGS, probe(600), late, at(1_210));
+            assert_eq!(breaker.state(at(1_210)), BreakerState::HalfOpen);
+            assert!(matches!(breaker.admit(&SETTINGS, at(1_210)), Refused { .. }), "{late:?} gave a place back");
+        }
     }
 
     #[test]
     fn a_probe_without_an_outcome_gives_its_place_back() {
         let breaker = opened();
         for _ in 0..5 {
-            assert_eq!(breaker.admit(&SETTINGS, at(600)), Probe);
-            breaker.report(&SETTINGS, Probe, None, at(600));
+            assert_eq!(breaker.admit(&SETTINGS, at(600)), probe(600));
+            breaker.report(&SETTINGS, probe(600), None, at(600));
         }
     }
 
     #[test]
     fn outcomes_of_before_it_opened_do_not_matter() {
         let breaker = opened();
-        assert_eq!(breaker.admit(&SETTINGS, at(600)), Probe);
+        assert_eq!(breaker.admit(&SETTINGS, at(600)), probe(600));
         breaker.report(&SETTINGS, Pass, Some(false), at(601));
         assert_eq!(breaker.state(at(601)), BreakerState::HalfOpen);
     }

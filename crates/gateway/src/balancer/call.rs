@@ -131,7 +131,7 @@ impl Call {
     pub(crate) fn pick(&mut self, now: Mono) -> Result<Peer, NoPeer> {
         self.random = random::mix(self.random.wrapping_add(1));
         // A half-open breaker is the only gate: its probe goes to some address, whatever health checks think.
-        let any = self.admission == Admission::Probe;
+        let any = matches!(self.admission, Admission::Probe { .. });
         let choice =
             Choice { now, random: self.random, key: self.key, tried: &self.tried, panic: false, any, slow_start: None };
         self.balancer.pick(choice)

@@ -20,6 +20,7 @@ fn store(all: &[(Kind, Value)]) -> Store {
         fresh: &mut fresh,
         origin: Origin::Api,
         keeps_times: false,
+        is_kept: false,
     };
     for (kind, body) in all {
         store.load(*kind, body.clone(), &mut write).unwrap_or_else(|error| panic!("{body}: {error}"));
@@ -86,12 +87,6 @@ fn what_cannot_be_run_is_refused_by_name() {
     assert_eq!(
         refusals(&[
             (Kind::Services, json!({"protocol": "tcp", "host": "h"})),
-            (
-                Kind::Services,
-                json!({
-                    "protocol": "https", "host": "h", "ca_certificates": ["5d1b5b4e-26de-4d7e-8d0e-5c1e3c1b0a11"],
-                })
-            ),
             (Kind::Routes, json!({"protocols": ["tls"], "snis": ["a"]})),
             (Kind::Routes, json!({"paths": ["/"], "path_handling": "v1"})),
             (Kind::Plugins, json!({"name": "key-auth", "protocols": ["tcp"]})),
@@ -107,7 +102,6 @@ fn what_cannot_be_run_is_refused_by_name() {
             "protocols: no protocol of HTTP or gRPC: it would never run",
             "resilience: fallback: there is no service `nobody`",
             "-: vaults are not supported yet: give secrets in the environment",
-            "ca_certificates: there is no CA certificate `5d1b5b4e-26de-4d7e-8d0e-5c1e3c1b0a11`",
         ]
     );
 }
@@ -120,8 +114,14 @@ fn a_converter_reads_again_only_what_changed() {
     ]);
     let registry = plugins::registry();
     let mut fresh = || derived_id(Kind::Services, "x");
-    let mut write =
-        Write { registry: &registry, now_ms: 1_000, fresh: &mut fresh, origin: Origin::Api, keeps_times: false };
+    let mut write = Write {
+        registry: &registry,
+        now_ms: 1_000,
+        fresh: &mut fresh,
+        origin: Origin::Api,
+        keeps_times: false,
+        is_kept: false,
+    };
     let mut converter = Converter::default();
     assert_eq!(converter.entities(&before).unwrap().routes.len(), 2);
     let after = before.update(Kind::Routes, "a", json!({"paths": ["/c"]}), &mut write).unwrap().store;

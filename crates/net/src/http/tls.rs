@@ -1,11 +1,12 @@
 //! Certificate files into a listener's TLS configuration, at the start and on each reload. Errors name the file.
 
 use arc_swap::ArcSwap;
+use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self, Ticketer};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ProducesTickets, WebPkiClientVerifier};
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{CipherSuite, RootCertStore, ServerConfig};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,7 +35,8 @@ pub struct TlsFilesError {
 pub struct ServerTls {
     files: TlsFiles,
     alpn: Vec<Vec<u8>>,
-    /// Kept over reloads, so that sessions go on.
+    /// Kept over reloads, so that sessions go on; not if clients have certificates, for a session is not asked for one
+    /// again.
     tickets: Arc<dyn ProducesTickets>,
     current: ArcSwap<ServerConfig>,
 }
@@ -45,7 +47,7 @@ impl ServerTls {
     /// # Errors
     /// [`TlsFilesError`], naming the file.
     pub fn load(files: &TlsFiles, alpn: &[&str]) -> Result<Arc<Self>, TlsFilesError> {
-        let tickets = Ticketer::new().map_err(|error| refused(&files.key, error))?;
+        let tickets = new_tickets(files)?;
         let alpn: Vec<_> = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         let config = server_config(files, &alpn, &tickets)?;
         Ok(Arc::new(Self { files: files.clone(), alpn, tickets, current: ArcSwap::new(config) }))
@@ -56,7 +58,11 @@ impl ServerTls {
     /// # Errors
     /// [`TlsFilesError`], naming the file.
     pub fn reload(&self) -> Result<(), TlsFilesError> {
-        self.current.store(server_config(&self.files, &self.alpn, &self.tickets)?);
+        let fresh = match self.files.client_ca {
+            None => Arc::clone(&self.tickets),
+            Some(_) => new_tickets(&self.files)?,
+        };
+        self.current.store(server_config(&self.files, &self.alpn, &fresh)?);
         Ok(())
     }
 
@@ -71,12 +77,32 @@ impl fmt::Debug for ServerTls {
     }
 }
 
+fn new_tickets(files: &TlsFiles) -> Result<Arc<dyn ProducesTickets>, TlsFilesError> {
+    Ticketer::new().map_err(|error| refused(&files.key, error))
+}
+
+/// The library's own choice of ciphers, those with AES-128 and SHA-256 first: they are as good as any, and both have
+/// instructions of their own on CPUs where SHA-384 has none.
+fn provider() -> CryptoProvider {
+    let mut provider = aws_lc_rs::default_provider();
+    let is_first = |suite: CipherSuite| {
+        matches!(
+            suite,
+            CipherSuite::TLS13_AES_128_GCM_SHA256
+                | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+                | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
+        )
+    };
+    provider.cipher_suites.sort_by_key(|suite| !is_first(suite.suite()));
+    provider
+}
+
 fn server_config(
     files: &TlsFiles,
     alpn: &[Vec<u8>],
     tickets: &Arc<dyn ProducesTickets>,
 ) -> Result<Arc<ServerConfig>, TlsFilesError> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
+    let provider = Arc::new(provider());
     let certificates = read_certificates(&files.cert)?;
     let key = read_key(&files.key)?;
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -96,6 +122,7 @@ fn server_config(
         }
     };
     let mut config = builder.with_single_cert(certificates, key).map_err(|error| refused(&files.key, error))?;
+    config.ignore_client_order = true;
     config.alpn_protocols = alpn.to_vec();
     config.ticketer = Arc::clone(tickets);
     Ok(Arc::new(config))

@@ -41,7 +41,7 @@ impl Client {
                     Ok(Ok(message)) => match message.rcode {
                         Rcode::Ok | Rcode::NameError => {
                             // The next question begins with the server that answered.
-                            self.first.fetch_add(n, Ordering::Relaxed);
+                            self.first.store(first.wrapping_add(n), Ordering::Relaxed);
                             return Ok(message);
                         }
                         Rcode::Failure(code) => error = ResolveError::ServerFailure(code),

@@ -169,11 +169,8 @@ async fn services(
     let first = records.iter().filter_map(|record| priority(&record.data)).min();
     let mut endpoints = Vec::new();
     let mut error = ResolveError::NotFound;
-    for record in records.iter().take(DNS_ADDRESSES_MAX) {
+    for record in records.iter().filter(|record| priority(&record.data) == first).take(DNS_ADDRESSES_MAX) {
         let Data::Srv { weight, port, target: Some(target), .. } = &record.data else { continue };
-        if priority(&record.data) != first {
-            continue;
-        }
         ttl_s = ttl_s.min(record.ttl_s);
         let beside = addresses_beside(records, target);
         let found = match beside {

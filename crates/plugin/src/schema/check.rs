@@ -3,7 +3,9 @@
 use super::problem::{Problem, ProblemKind, Segment};
 use super::{Field, Kind, Syntax, syntax};
 use crate::id::Id;
+use model::limits::{ENTITY_ITEMS_MAX, ENTITY_PROBLEMS_MAX};
 use serde_json::{Map, Value};
+use std::collections::HashSet;
 
 /// What `null` means for a field.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,7 +45,18 @@ struct Check {
 
 impl Check {
     fn problem(&mut self, kind: ProblemKind) {
-        self.problems.push(Problem { path: self.here(), kind });
+        if self.problems.len() < ENTITY_PROBLEMS_MAX {
+            self.problems.push(Problem { path: self.here(), kind });
+        }
+    }
+
+    /// Whether so many items can be looked at one by one.
+    fn has_room_for(&mut self, n_items: usize) -> bool {
+        let fits = n_items <= ENTITY_ITEMS_MAX;
+        if !fits {
+            self.message(format!("length must be at most {ENTITY_ITEMS_MAX}"));
+        }
+        fits
     }
 
     fn here(&self) -> Vec<Segment> {
@@ -163,7 +176,12 @@ impl Check {
                 return value.clone();
             }
         };
+        if !self.has_room_for(items.len()) {
+            return Value::Array(Vec::new());
+        }
         let before = self.problems.len();
+        // What a set has already, as text.
+        let mut seen: HashSet<String> = HashSet::new();
         let mut list: Vec<Value> = Vec::with_capacity(items.len());
         for (at, item) in items.iter().enumerate() {
             let item = self.within(Step::Other(Segment::Index(at)), |check| match item {
@@ -173,7 +191,7 @@ impl Check {
                 }
                 item => check.value(of, item),
             });
-            if !(distinct && list.contains(&item)) {
+            if !distinct || seen.insert(item.to_string()) {
                 list.push(item);
             }
         }
@@ -193,6 +211,9 @@ impl Check {
             }
         };
         let mut map = Map::new();
+        if !self.has_room_for(given.len()) {
+            return Value::Object(map);
+        }
         for (key, value) in given {
             let value = self.within(Step::Other(Segment::Key(key.clone())), |check| {
                 if let Err(problem) = scalar(keys, &Value::from(key.as_str())) {

@@ -47,6 +47,8 @@ use std::time::{Duration, Instant, SystemTime};
 use storage::Storage;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+/// How long whoever reads the access log is waited for at the end.
+const ACCESS_LOG_STOP: Duration = Duration::from_secs(2);
 /// How often idle upstream connections are looked through.
 const SWEEP_PERIOD: Duration = Duration::from_secs(10);
 
@@ -109,11 +111,15 @@ async fn serve(settings: Settings, source: Source, started: Instant) -> Result<(
     }
     server.resolver.stop().await;
     pump.abort();
-    if let Some(access_log) = server.access_log.take() {
-        tokio::task::spawn_blocking(move || access_log.stop()).await.map_err(Failure::new)?;
-    }
     let engine = Arc::clone(&server.engine);
     tokio::task::spawn_blocking(move || engine.close()).await.map_err(Failure::new)?.map_err(Failure::new)?;
+    if let Some(access_log) = server.access_log.take() {
+        // Whoever reads it may have stopped reading; then the rest of it is lost, and nothing else.
+        let stopped = tokio::task::spawn_blocking(move || access_log.stop());
+        if tokio::time::timeout(ACCESS_LOG_STOP, stopped).await.is_err() {
+            tracing::warn!("the access log could not be written to its end");
+        }
+    }
     complain("sluicegate has stopped; everything is on disk");
     Ok(())
 }

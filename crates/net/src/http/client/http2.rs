@@ -205,8 +205,8 @@ impl Drop for Lease {
 }
 
 impl UpstreamPool {
-    /// [`UpstreamPool::exchange`] with a target that speaks HTTP/2. A stream that the upstream refused unprocessed is tried
-    /// once more on a new connection.
+    /// [`UpstreamPool::exchange`] with a target that speaks HTTP/2. A stream that a kept connection refused unprocessed is
+    /// tried once more; more often is the caller's to decide.
     pub(super) async fn exchange_http2(
         &self,
         target: &UpstreamTarget,
@@ -217,13 +217,13 @@ impl UpstreamPool {
     ) -> Result<Response<Body>, UpstreamError> {
         prepare(&mut head.headers);
         let slot = self.slot(target);
-        loop {
-            let (lease, is_new) = slot.http2.lease(self, target, timeouts).await?;
-            match send(lease, target, head, lines, body, timeouts).await {
-                Err(error) if !is_new && error.retry == Retry::Safe => {}
-                done => return done,
-            }
+        let (lease, is_new) = slot.http2.lease(self, target, timeouts).await?;
+        match send(lease, target, head, lines, body, timeouts).await {
+            Err(error) if !is_new && error.retry == Retry::Safe => {}
+            done => return done,
         }
+        let (lease, _) = slot.http2.lease(self, target, timeouts).await?;
+        send(lease, target, head, lines, body, timeouts).await
     }
 }
 
