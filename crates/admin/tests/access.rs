@@ -207,5 +207,6 @@ fn tokens_once_configured_are_asked_for_on_loopback_too() {
     assert_eq!(with_token(&loopback, "GET", "/status/ready", ""), 200);
     assert_eq!(with_token(&elsewhere, "GET", "/status/ready", ""), 401);
     let certificate = admin(Arc::clone(&state), Access::ClientCertificate);
-    assert_eq!(with_token(&certificate, "GET", "/status", ""), 200);
+    assert_eq!(with_token(&certificate, "GET", "/status", ""), 401, "a certificate says who, not what they may");
+    assert_eq!(with_token(&certificate, "GET", "/status", reads), 200);
 }

@@ -295,7 +295,7 @@ fn a_reload_keeps_requests_under_way_and_counters_and_a_bad_one_changes_nothing(
         texts,
         [
             "no plugin `kye-auth`",
-            "config.minute: expected a number greater than 0",
+            "config.minute: value must be greater than 0",
             "config.policy: `redis` is not available: no Redis client is built in yet",
             "service: there is no such service",
         ]

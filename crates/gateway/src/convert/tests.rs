@@ -87,9 +87,14 @@ fn what_cannot_be_run_is_refused_by_name() {
     assert_eq!(
         refusals(&[
             (Kind::Services, json!({"protocol": "tcp", "host": "h"})),
+            (
+                Kind::Services,
+                json!({
+                    "protocol": "https", "host": "h", "ca_certificates": ["5d1b5b4e-26de-4d7e-8d0e-5c1e3c1b0a11"],
+                })
+            ),
             (Kind::Routes, json!({"protocols": ["tls"], "snis": ["a"]})),
             (Kind::Routes, json!({"paths": ["/"], "path_handling": "v1"})),
-            (Kind::Plugins, json!({"name": "key-auth", "protocols": ["tcp"]})),
             (Kind::Vaults, json!({"prefix": "my-env", "name": "env"})),
             (Kind::Upstreams, json!({"name": "u", "resilience": {"fallback": "nobody"}})),
             (Kind::Consumers, json!({"username": "{vault://env/user}"})),
@@ -99,9 +104,9 @@ fn what_cannot_be_run_is_refused_by_name() {
             "protocols: `tls` is not supported yet",
             "path_handling: `v1` is not supported yet",
             "username: vault references are not supported yet",
-            "protocols: no protocol of HTTP or gRPC: it would never run",
             "resilience: fallback: there is no service `nobody`",
             "-: vaults are not supported yet: give secrets in the environment",
+            "ca_certificates: there is no CA certificate `5d1b5b4e-26de-4d7e-8d0e-5c1e3c1b0a11`",
         ]
     );
 }

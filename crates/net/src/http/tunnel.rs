@@ -267,7 +267,7 @@ mod tests {
         assert_eq!(*carried.lock(), Some(Carried { up_bytes: 8, down_bytes: 6 + (1 << 20) }));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn silence_ends_it_and_so_does_a_drain() {
         let Carrying { mut client, task, carried, .. } = carry(20, 64, std::future::pending());
         task.await.unwrap();
