@@ -117,8 +117,9 @@ impl Tunnel {
 
     fn poll(&mut self, client: &mut dyn Stream, moved: &mut bool, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let upstream = &mut *self.upstream;
-        let up = self.up.poll(client, upstream, moved, cx)?;
+        // What the upstream said last reaches the client even if the upstream takes nothing any more.
         let down = self.down.poll(upstream, client, moved, cx)?;
+        let up = self.up.poll(client, upstream, moved, cx)?;
         if up.is_ready() && down.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 }
@@ -269,14 +270,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn silence_ends_it_and_so_does_a_drain() {
-        let Carrying { mut client, task, carried, .. } = carry(20, 64, std::future::pending());
+        let Carrying { mut client, upstream, task, carried } = carry(20, 64, std::future::pending());
         task.await.unwrap();
         let mut down = String::new();
         client.read_to_string(&mut down).await.unwrap();
         assert_eq!((down.as_str(), carried.lock().is_some()), ("early ", true));
-        let Carrying { client, task, .. } = carry(60_000, 64, std::future::ready(()));
+        drop(upstream);
+        let Carrying { client, upstream, task, .. } = carry(60_000, 64, std::future::ready(()));
         tokio::time::timeout(Duration::from_millis(4 * TUNNEL_DRAIN_IDLE_MS), task).await.unwrap().unwrap();
-        drop(client);
+        drop((client, upstream));
     }
 
     #[tokio::test]
