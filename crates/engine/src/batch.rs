@@ -111,12 +111,6 @@ impl Batch {
         &self.metas
     }
 
-    /// Whether it keeps something among the metadata, and not only forgets.
-    #[must_use]
-    pub fn puts_meta(&self) -> bool {
-        self.metas.iter().any(|change| change.value.is_some())
-    }
-
     /// Takes the changes of the metadata out.
     pub fn take_metas(&mut self) -> Vec<MetaChange> {
         std::mem::take(&mut self.metas)

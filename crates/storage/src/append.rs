@@ -72,8 +72,8 @@ impl Core {
     /// See [`engine::Engine::append`].
     pub(crate) fn append(&self, batch: &mut Batch, now: Now) -> Result<Ticket, EngineError> {
         if batch.entries().next().is_none() {
-            // What only settles makes room; refusing it for lack of room would be absurd. What is to be kept takes a little.
-            if batch.puts_meta() { self.check_small()? } else { self.check_open()? }
+            // What only settles makes room; refusing it for lack of room would be absurd.
+            self.check_open()?;
         } else {
             self.check()?;
         }
