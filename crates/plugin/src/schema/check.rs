@@ -354,3 +354,24 @@ fn word(text: &str, known: &'static [&'static str], ours: &'static [&'static str
     }
     Err(ProblemKind::UnknownWord { known, ours })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static FIELDS: &[Field] = &[Field::optional("set", Kind::Set { of: &Kind::Text, len_min: 0 }, "a set")];
+
+    fn problems(n_items: usize) -> Vec<String> {
+        let items: Vec<Value> = (0..n_items).map(|n| Value::from(n.to_string())).collect();
+        let given = Map::from_iter([("set".to_owned(), Value::from(items))]);
+        complete(FIELDS, &given, Nulls::Kept).1.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_list_has_a_longest_length_and_problems_an_end() {
+        assert_eq!(problems(ENTITY_ITEMS_MAX), Vec::<String>::new());
+        assert_eq!(problems(ENTITY_ITEMS_MAX + 1), ["set: length must be at most 10000"]);
+        let given = Map::from_iter([("set".to_owned(), Value::from(vec![1; ENTITY_ITEMS_MAX]))]);
+        assert_eq!(complete(FIELDS, &given, Nulls::Kept).1.len(), ENTITY_PROBLEMS_MAX);
+    }
+}
