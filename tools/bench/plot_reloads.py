@@ -6,10 +6,7 @@
 import json
 import sys
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402 (the backend must be chosen first)
+import panels
 
 PANELS = [
     ("RSS, MiB", lambda sample: sample["rss_bytes"] / 1024 / 1024),
@@ -18,21 +15,12 @@ PANELS = [
 
 
 def draw(reloads, picture):
-    """One panel a figure, each from zero, so that flat looks flat."""
     samples = reloads["samples"]
-    figure, axes = plt.subplots(len(PANELS), 1, sharex=True, figsize=(10, 5), layout="constrained")
-    for axis, (label, value) in zip(axes, PANELS):
-        axis.plot(range(1, len(samples) + 1), [value(sample) for sample in samples], linewidth=1)
-        axis.set_ylabel(label)
-        axis.set_ylim(bottom=0)
-        axis.grid(alpha=0.3)
-    axes[-1].set_xlabel("reloads")
-    figure.suptitle(
+    title = (
         f"{len(samples):,} reloads under {reloads['rate_per_s']:,.0f} requests/s, none of {reloads['requests']:,} failed\n"
-        f"{reloads['machine']}",
-        fontsize=10,
+        f"{reloads['machine']}"
     )
-    figure.savefig(picture, dpi=100)
+    panels.draw(picture, title, "reloads", range(1, len(samples) + 1), PANELS, samples, height=5)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,7 @@
 import json
 import sys
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402 (the backend must be chosen first)
+import panels
 
 MIB = 1024 * 1024
 PANELS = [
@@ -23,21 +20,9 @@ PANELS = [
 
 
 def draw(soak, picture):
-    """One panel a figure, each from zero, so that flat looks flat."""
     samples = soak["samples"]
-    minutes = [sample["seconds"] / 60 for sample in samples]
-    figure, axes = plt.subplots(len(PANELS), 1, sharex=True, figsize=(10, 12), layout="constrained")
-    for axis, (label, value) in zip(axes, PANELS):
-        axis.plot(minutes, [value(sample) for sample in samples], linewidth=1)
-        axis.set_ylabel(label)
-        axis.set_ylim(bottom=0)
-        axis.grid(alpha=0.3)
-    axes[-1].set_xlabel("minutes")
-    figure.suptitle(
-        f"{soak['published']:,} messages at {soak['rate_per_s']:,}/s, {soak['lost']} lost\n{soak['machine']}",
-        fontsize=10,
-    )
-    figure.savefig(picture, dpi=100)
+    title = f"{soak['published']:,} messages at {soak['rate_per_s']:,}/s, {soak['lost']} lost\n{soak['machine']}"
+    panels.draw(picture, title, "minutes", [sample["seconds"] / 60 for sample in samples], PANELS, samples, height=12)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ impl World {
         Id::from_bytes((0xa000_0000_0000_4000_8000_0000_0000_0000 + n).to_be_bytes()).to_string()
     }
 
-    fn change(&mut self, act: impl FnOnce(&Store, &mut Write<'_>) -> Result<Change, Error>) -> Result<Change, Error> {
+    fn write<T>(&mut self, keeps_times: bool, act: impl FnOnce(&Store, &mut Write<'_>) -> T) -> T {
         let next = &mut self.next;
         let mut fresh = || {
             *next += 1;
@@ -41,30 +41,21 @@ impl World {
             now_ms: 1_767_225_600_500,
             fresh: &mut fresh,
             origin: self.origin,
-            keeps_times: false,
+            keeps_times,
             is_kept: false,
         };
-        let change = act(&self.store, &mut write)?;
+        act(&self.store, &mut write)
+    }
+
+    fn change(&mut self, act: impl FnOnce(&Store, &mut Write<'_>) -> Result<Change, Error>) -> Result<Change, Error> {
+        let change = self.write(false, act)?;
         self.store = change.store.clone();
         Ok(change)
     }
 
     /// Reads a tree over what is there.
     pub(crate) fn declare(&mut self, tree: &Value) -> Result<Declared, Mistakes> {
-        let next = &mut self.next;
-        let mut fresh = || {
-            *next += 1;
-            Self::id(*next).parse().unwrap()
-        };
-        let mut write = Write {
-            registry: &self.registry,
-            now_ms: 1_767_225_600_500,
-            fresh: &mut fresh,
-            origin: self.origin,
-            keeps_times: true,
-            is_kept: false,
-        };
-        declaring::read(tree.as_object().unwrap(), &self.store, &mut write)
+        self.write(true, |store, write| declaring::read(tree.as_object().unwrap(), store, write))
     }
 
     pub(crate) fn insert(&mut self, kind: Kind, body: Value) -> Result<Value, Error> {

@@ -2,16 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-#[path = "support/fake_dns.rs"]
-#[allow(dead_code, reason = "each test binary uses its part")]
-mod fake_dns;
+mod support;
 
-use fake_dns::{A, AAAA, FakeDns, Reaction, SRV, a, aaaa, cname, srv};
 use sluicegate_net::resolve::{RecordKind, ResolveError, Resolver, ResolverSettings};
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use support::fake_dns::{A, AAAA, FakeDns, Reaction, SRV, a, aaaa, cname, srv};
 use tokio::net::UdpSocket;
 
 fn settings(server: &FakeDns) -> ResolverSettings {

@@ -2,12 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-#[path = "support/fake_dns.rs"]
-#[allow(dead_code, reason = "each test binary uses its part")]
-mod fake_dns;
 mod support;
 
-use fake_dns::{A, FakeDns, SRV, a, srv};
 use gateway::Gateway;
 use gateway::balancer::Balancer;
 use gateway::entity::{CheckKind, Discovery, Entities, Target, TargetAddress, Upstream};
@@ -20,6 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
+use support::fake_dns::{A, FakeDns, SRV, a, srv};
 use support::{Collect, raw_upstream, read_head, start_tls};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;

@@ -1,4 +1,4 @@
-"""Certificates and keys for the parity table, made anew for each run."""
+"""Certificates and keys, made anew for each run."""
 
 import trustme
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -13,6 +13,14 @@ def cert_pair():
     """A certificate and its key."""
     made = trustme.CA().issue_cert("parity.example")
     return made.cert_chain_pems[0].bytes().decode(), made.private_key_pem.bytes().decode()
+
+
+def tls_files(folder, name="localhost"):
+    """A certificate of `name` and its key as files of `folder`: the value of a listener's `tls`."""
+    made = trustme.CA().issue_cert(name)
+    made.cert_chain_pems[0].write_to_path(folder / "cert.pem")
+    made.private_key_pem.write_to_path(folder / "key.pem")
+    return {"cert": str(folder / "cert.pem"), "key": str(folder / "key.pem")}
 
 
 def public_key():

@@ -6,8 +6,9 @@ switch to another HTTP.
 """
 
 import re
-import socket
 import threading
+
+from harness.sockets import serve_each
 
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") (/[!-~]*) HTTP/1\.1")
@@ -116,17 +117,8 @@ class Recorder:
     def __init__(self, answer=b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"):
         self.answer, self.lock = answer, threading.Lock()
         self.forwarded, self.ambiguous, self.raw = [], [], []
-        self.server = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self.server = serve_each(self.serve)
         self.port = self.server.getsockname()[1]
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def accept(self):
-        while True:
-            try:
-                connection, _ = self.server.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
 
     def serve(self, connection):
         data = b""

@@ -4,17 +4,17 @@ Every ambiguous message must be answered 400 (or a better fitting error) and end
 not the request smuggled behind it, may reach the upstream."""
 
 import os
-import re
 import socket
 import ssl
 import struct
 import time
 
 import pytest
-import trustme
 
 from harness.http_client import request
+from harness.keys import tls_files
 from harness.ports import free_ports
+from harness.raw_http import statuses, until_closed
 from harness.server import Server
 from harness.upstream import Upstream
 from harness.wait import until
@@ -26,16 +26,13 @@ SMUGGLED = b"GET /x/smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hostile")
-    certificate = trustme.CA().issue_cert("localhost")
-    certificate.cert_chain_pems[0].write_to_path(folder / "cert.pem")
-    certificate.private_key_pem.write_to_path(folder / "key.pem")
+    files = tls_files(folder)
     plain, tls = free_ports(2)
     with Upstream() as upstream:
         server = Server(folder / "server", {
             "services": [{"name": "x", "url": upstream.url(), "routes": [{"name": "x", "paths": ["/x"]}]},
                          {"name": "q", "protocol": "queue", "host": "q", "routes": [{"name": "q", "paths": ["/q"]}]}],
-        }, listen={"http": [f"127.0.0.1:{plain}", {"address": f"127.0.0.1:{tls}", "tls": {
-            "cert": str(folder / "cert.pem"), "key": str(folder / "key.pem")}}]})
+        }, listen={"http": [f"127.0.0.1:{plain}", {"address": f"127.0.0.1:{tls}", "tls": files}]})
         server.ports.update(http=plain, tls=tls)
         server.upstream = upstream
         server.start()
@@ -49,30 +46,6 @@ def still_serves(gateway):
     answer = request(gateway.ports["http"], "GET", "/x/good")
     assert (answer.status, answer.json["path"]) == (200, "/good")
     gateway.check_no_panic()
-
-
-def exchange(port, payload, within_s=5, half_close=False):
-    """Sends the bytes and reads until the server closes; fails if it does not."""
-    with socket.create_connection(("127.0.0.1", port), timeout=within_s) as s:
-        came = b""
-        try:
-            s.sendall(payload)
-            if half_close:
-                s.shutdown(socket.SHUT_WR)
-            deadline = time.monotonic() + within_s
-            while piece := s.recv(65536):
-                came += piece
-                assert time.monotonic() < deadline
-        except (ConnectionResetError, BrokenPipeError):
-            pass
-        except TimeoutError:
-            raise AssertionError(f"the connection was not closed; got {came[:300]!r}") from None
-        return came
-
-
-def statuses(came):
-    """Of all answers, also of those right behind a body, which need not end with a line."""
-    return [int(code) for code in re.findall(rb"HTTP/1\.[01] (\d{3}) ", came)]
 
 
 HEAD = b"POST /x/y HTTP/1.1\r\nHost: a\r\n"
@@ -156,7 +129,7 @@ refused_count = {"heads": 0, "chunks": 0}
 @pytest.mark.parametrize("case", sorted(AMBIGUOUS))
 def test_an_ambiguous_head(gateway, case):
     before = gateway.upstream.count()
-    came = exchange(gateway.ports["http"], AMBIGUOUS[case] + SMUGGLED)
+    came = until_closed(gateway.ports["http"], AMBIGUOUS[case] + SMUGGLED)
     got = statuses(came)
     assert len(got) == 1, f"{len(got)} answers to one bad request: {came[:500]!r}"
     assert got[0] in ((400, 501) if case.startswith("TE") else (400, 505) if "version" in case else (400,)), came[:300]
@@ -169,7 +142,7 @@ def test_an_ambiguous_head(gateway, case):
 @pytest.mark.parametrize("case", sorted(BAD_CHUNKS))
 def test_a_bad_chunk(gateway, case, target):
     before = gateway.upstream.count()
-    came = exchange(gateway.ports["http"], CHUNKED.replace(b"/x/y", target.encode()) + BAD_CHUNKS[case] + SMUGGLED)
+    came = until_closed(gateway.ports["http"], CHUNKED.replace(b"/x/y", target.encode()) + BAD_CHUNKS[case] + SMUGGLED)
     got = statuses(came)
     # The answer can only be missing when the request was already on its way to the upstream; never may it be a success.
     assert got in ([400], [413], []) if target == "/x/y" else got in ([400], [413]), came[:500]
@@ -180,11 +153,11 @@ def test_a_bad_chunk(gateway, case, target):
 
 def test_odd_but_right_framing_is_accepted(gateway):
     """The counterpart, so that refusing everything does not pass: leading zeros, extensions, trailers, upper-case hex."""
-    came = exchange(gateway.ports["http"], (CHUNKED + b"0A;name=value\r\n0123456789\r\n00\r\nX-T: 1\r\n\r\n")
+    came = until_closed(gateway.ports["http"], (CHUNKED + b"0A;name=value\r\n0123456789\r\n00\r\nX-T: 1\r\n\r\n")
                     + b"GET /x/last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
     assert statuses(came) == [200, 200], came[:600]
     assert b'"body": "0123456789"' in came
-    came = exchange(gateway.ports["http"], b"\r\nGET http://a/x/absolute HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    came = until_closed(gateway.ports["http"], b"\r\nGET http://a/x/absolute HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
     assert statuses(came) == [200] and b'"path": "/absolute"' in came
 
 
@@ -201,7 +174,7 @@ def test_odd_but_right_framing_is_accepted(gateway):
 ], ids=lambda value: value if isinstance(value, str) else "")
 def test_floods_in_the_head(gateway, case, payload, expected):
     before, rss = gateway.upstream.count(), gateway.rss_kib()
-    got = statuses(exchange(gateway.ports["http"], payload))
+    got = statuses(until_closed(gateway.ports["http"], payload))
     # A reset may overtake the answer when we are still sending; then there is none.
     assert got in [[status] for status in expected] + [[]], got
     assert gateway.upstream.count() == before
@@ -221,7 +194,7 @@ def test_other_protocols_and_garbage_on_every_port(gateway, listener, kind):
         payload = TLS_HELLO + os.urandom(1000)
     else:
         payload = OTHER[kind]
-    came = exchange(gateway.ports[listener], payload, half_close=True)
+    came = until_closed(gateway.ports[listener], payload, half_close=True)
     assert not any(200 <= status < 300 for status in statuses(came)), came[:200]
 
 
@@ -361,15 +334,15 @@ def test_upgrades_that_nobody_takes_leave_nothing_behind(gateway):
                b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
     fds = gateway.fds()
     for _ in range(100):
-        came = exchange(gateway.ports["http"], upgrade + b"\x81\x85\x00\x00\x00\x00hello")
+        came = until_closed(gateway.ports["http"], upgrade + b"\x81\x85\x00\x00\x00\x00hello")
         assert statuses(came) == [200, 400], came
     for listener in ("admin", "management"):
-        assert statuses(exchange(gateway.ports[listener], upgrade + b"\x81")) == [404, 400]
+        assert statuses(until_closed(gateway.ports[listener], upgrade + b"\x81")) == [404, 400]
     until(lambda: gateway.fds() <= fds + 5, "descriptors are back", 15)
 
 
 def test_tls_with_an_old_version_or_a_plain_request(gateway):
-    came = exchange(gateway.ports["tls"], b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n")
+    came = until_closed(gateway.ports["tls"], b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n")
     assert b" 200 " not in came
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

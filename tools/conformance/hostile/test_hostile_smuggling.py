@@ -4,14 +4,12 @@ Two counts must be 0: cases of which anything reached the upstream that could be
 request did. A case that has one meaning must come through, so that refusing everything does not pass.
 """
 
-import re
-import socket
-import time
 
 import pytest
 
 from harness.h2_raw import converse
 from harness.http_client import request
+from harness.raw_http import statuses, until_closed
 from harness.recorder import Ambiguous, Recorder, read_one
 from harness.server import Server
 from hostile import corpus_http1, corpus_http2
@@ -34,26 +32,6 @@ def gateway(tmp_path_factory):
         total = len(corpus_http1.CASES) + len(corpus_http2.CASES)
         print(f"\nsmuggling corpus: {total} cases; ran {tally}")
         assert (tally["ambiguous"], tally["smuggled"]) == (0, 0)
-
-
-def send(port, payload, within_s=5):
-    """Everything that comes back until the server closes; fails if it does not."""
-    with socket.create_connection(("127.0.0.1", port), timeout=within_s) as s:
-        came, deadline = b"", time.monotonic() + within_s
-        try:
-            s.sendall(payload)
-            while piece := s.recv(65536):
-                came += piece
-                assert time.monotonic() < deadline
-        except (ConnectionResetError, BrokenPipeError):
-            pass
-        except TimeoutError:
-            raise AssertionError(f"the connection was not closed; got {came[:300]!r}") from None
-        return came
-
-
-def statuses(came):
-    return [int(code) for code in re.findall(rb"HTTP/1\.[01] (\d{3}) ", came)]
 
 
 def judge(gateway, name):
@@ -80,7 +58,7 @@ def test_the_corpus_is_large_and_has_no_case_twice():
 
 @pytest.mark.parametrize("name, payload, expected", corpus_http1.CASES, ids=names(corpus_http1.CASES))
 def test_over_http_1(gateway, name, payload, expected):
-    came = send(gateway.ports["http"], payload + corpus_http1.TAIL)
+    came = until_closed(gateway.ports["http"], payload + corpus_http1.TAIL)
     got = statuses(came)
     forwarded, smuggled = judge(gateway, name)
     if got and got[0] == 200:

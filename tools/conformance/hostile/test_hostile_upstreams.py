@@ -9,6 +9,7 @@ import pytest
 
 from harness.http_client import request
 from harness.server import Server
+from harness.sockets import serve_each
 from harness.wait import until
 
 pytestmark = pytest.mark.ours
@@ -22,20 +23,13 @@ class Liar:
     """Reads a head and answers what the path says; `connections` counts, so that reuse shows."""
 
     def __init__(self):
-        self.server = socket.create_server(("127.0.0.1", 0), backlog=256)
-        self.port, self.connections, self.stopped = self.server.getsockname()[1], 0, threading.Event()
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def accept(self):
-        while True:
-            try:
-                connection, _ = self.server.accept()
-            except OSError:
-                return
-            self.connections += 1
-            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+        self.connections, self.counting, self.stopped = 0, threading.Lock(), threading.Event()
+        self.server = serve_each(self.serve)
+        self.port = self.server.getsockname()[1]
 
     def serve(self, connection):
+        with self.counting:
+            self.connections += 1
         with connection:
             data = b""
             while True:

@@ -3,9 +3,9 @@
 import socket
 
 import pytest
-import trustme
 
 from harness.http_client import request
+from harness.keys import tls_files
 from harness.ports import free_ports
 from harness.server import Server
 from harness.upstream import Upstream
@@ -39,17 +39,14 @@ CLASSIC = [
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory):
     folder = tmp_path_factory.mktemp("expressions")
-    certificate = trustme.CA().issue_cert("localhost")
-    certificate.cert_chain_pems[0].write_to_path(folder / "cert.pem")
-    certificate.private_key_pem.write_to_path(folder / "key.pem")
+    files = tls_files(folder)
     plain, tls = free_ports(2)
     with Upstream() as upstream:
         routes = [{"name": name, "expression": text, "priority": priority, **more}
                   for name, text, priority, more in EXPRESSIONS] + CLASSIC
         server = Server(folder / "server", {"services": [
             {"name": route["name"], "url": upstream.url("/" + route["name"]), "routes": [route]} for route in routes]},
-            listen={"http": [f"127.0.0.1:{plain}", {"address": f"127.0.0.1:{tls}", "tls": {
-                "cert": str(folder / "cert.pem"), "key": str(folder / "key.pem")}}]})
+            listen={"http": [f"127.0.0.1:{plain}", {"address": f"127.0.0.1:{tls}", "tls": files}]})
         server.ports.update(http=plain, tls=tls)
         server.start()
         yield server

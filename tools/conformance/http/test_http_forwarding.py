@@ -10,9 +10,9 @@ import threading
 
 import pika
 import pytest
-import trustme
 
 from harness.http_client import request
+from harness.keys import tls_files
 from harness.ports import free_ports
 from harness.server import Server
 from harness.upstream import Upstream
@@ -125,14 +125,12 @@ def v2_tcp4(source, destination, more=b""):
 @pytest.fixture(scope="module")
 def behind(tmp_path_factory, upstream):
     folder = tmp_path_factory.mktemp("proxied")
-    certificate = trustme.CA().issue_cert("localhost")
-    certificate.cert_chain_pems[0].write_to_path(folder / "cert.pem")
-    certificate.private_key_pem.write_to_path(folder / "key.pem")
+    files = tls_files(folder)
     plain, tls, amqp = free_ports(3)
     server = Server(folder / "server", config(upstream), listen={
         "http": [{"address": f"127.0.0.1:{plain}", "proxy_protocol": True},
                  {"address": f"127.0.0.1:{tls}", "proxy_protocol": True,
-                  "tls": {"cert": str(folder / "cert.pem"), "key": str(folder / "key.pem")}}],
+                  "tls": files}],
         "amqp": [{"address": f"127.0.0.1:{amqp}", "proxy_protocol": True}]})
     server.ports.update(http=plain, tls=tls, amqp=amqp)
     server.start()

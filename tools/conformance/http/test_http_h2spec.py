@@ -11,8 +11,8 @@ import subprocess
 import xml.etree.ElementTree
 
 import pytest
-import trustme
 
+from harness.keys import tls_files
 from harness.ports import free_ports
 from harness.server import Server
 from harness.upstream import Upstream
@@ -35,15 +35,12 @@ def h2spec():
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory):
     folder = tmp_path_factory.mktemp("h2spec")
-    certificate = trustme.CA().issue_cert("127.0.0.1")
-    certificate.cert_chain_pems[0].write_to_path(folder / "cert.pem")
-    certificate.private_key_pem.write_to_path(folder / "key.pem")
+    files = tls_files(folder, "127.0.0.1")
     plain, tls = free_ports(2)
     with Upstream() as upstream:
         server = Server(folder / "server", {"services": [
             {"name": "x", "url": upstream.url(), "routes": [{"name": "x", "paths": ["/x"]}]}]},
-            listen={"http": [f"127.0.0.1:{plain}", {"address": f"127.0.0.1:{tls}", "tls": {
-                "cert": str(folder / "cert.pem"), "key": str(folder / "key.pem")}}]})
+            listen={"http": [f"127.0.0.1:{plain}", {"address": f"127.0.0.1:{tls}", "tls": files}]})
         server.ports.update(http=plain, tls=tls)
         server.start()
         yield server
