@@ -41,8 +41,8 @@ pub enum Next {
         /// How long.
         wait_ms: u64,
     },
-    /// Nothing is left to try: send this response.
-    Respond(Response<Bytes>),
+    /// Nothing is left to try at this service: go on with this.
+    Otherwise(Decision),
 }
 
 /// The request for the upstream. Its body is the context's, if a plugin collected it; else the client's is streamed.

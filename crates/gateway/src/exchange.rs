@@ -28,7 +28,7 @@ use crate::router::Match;
 use crate::snapshot::{CompiledRoute, Snapshot, Target, Upstream, needs_https};
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HeaderValue, LOCATION};
-use http::uri::PathAndQuery;
+use http::uri::{PathAndQuery, Uri};
 use http::{Response, StatusCode, Version, response};
 use http1::FieldLines;
 use model::{Mono, Now};
@@ -71,6 +71,10 @@ pub struct Exchange {
     pub(crate) lines: FieldLines,
     /// The service it goes to: its route's, or that one's fallback.
     pub(crate) upstream: Option<Arc<Upstream>>,
+    /// Its target as the client sent it, once it was changed for a service.
+    pub(crate) asked: Option<Uri>,
+    /// It is for a fallback, which is asked once.
+    pub(crate) fell_back: bool,
     /// The request as its balancer knows it, if it goes to an upstream with targets.
     pub(crate) call: Option<Call>,
     /// The address it goes to, if it goes to an upstream with targets.
@@ -133,6 +137,7 @@ impl Exchange {
         self.status = head.status.as_u16();
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             self.tunnel = true;
+            self.upstream_ended(None);
             self.counters.n_tunnels.fetch_add(1, Ordering::Relaxed);
         }
         self.head_at = now.mono;
@@ -161,6 +166,7 @@ impl Exchange {
 
     fn log(&mut self, transferred: Transferred) {
         self.finished = true;
+        self.upstream_ended(None);
         if self.tunnel {
             self.counters.n_tunnels.fetch_sub(1, Ordering::Relaxed);
         }

@@ -216,6 +216,8 @@ impl Gateway {
             upstream_us: None,
             lines: FieldLines::default(),
             upstream: None,
+            asked: None,
+            fell_back: false,
             call: None,
             peer: None,
             tried_at: now,

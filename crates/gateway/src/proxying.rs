@@ -4,13 +4,13 @@
 //! ```text
 //! forward() ─► gate ─► address ─► Proxy ─► plan() ─► upstream_answered() ─► upstream_head()
 //!    ▲          │         │          ▲        └────► upstream_failed() ───► Respond
-//!    │        Queue ─ turn()         └─ Again ◄─────────┘
-//!    └─ fallback, once, if it may not go or nobody is left
+//!    │        Queue ─ turn()         └─ Again ◄─────────┤
+//!    └─ fallback, once, if it may not go, or nobody answered ◄┘
 //! ```
 //!
 //! A service without targets passes through here with one branch: no gate, no address, Kong's retries alone.
 
-use crate::balancer::{Call, Gate, Granted, HashedRequest, Member, NoPeer, Peer, Verdict};
+use crate::balancer::{Call, Gate, Granted, HashedRequest, Member, NoPeer, Outcome, Peer, Verdict};
 use crate::decision::{Decision, Next, Plan, UpstreamFailure};
 use crate::error;
 use crate::exchange::{Exchange, micros};
@@ -73,11 +73,11 @@ impl Exchange {
             return Decision::Respond(self.internal_error());
         };
         let upstream = Arc::clone(upstream);
-        self.enter(upstream, true)
+        self.enter(upstream)
     }
 
     /// Asks the gate of the service's upstream, if it has one.
-    fn enter(&mut self, upstream: Arc<Upstream>, may_fall_back: bool) -> Decision {
+    fn enter(&mut self, upstream: Arc<Upstream>) -> Decision {
         let Some(balancer) = &upstream.balancer else {
             self.retries_left = upstream.backend.retries;
             return self.send(upstream);
@@ -90,14 +90,14 @@ impl Exchange {
         match gate {
             Gate::Open(call) => {
                 self.call = Some(call);
-                self.first_address(upstream, may_fall_back)
+                self.first_address(upstream)
             }
             Gate::Queued(call, queued, timeout_ms) => {
                 self.call = Some(call);
                 self.upstream = Some(upstream);
                 Decision::Queue { queued, timeout_ms }
             }
-            Gate::Closed(reason) => self.unavailable(&upstream, reason, may_fall_back),
+            Gate::Closed(reason) => self.unavailable(&upstream, reason),
         }
     }
 
@@ -105,43 +105,35 @@ impl Exchange {
     pub fn turn(&mut self, granted: Option<Granted>, now: Now) -> Decision {
         self.cx.now = now;
         let Some(upstream) = self.upstream.take() else { return Decision::Respond(self.internal_error()) };
-        let is_first = self.is_route_s(&upstream);
         match granted {
             Some(granted) => {
                 if let Some(call) = &mut self.call {
                     call.granted(granted);
                 }
-                self.first_address(upstream, is_first)
+                self.first_address(upstream)
             }
-            None => self.unavailable(&upstream, Reason::QueueTimeout, is_first),
+            None => self.unavailable(&upstream, Reason::QueueTimeout),
         }
     }
 
-    /// Whether it is the service of the route, and not a fallback.
-    fn is_route_s(&self, upstream: &Arc<Upstream>) -> bool {
-        matches!(self.route().map(|route| &route.target), Some(Target::Http(own)) if Arc::ptr_eq(own, upstream))
-    }
-
     /// Chooses the first address.
-    fn first_address(&mut self, upstream: Arc<Upstream>, may_fall_back: bool) -> Decision {
+    fn first_address(&mut self, upstream: Arc<Upstream>) -> Decision {
         let Some(call) = &mut self.call else { return Decision::Respond(self.internal_error()) };
         match call.pick(self.cx.now.mono) {
             Ok(peer) => {
                 self.peer = Some(peer);
                 self.send(upstream)
             }
-            Err(nobody) => self.unavailable(&upstream, no_peer(nobody), may_fall_back),
+            Err(nobody) => self.unavailable(&upstream, no_peer(nobody)),
         }
     }
 
     /// Turns to the fallback, or refuses.
-    fn unavailable(&mut self, upstream: &Upstream, reason: Reason, may_fall_back: bool) -> Decision {
-        self.call = None;
-        let fallback = upstream.balancer.as_ref().and_then(|balancer| balancer.upstream().resilience.fallback);
-        if let Some(service) = fallback.filter(|_| may_fall_back).and_then(|id| self.snapshot.fallbacks.get(&id)) {
-            let service = Arc::clone(service);
-            return self.enter(service, false);
+    fn unavailable(&mut self, upstream: &Upstream, reason: Reason) -> Decision {
+        if let Some(decision) = self.fall_back(upstream) {
+            return decision;
         }
+        self.call = None;
         let status = StatusCode::SERVICE_UNAVAILABLE;
         let message = match reason {
             Reason::NoTarget | Reason::NoHealthyTarget | Reason::NameResolution => NO_PEER,
@@ -154,6 +146,15 @@ impl Exchange {
         Decision::Respond(response)
     }
 
+    /// Turns to the service's fallback, if it has one and this is not it.
+    fn fall_back(&mut self, upstream: &Upstream) -> Option<Decision> {
+        let fallback = upstream.balancer.as_ref()?.upstream().resilience.fallback?;
+        let service = Arc::clone(self.snapshot.fallbacks.get(&fallback).filter(|_| !self.fell_back)?);
+        self.fell_back = true;
+        (self.call, self.peer) = (None, None);
+        Some(self.enter(service))
+    }
+
     /// Turns the client's request into the upstream's.
     fn send(&mut self, upstream: Arc<Upstream>) -> Decision {
         let Some(route) = self.route() else { return Decision::Respond(self.internal_error()) };
@@ -164,7 +165,9 @@ impl Exchange {
             Some(peer) => Some(peer.member.host_value(upstream.backend.scheme)),
             None => Some(&upstream.host_value),
         };
-        let original = self.cx.request.uri.clone();
+        let sent = self.asked.take();
+        let was_sent = sent.is_some();
+        let original = sent.unwrap_or_else(|| self.cx.request.uri.clone());
         let path = self.normal_path.as_deref().unwrap_or_else(|| original.path());
         let stripped = strip.flatten().map_or("", |len| &path[..len]);
         let base = upstream.backend.path.as_deref().unwrap_or("/");
@@ -175,8 +178,15 @@ impl Exchange {
             target = Cow::Owned(uri::escape(&target).into_owned());
             stripped = Cow::Owned(uri::escape(&stripped).into_owned());
         }
-        let seen = forward::Seen { host: &self.host, stripped: &stripped, is_trusted: self.is_trusted };
-        forward::to_upstream(&mut self.cx, &mut self.lines, host, &seen);
+        if was_sent {
+            // What is said of the client was said.
+            if let Some(host) = host {
+                self.cx.request.headers.insert(HOST, host.clone());
+            }
+        } else {
+            let seen = forward::Seen { host: &self.host, stripped: &stripped, is_trusted: self.is_trusted };
+            forward::to_upstream(&mut self.cx, &mut self.lines, host, &seen);
+        }
         match upstream_uri(&original, &target) {
             Some(uri) => self.cx.request.uri = uri,
             None => {
@@ -184,6 +194,7 @@ impl Exchange {
                 return Decision::Respond(self.refuse(Reason::BadRequest, status, error::message_of(status)));
             }
         }
+        self.asked = Some(original);
         self.upstream = Some(upstream);
         self.proxied_at = Some(self.cx.now.mono);
         self.tried_at = self.cx.now;
@@ -208,7 +219,7 @@ impl Exchange {
         let (Some(call), Some(peer)) = (&mut self.call, &self.peer) else { return None };
         self.cx.now = now;
         let answer = (&self.cx.request.method, head.status, &head.headers);
-        match call.answered(peer, answer, self.tried_at.mono, may_repeat, now.mono) {
+        match call.answered(peer, answer, self.tried_at.mono, may_repeat, now) {
             Verdict::Again(next, wait_ms) => {
                 self.note(TryEnd::Status(head.status.as_u16()), now);
                 self.next(next);
@@ -239,21 +250,14 @@ impl Exchange {
                 self.next(next);
                 Next::Again { wait_ms }
             }
-            Verdict::Final => Next::Respond(self.give_up(failure, failure.reason())),
-            Verdict::OverBudget => Next::Respond(self.give_up(failure, Reason::RetryBudget)),
+            Verdict::Final => Next::Otherwise(self.nobody_answered(failure, failure.reason(), may_repeat)),
+            Verdict::OverBudget => Next::Otherwise(self.nobody_answered(failure, Reason::RetryBudget, may_repeat)),
         }
     }
 
     /// Another address for the same request while the first is slow.
     pub fn hedge(&mut self, now: Now) -> Option<Peer> {
-        let (call, peer) = (self.call.as_mut()?, self.peer.as_ref()?);
-        call.also_tries(peer);
-        let other = call.pick(now.mono).ok()?;
-        if Arc::ptr_eq(&other.member, &peer.member) {
-            return None;
-        }
-        call.also_tries(&other);
-        Some(other)
+        self.call.as_mut()?.hedged_pick(self.peer.as_ref()?, now.mono)
     }
 
     /// Makes a request that goes to another address than the plan's.
@@ -269,8 +273,8 @@ impl Exchange {
         Some(peer.member.host_value(upstream.backend.scheme).clone())
     }
 
-    /// Several tries are over: `won` counts, and when it began, or the first one if none. `first` is how that one failed;
-    /// the others are given up, or failed as they say.
+    /// Several tries are over: `won` counts, and when it began, or the first one if none; what it came to, an answer or a
+    /// failure, is told as any try's. `first` is how the first failed; the others are given up, or failed as they say.
     pub fn hedged(
         &mut self,
         won: Option<(Peer, Now)>,
@@ -299,8 +303,17 @@ impl Exchange {
     }
 
     /// The upstream's answer broke off.
-    pub fn upstream_broke(&mut self, failure: UpstreamFailure) {
+    pub fn upstream_broke(&mut self, failure: UpstreamFailure, now: Now) {
+        self.cx.now = now;
         self.reason = Some(failure.reason());
+        self.upstream_ended(failure.outcome());
+    }
+
+    /// The upstream's answer, if there is one, is over, or broke off.
+    pub(crate) fn upstream_ended(&mut self, broke: Option<Outcome>) {
+        if let (Some(call), Some(peer)) = (&mut self.call, &self.peer) {
+            call.ended(peer, broke, self.cx.now.mono);
+        }
     }
 
     /// The next try, when it begins; what concerns the address alone is changed.
@@ -320,6 +333,15 @@ impl Exchange {
         let member = self.peer.as_ref().map(|peer| Arc::clone(&peer.member));
         let us = micros(self.tried_at.mono, now.mono);
         self.tries.push(Try { member, us, end });
+    }
+
+    /// The last try failed: the fallback is asked, if that can do no harm.
+    fn nobody_answered(&mut self, failure: UpstreamFailure, reason: Reason, may_repeat: bool) -> Decision {
+        let upstream = self.upstream.clone().filter(|_| may_repeat);
+        match upstream.and_then(|upstream| self.fall_back(&upstream)) {
+            Some(decision) => decision,
+            None => Decision::Respond(self.give_up(failure, reason)),
+        }
     }
 
     /// Answers a request whose upstream did not.

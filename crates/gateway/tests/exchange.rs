@@ -152,7 +152,8 @@ fn upstream_failures_have_kong_s_words() {
         (UpstreamFailure::ReadTimeout, 504, "The upstream server is timing out"),
     ] {
         let (mut exchange, _) = node.begin("GET /posts\nhost: a");
-        let Next::Respond(response) = exchange.upstream_failed(failure, false, at(1_100)) else { panic!("no retry") };
+        let next = exchange.upstream_failed(failure, false, at(1_100));
+        let Next::Otherwise(Decision::Respond(response)) = next else { panic!("no retry") };
         assert_eq!(response.status(), status);
         let body = std::str::from_utf8(response.body()).unwrap();
         assert!(body.contains(&format!("\"message\":\"{message}\"")), "{body}");

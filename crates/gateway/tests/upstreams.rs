@@ -96,7 +96,7 @@ fn failures(node: &Node) -> BTreeMap<&'static str, u64> {
 fn again(next: Next) -> u64 {
     match next {
         Next::Again { wait_ms } => wait_ms,
-        Next::Respond(response) => panic!("{response:?}"),
+        Next::Otherwise(decision) => panic!("{decision:?}"),
     }
 }
 
@@ -128,7 +128,8 @@ fn a_failed_connection_is_tried_at_the_others_with_their_host() {
         assert_eq!(exchange.plan().unwrap().request.headers[header::HOST], to);
         assert!(seen.insert(to), "not the same again");
     }
-    let Next::Respond(response) = exchange.upstream_failed(UpstreamFailure::Refused, true, at(3)) else {
+    let Next::Otherwise(Decision::Respond(response)) = exchange.upstream_failed(UpstreamFailure::Refused, true, at(3))
+    else {
         panic!("two retries are all there are")
     };
     assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
@@ -226,6 +227,111 @@ fn the_fallback_answers_while_the_upstream_cannot() {
     entities.upstreams[0].resilience.fallback = Some(ServiceId::derived("nowhere"));
     let errors = node.gateway.load(&entities).unwrap_err();
     assert!(errors[0].to_string().contains("resilience.fallback: there is no such service"), "{errors:?}");
+}
+
+#[test]
+fn the_fallback_answers_when_every_try_failed_and_repeating_does_no_harm() {
+    let mut entities =
+        orders(|upstream| upstream.resilience.fallback = Some(ServiceId::derived("static")), &["10.0.0.1", "10.0.0.2"]);
+    let mut backend = HttpBackend::new(Scheme::Http, "static.internal", 81);
+    backend.path = Some("/fallback".to_owned());
+    entities.services.push(service("static", Backend::Http(backend)));
+    let node = Node::new(&entities);
+    let ask = "GET /orders/7?a=1\nhost: a\nx-forwarded-for: 10.9.9.9";
+    let mut exchange = proxied(&node, ask, 1);
+    again(exchange.upstream_failed(UpstreamFailure::Refused, true, at(2)));
+    again(exchange.upstream_failed(UpstreamFailure::Refused, true, at(3)));
+    let Next::Otherwise(Decision::Proxy) = exchange.upstream_failed(UpstreamFailure::Refused, true, at(4)) else {
+        panic!("there is a fallback")
+    };
+    let plan = exchange.plan().unwrap();
+    assert_eq!((plan.upstream.backend.host.as_str(), plan.member.is_none()), ("static.internal", true));
+    assert_eq!(plan.request.uri, "/fallback/7?a=1");
+    assert_eq!(plan.request.headers[header::HOST], "static.internal:81");
+    let mut headers = plan.request.headers.clone();
+    plan.lines.append_to(&mut headers);
+    assert_eq!(headers.get_all("x-forwarded-for").iter().collect::<Vec<_>>(), ["10.9.9.9, 10.0.0.9"]);
+    for _ in 0..5 {
+        again(exchange.upstream_failed(UpstreamFailure::Refused, true, at(5)));
+    }
+    let Next::Otherwise(Decision::Respond(response)) = exchange.upstream_failed(UpstreamFailure::Refused, true, at(6))
+    else {
+        panic!("the fallback is asked once")
+    };
+    assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
+    let mut post = proxied(&node, &ask.replace("GET", "POST"), 7);
+    let next = post.upstream_failed(UpstreamFailure::Reset, false, at(8));
+    assert!(matches!(next, Next::Otherwise(Decision::Respond(_))), "it may have been processed: {next:?}");
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_a_failure() {
+    let breaker = Breaker { minimum_requests: 2, open_ms: 2_000, failure_percent: 100, ..Breaker::default() };
+    let ejection = OutlierDetection { consecutive_5xx: 2, ..OutlierDetection::default() };
+    let node = Node::new(&orders(
+        |upstream| {
+            upstream.resilience.breaker = Some(breaker);
+            upstream.resilience.outlier_detection = Some(ejection);
+        },
+        &["10.0.0.1"],
+    ));
+    let broken = |ms| {
+        let mut exchange = get(&node, ms);
+        assert_eq!(exchange.upstream_answered(&head(200), true, at(ms)), None);
+        exchange.upstream_head(&mut head(200), at(ms));
+        exchange.upstream_broke(UpstreamFailure::Reset, at(ms + 1));
+        exchange.finish(Transferred::default(), at(ms + 1));
+    };
+    broken(1);
+    broken(3);
+    let view = node.gateway.balancer(id()).unwrap().view(at(5).mono);
+    assert_eq!(view.ejections, 1);
+    let (exchange, response) = refused(&node, 5);
+    assert!(response.headers().contains_key(header::RETRY_AFTER), "the breaker is open");
+    drop(exchange);
+    broken(2_005);
+    assert_eq!(refused(&node, 2_010).1.status(), 503, "the probe broke off");
+    assert_eq!(failures(&node)["upstream_reset"], 3);
+}
+
+#[test]
+fn requests_beside_a_slow_one_take_from_the_budget_of_retries() {
+    let retry = Retry { min_retry_concurrency: 1, budget_percent: 0, ..Retry::default() };
+    let node = three(|upstream| {
+        upstream.resilience.retry = Some(retry);
+        upstream.resilience.hedge = Some(Hedge { delay_ms: 10, extra_requests: 2 });
+    });
+    let (mut one, mut two) = (get(&node, 1), get(&node, 1));
+    let beside = one.hedge(at(11)).unwrap();
+    assert!(one.hedge(at(21)).is_none() && two.hedge(at(11)).is_none(), "one is under way");
+    assert_eq!(two.upstream_answered(&head(503), true, at(12)), None, "nor is there a retry");
+    drop(beside);
+    assert!(two.hedge(at(31)).is_some());
+}
+
+#[test]
+fn the_last_failure_of_several_tries_is_booked_where_it_happened() {
+    let node = three(|upstream| {
+        upstream.resilience.hedge = Some(Hedge { delay_ms: 10, extra_requests: 1 });
+        upstream.health_checks.passive.unhealthy.tcp_failures = 1;
+    });
+    let mut exchange = get(&node, 1);
+    let first = address(&mut exchange);
+    let other = exchange.hedge(at(11)).unwrap();
+    // The first answered garbage, which is not counted; the other was refused, later.
+    exchange.hedged(Some((other, at(11))), Some(UpstreamFailure::BadResponse), Vec::new(), at(20));
+    let last = address(&mut exchange);
+    exchange.upstream_failed(UpstreamFailure::Refused, false, at(20));
+    let down: Vec<String> = node
+        .gateway
+        .balancer(id())
+        .unwrap()
+        .members()
+        .iter()
+        .filter(|member| !member.address.is_up())
+        .map(|member| format!("{}:{}", member.address.key().host, member.address.key().port))
+        .collect();
+    assert_eq!((down, first == last), (vec![last], false));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use super::breaker::Breaker;
 use super::bulkhead::Bulkhead;
 use super::catalogue::{self, CatalogueState};
 use super::resolution::{Resolution, ResolvedAddress};
-use super::retry::Load;
+use super::retry::{Load, UnderWay};
 use super::table::{Choice, Member, Table};
 use crate::entity::{CheckKind, Scheme, Target, TargetAddress, Upstream};
 use crate::forward;
@@ -48,6 +48,8 @@ pub struct Peer {
     /// Which one.
     pub member: Arc<Member>,
     _lease: Lease,
+    /// What a request beside another takes of the budget of retries.
+    pub(super) extra: Option<UnderWay>,
 }
 
 /// Why no address could be chosen.
@@ -122,8 +124,8 @@ impl Balancer {
         true
     }
 
-    /// Catches up with what names resolved to while another balancer of this upstream was the current one.
-    /// What no target is called any more is forgotten.
+    /// It becomes the current one: catches up with what names resolved to while another balancer of this upstream was.
+    /// What no target is called any more is forgotten; places are as many as it says.
     pub(crate) fn refresh(&self) {
         let named = |address: &TargetAddress| {
             self.names().chain(self.listed.as_ref().map(|listed| &listed.address)).any(|name| name == address)
@@ -132,6 +134,9 @@ impl Balancer {
         if self.table.load().version != self.state.version.load(Ordering::Relaxed) {
             self.rebuild();
         }
+        self.state
+            .bulkhead
+            .resize(self.upstream.resilience.bulkhead.map_or(u32::MAX, |bulkhead| bulkhead.max_requests));
     }
 
     fn rebuild(&self) {
@@ -186,7 +191,7 @@ impl Balancer {
             choice.panic = percent < f64::from(panic);
         }
         match table.pick(&choice) {
-            Some(member) => Ok(Peer { _lease: member.address.lease(), member: Arc::clone(member) }),
+            Some(member) => Ok(Peer { _lease: member.address.lease(), member: Arc::clone(member), extra: None }),
             None if table.members.iter().any(|member| member.weight > 0) => Err(NoPeer::Unhealthy),
             None if table.members.is_empty() && !self.targets.is_empty() => Err(NoPeer::NotResolved),
             None => Err(NoPeer::NoTargets),

@@ -106,7 +106,8 @@ impl Breaker {
         let mut phase = self.0.lock();
         let open = || Phase::Open { until: now.after(Duration::from_millis(settings.open_ms.into())) };
         match (&mut *phase, admission, success) {
-            (Phase::Closed(window), Admission::Pass, Some(success)) => {
+            // A probe's, too: one that was thought good and broke off, or of a time before.
+            (Phase::Closed(window), Admission::Pass | Admission::Probe { .. }, Some(success)) => {
                 let too_many = window.record(settings, success, now);
                 if too_many {
                     *phase = open();
@@ -246,6 +247,25 @@ mod tests {
             assert_eq!(breaker.state(at(1_210)), BreakerState::HalfOpen);
             assert!(matches!(breaker.admit(&SETTINGS, at(1_210)), Refused { .. }), "{late:?} gave a place back");
         }
+    }
+
+    #[test]
+    fn a_probe_that_was_good_and_broke_off_opens_it_again() {
+        let breaker = opened();
+        assert_eq!(breaker.admit(&SETTINGS, at(600)), probe(600));
+        breaker.report(&SETTINGS, probe(600), Some(true), at(610));
+        breaker.report(&SETTINGS, probe(600), Some(false), at(620));
+        assert_eq!(breaker.state(at(620)), BreakerState::Open);
+        let breaker = opened();
+        for n in 0..2 {
+            assert_eq!(breaker.admit(&SETTINGS, at(600)), probe(600));
+            breaker.report(&SETTINGS, probe(600), Some(true), at(610 + n));
+        }
+        assert_eq!(breaker.state(at(620)), BreakerState::Closed);
+        for _ in 0..4 {
+            breaker.report(&SETTINGS, probe(600), Some(false), at(630));
+        }
+        assert_eq!(breaker.state(at(630)), BreakerState::Open, "they count like any");
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Requests at a time to one upstream: so many under way, so many waiting, in the order in which they came.
 //!
 //! Invariants: a place is given back when its [`Place`] is dropped, and goes to the one who waits longest; a waiting
-//! request that is given up leaves the queue. Not here: how long one waits, which is up to who polls.
+//! request that is given up leaves the queue. A new limit holds at once: more places go to who waits, and of fewer none is
+//! handed on while too many are taken. Not here: how long one waits, which is up to who polls.
 
 use crate::entity::Bulkhead as Settings;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
@@ -15,10 +16,18 @@ use std::task::{Context, Poll, Waker};
 #[derive(Debug, Default)]
 pub(super) struct Bulkhead(Mutex<Places>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Places {
+    /// How many there are.
+    max: u32,
     under_way: u32,
     waiting: VecDeque<Arc<Mutex<Turn>>>,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self { max: u32::MAX, under_way: 0, waiting: VecDeque::new() }
+    }
 }
 
 /// How far a waiting request has come.
@@ -61,7 +70,7 @@ impl Bulkhead {
     /// Asks for a place.
     pub(super) fn enter(self: &Arc<Self>, settings: &Settings) -> Entry {
         let mut places = self.0.lock();
-        if places.under_way < settings.max_requests && places.waiting.is_empty() {
+        if places.under_way < places.max && places.waiting.is_empty() {
             places.under_way += 1;
             return Entry::Free(Place { bulkhead: Arc::clone(self) });
         }
@@ -79,20 +88,37 @@ impl Bulkhead {
         (places.under_way, places.waiting.len())
     }
 
-    /// Gives a place on, or back.
-    fn leave(&self) {
+    /// There are so many places from now on.
+    pub(super) fn resize(&self, max: u32) {
         let mut places = self.0.lock();
-        let Some(next) = places.waiting.pop_front() else {
-            places.under_way = places.under_way.saturating_sub(1);
-            return;
-        };
-        // Granted before the lock is let go, so that who gives up now knows of the place.
-        let before = std::mem::replace(&mut *next.lock(), Turn::Granted);
-        drop(places);
-        if let Turn::Waiting(Some(waker)) = before {
-            waker.wake();
+        if places.max != max {
+            places.max = max;
+            hand_out(places);
         }
     }
+
+    /// Gives a place back.
+    fn leave(&self) {
+        let mut places = self.0.lock();
+        places.under_way = places.under_way.saturating_sub(1);
+        hand_out(places);
+    }
+}
+
+/// Gives the places that are free to those who wait.
+fn hand_out(mut places: MutexGuard<'_, Places>) {
+    let mut wakers = Vec::new();
+    while places.under_way < places.max
+        && let Some(next) = places.waiting.pop_front()
+    {
+        places.under_way += 1;
+        // Granted before the lock is let go, so that who gives up now knows of the place.
+        if let Turn::Waiting(Some(waker)) = std::mem::replace(&mut *next.lock(), Turn::Granted) {
+            wakers.push(waker);
+        }
+    }
+    drop(places);
+    wakers.into_iter().for_each(Waker::wake);
 }
 
 impl Drop for Place {
@@ -136,6 +162,12 @@ mod tests {
 
     const SETTINGS: Settings = Settings { max_requests: 2, max_pending_requests: 2, queue_timeout_ms: 1 };
 
+    fn two() -> Arc<Bulkhead> {
+        let bulkhead = Arc::new(Bulkhead::default());
+        bulkhead.resize(2);
+        bulkhead
+    }
+
     fn free(bulkhead: &Arc<Bulkhead>) -> Place {
         match bulkhead.enter(&SETTINGS) {
             Entry::Free(place) => place,
@@ -159,7 +191,7 @@ mod tests {
 
     #[test]
     fn places_then_a_queue_then_no_more() {
-        let bulkhead = Arc::new(Bulkhead::default());
+        let bulkhead = two();
         let (a, _b) = (free(&bulkhead), free(&bulkhead));
         let (mut c, mut d) = (queued(&bulkhead), queued(&bulkhead));
         assert!(matches!(bulkhead.enter(&SETTINGS), Entry::Full));
@@ -176,7 +208,7 @@ mod tests {
 
     #[test]
     fn one_that_gives_up_leaves_no_trace() {
-        let bulkhead = Arc::new(Bulkhead::default());
+        let bulkhead = two();
         let (a, b) = (free(&bulkhead), free(&bulkhead));
         let (c, d) = (queued(&bulkhead), queued(&bulkhead));
         drop(c);
@@ -190,12 +222,27 @@ mod tests {
 
     #[test]
     fn who_comes_later_does_not_overtake() {
-        let bulkhead = Arc::new(Bulkhead::default());
+        let bulkhead = two();
         let (a, _b) = (free(&bulkhead), free(&bulkhead));
         let mut c = queued(&bulkhead);
         drop(a);
         let d = queued(&bulkhead);
         assert!(poll(&mut c).is_some());
         drop(d);
+    }
+
+    #[test]
+    fn a_new_limit_holds_at_once() {
+        let bulkhead = two();
+        let (a, b) = (free(&bulkhead), free(&bulkhead));
+        let (mut c, mut d) = (queued(&bulkhead), queued(&bulkhead));
+        bulkhead.resize(3);
+        let c = poll(&mut c).expect("there is one place more");
+        assert!(poll(&mut d).is_none());
+        bulkhead.resize(1);
+        drop((a, b));
+        assert!(poll(&mut d).is_none(), "one is under way, and that is all there may be");
+        drop(c);
+        assert!(poll(&mut d).is_some());
     }
 }

@@ -1,8 +1,10 @@
 //! One request to an upstream: let in or not, sent to one address after another, and its outcome told to all who learn
 //! from it.
 //!
-//! Invariants: the breaker hears of a request once, at its end; one that ends without an outcome gives back what it held.
-//! Every try's outcome is told to its address.
+//! Invariants: the breaker hears of a request once; one that ends without an outcome gives back what it held. Every try's
+//! outcome is told to its address once. Whether an answer is good is known at its end: until then only a half-open breaker
+//! hears of its status, which could not let anybody else through while an answer streams; an answer that breaks off then
+//! counts against it like any failure.
 
 use super::address::Outcome;
 use super::balancer::{Balancer, NoPeer, Peer};
@@ -15,7 +17,7 @@ use super::table::{Choice, Member};
 use crate::entity::{Algorithm, Hedge};
 use crate::reason::Reason;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use model::Mono;
+use model::{Mono, Now};
 use std::sync::Arc;
 
 /// A request to an upstream.
@@ -25,6 +27,8 @@ pub(crate) struct Call {
     admission: Admission,
     /// The breaker knows how it ended.
     told: bool,
+    /// The final answer, while it is not known whether it comes to its end.
+    answer: Option<StatusCode>,
     /// Hashed value of the request.
     key: u64,
     cookie: Option<HeaderValue>,
@@ -86,6 +90,7 @@ impl Call {
             balancer: Arc::clone(balancer),
             admission,
             told: false,
+            answer: None,
             key: key.hash,
             cookie: key.cookie,
             random: low,
@@ -144,22 +149,39 @@ impl Call {
         (method, status, headers): (&Method, StatusCode, &HeaderMap),
         began: Mono,
         may_repeat: bool,
-        now: Mono,
+        now: Now,
     ) -> Verdict {
         #[allow(clippy::cast_precision_loss)] // an average needs no more than 24 bits
-        peer.member.address.observe(now.since(began).as_micros() as f32 / 1000.0, now);
-        self.balancer.report(&peer.member, Outcome::Status(status.as_u16()), now);
+        peer.member.address.observe(now.mono.since(began).as_micros() as f32 / 1000.0, now.mono);
         let settings = self.balancer.upstream.resilience.retry.as_ref();
         let verdict = match settings {
             Some(settings) if may_repeat && retry::is_retriable(settings, method, status) => {
-                self.try_again(peer, Some(headers), now)
+                let asked_ms = retry::retry_after_ms(headers, now.wall);
+                self.try_again(peer, asked_ms, now.mono)
             }
             _ => Verdict::Final,
         };
-        if !matches!(verdict, Verdict::Again(..)) {
-            self.tell(status.as_u16() < 500, now);
+        if matches!(verdict, Verdict::Again(..)) {
+            self.balancer.report(&peer.member, Outcome::Status(status.as_u16()), now.mono);
+            return verdict;
+        }
+        self.answer = Some(status);
+        if matches!(self.admission, Admission::Probe { .. }) {
+            self.tell(status.as_u16() < 500, now.mono);
         }
         verdict
+    }
+
+    /// The request is over. Its answer, if it had one, came to its end, or as much of it as the client wanted; or it `broke`.
+    pub(crate) fn ended(&mut self, peer: &Peer, broke: Option<Outcome>, now: Mono) {
+        let Some(status) = self.answer.take() else { return };
+        self.balancer.report(&peer.member, broke.unwrap_or(Outcome::Status(status.as_u16())), now);
+        let success = broke.is_none() && status.as_u16() < 500;
+        if self.told && !success && status.as_u16() < 500 {
+            // A half-open breaker took it for good.
+            self.told = false;
+        }
+        self.tell(success, now);
     }
 
     /// A try failed. `may_repeat` says whether the request could be sent again at all.
@@ -186,7 +208,21 @@ impl Call {
         self.tried.push(Arc::clone(&peer.member));
     }
 
-    fn try_again(&mut self, peer: &Peer, answer: Option<&HeaderMap>, now: Mono) -> Verdict {
+    /// Another address for a try beside that of `peer`; none if there is none, or the budget of retries has no room.
+    pub(crate) fn hedged_pick(&mut self, peer: &Peer, now: Mono) -> Option<Peer> {
+        let settings = self.balancer.upstream.resilience.retry.as_ref();
+        let room = settings.map(|settings| self.balancer.state.load.begin_retry(settings));
+        if matches!(room, Some(None)) {
+            return None;
+        }
+        self.also_tries(peer);
+        let mut other = self.pick(now).ok().filter(|other| !Arc::ptr_eq(&other.member, &peer.member))?;
+        other.extra = room.flatten();
+        self.also_tries(&other);
+        Some(other)
+    }
+
+    fn try_again(&mut self, peer: &Peer, asked_ms: Option<u64>, now: Mono) -> Verdict {
         if self.retries_left == 0 {
             return Verdict::Final;
         }
@@ -194,7 +230,7 @@ impl Call {
         let mut wait_ms = 0;
         self.retry = None;
         if let Some(settings) = &self.balancer.upstream.resilience.retry {
-            let Some(ms) = retry::wait_ms(settings, self.n_retries + 1, answer, self.random) else {
+            let Some(ms) = retry::wait_ms(settings, self.n_retries + 1, asked_ms, self.random) else {
                 return Verdict::Final;
             };
             let Some(under_way) = self.balancer.state.load.begin_retry(settings) else { return Verdict::OverBudget };

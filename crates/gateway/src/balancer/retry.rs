@@ -2,14 +2,16 @@
 //!
 //! Invariants: retries under way are never more than the budget's share of the requests under way, or the minimum it
 //! grants; a wait is random up to a bound that doubles (full jitter). Retries of connections that failed, which Kong has
-//! too, take from the same budget once there is one.
+//! too, and requests beside a slow one take from the same budget once there is one.
 
 use super::random;
 use crate::entity::Retry as Settings;
-use http::header::{HeaderMap, RETRY_AFTER};
+use http::header::{DATE, HeaderMap, RETRY_AFTER};
 use http::{Method, StatusCode};
+use model::Wall;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::SystemTime;
 
 /// Requests and retries under way to one upstream.
 #[derive(Debug, Default)]
@@ -59,12 +61,12 @@ pub(super) fn is_retriable(settings: &Settings, method: &Method, status: StatusC
     settings.http_statuses.contains(&status.as_u16()) && settings.methods.contains(method)
 }
 
-/// How long to wait before the `n`-th retry, counted from 1; none if the answer asks for more than may be waited.
-pub(super) fn wait_ms(settings: &Settings, n: u32, answer: Option<&HeaderMap>, random: u64) -> Option<u64> {
+/// How long to wait before the `n`-th retry, counted from 1; none if the answer `asked` for more than may be waited.
+pub(super) fn wait_ms(settings: &Settings, n: u32, asked_ms: Option<u64>, random: u64) -> Option<u64> {
     let doubled = u64::from(settings.backoff_base_ms) << (n - 1).min(20);
     let most = doubled.min(settings.backoff_max_ms.into());
     let backoff = random::below(random, usize::try_from(most).unwrap_or_default() + 1) as u64;
-    match answer.and_then(retry_after_ms) {
+    match asked_ms {
         Some(asked) if asked > settings.retry_after_max_ms.into() => None,
         // What comes back all at once is spread a little, too.
         Some(asked) => Some(asked + backoff),
@@ -72,10 +74,21 @@ pub(super) fn wait_ms(settings: &Settings, n: u32, answer: Option<&HeaderMap>, r
     }
 }
 
-/// `Retry-After` in seconds; a date is not waited for, since clocks differ.
-fn retry_after_ms(headers: &HeaderMap) -> Option<u64> {
-    let seconds: u64 = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(seconds.saturating_mul(1_000))
+/// How long an answer asks to wait (RFC 9110 §10.2.3). A date is seen from the answer's own `Date`, since clocks differ; from
+/// our clock if it has none.
+pub(super) fn retry_after_ms(headers: &HeaderMap, now: Wall) -> Option<u64> {
+    let asked = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = asked.parse::<u64>() {
+        return Some(seconds.saturating_mul(1_000));
+    }
+    let (asked, said) = (date_ms(asked)?, headers.get(DATE).and_then(|date| date_ms(date.to_str().ok()?)));
+    Some(asked.saturating_sub(said.unwrap_or(now.0)))
+}
+
+/// An HTTP date, in milliseconds since 1970.
+fn date_ms(text: &str) -> Option<u64> {
+    let since = httpdate::parse_http_date(text).ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    u64::try_from(since.as_millis()).ok()
 }
 
 #[cfg(test)]
@@ -108,10 +121,25 @@ mod tests {
     #[test]
     fn an_answer_may_ask_for_a_wait_within_reason() {
         let settings = Settings { retry_after_max_ms: 2_000, backoff_base_ms: 0, ..Settings::default() };
-        let after = |text| HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(text))]);
-        assert_eq!(wait_ms(&settings, 1, Some(&after("2")), 0), Some(2_000));
-        assert_eq!(wait_ms(&settings, 1, Some(&after("3")), 0), None);
-        assert_eq!(wait_ms(&settings, 1, Some(&after("soon")), 0), Some(0));
+        assert_eq!(wait_ms(&settings, 1, Some(2_000), 0), Some(2_000));
+        assert_eq!(wait_ms(&settings, 1, Some(2_001), 0), None);
+        assert_eq!(wait_ms(&settings, 1, None, 0), Some(0));
+    }
+
+    #[test]
+    fn a_wait_is_asked_for_in_seconds_or_as_a_date() {
+        let of = |pairs: &[(_, &'static str)]| {
+            let headers = pairs.iter().cloned().map(|(name, value)| (name, HeaderValue::from_static(value)));
+            // Ten seconds before ten to nine.
+            retry_after_ms(&HeaderMap::from_iter(headers), Wall(784_111_790_000))
+        };
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&[(RETRY_AFTER, "2")]), Some(2_000));
+        assert_eq!(of(&[(RETRY_AFTER, "soon")]), None);
+        let date = "Sun, 06 Nov 1994 08:50:00 GMT";
+        assert_eq!(of(&[(RETRY_AFTER, date)]), Some(10_000));
+        assert_eq!(of(&[(RETRY_AFTER, date), (DATE, "Sun, 06 Nov 1994 08:49:57 GMT")]), Some(3_000), "its own clock");
+        assert_eq!(of(&[(RETRY_AFTER, "Sun, 06 Nov 1994 08:49:37 GMT")]), Some(0), "it is over");
     }
 
     #[test]

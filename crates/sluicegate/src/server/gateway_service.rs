@@ -71,7 +71,10 @@ impl GatewayService {
                     let granted = tokio::time::timeout(Duration::from_millis(timeout_ms.into()), queued).await.ok();
                     exchange.turn(granted, self.clock.now())
                 }
-                Decision::Proxy => return proxy(pool, exchange, body, self.clock).await,
+                Decision::Proxy => match proxy(pool, exchange, &mut body, self.clock).await {
+                    Ok(answer) => return answer,
+                    Err(decision) => decision,
+                },
             }
         }
     }
@@ -195,7 +198,7 @@ impl HttpBody for Watched {
             }
             Poll::Ready(Some(Err(BodyFault::Upstream(kind)))) => {
                 if let Some(exchange) = &mut watched.exchange {
-                    exchange.upstream_broke(failure(*kind));
+                    exchange.upstream_broke(failure(*kind), watched.clock.now());
                 }
             }
             _ => {}

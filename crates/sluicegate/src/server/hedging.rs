@@ -64,14 +64,12 @@ pub(super) async fn attempt(
                     }
                     Ok(response) if over.answer.is_none() => over.answer = Some((tried.peer, response)),
                     Ok(_) => over.lose(tried.peer, None),
-                    Err(failed) => {
-                        over.lose(tried.peer, Some(failed.failure));
-                        if tries.is_empty() && over.answer.is_none() {
-                            // The last failure is told as the exchange's own; the others are told here.
-                            exchange.hedged(None, over.first, over.others, clock.now());
-                            return Err(failed);
-                        }
+                    // The last failure is told as that of the exchange's own address; the others are told here.
+                    Err(failed) if tries.is_empty() && over.answer.is_none() => {
+                        exchange.hedged(tried.peer, over.first, over.others, clock.now());
+                        return Err(failed);
                     }
+                    Err(failed) => over.lose(tried.peer, Some(failed.failure)),
                 }
                 if tries.is_empty() && let Some(answer) = over.answer.take() {
                     return Ok(win(exchange, answer, tries, over, clock));

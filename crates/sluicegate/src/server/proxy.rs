@@ -3,7 +3,7 @@
 use super::hedging;
 use bytes::Bytes;
 use gateway::balancer::Member;
-use gateway::{Exchange, Next, Plan, Upstream, UpstreamFailure};
+use gateway::{Decision, Exchange, Next, Plan, Upstream, UpstreamFailure};
 use http::{Response, request};
 use http1::FieldLines;
 use net::Clock;
@@ -28,28 +28,33 @@ pub(super) struct Attempt {
     pub(super) per_try_timeout_ms: u32,
 }
 
-/// Asks the upstream, and again as long as the exchange says so.
-pub(super) async fn proxy(pool: &UpstreamPool, exchange: &mut Exchange, mut body: Body, clock: Clock) -> Answer {
+/// Asks the upstream, and again as long as the exchange says so. An error is what to do if it did not answer.
+pub(super) async fn proxy(
+    pool: &UpstreamPool,
+    exchange: &mut Exchange,
+    body: &mut Body,
+    clock: Clock,
+) -> Result<Answer, Decision> {
     if let Some(collected) = &exchange.context().body {
-        body = Body::from(collected.clone());
+        *body = Body::from(collected.clone());
     }
     loop {
-        let wait_ms = match attempt(pool, exchange, &mut body, clock).await {
+        let wait_ms = match attempt(pool, exchange, body, clock).await {
             Ok(response) => {
                 let (mut head, answer) = response.into_parts();
                 let may_repeat = !matches!(body, Body::Taken);
                 match exchange.upstream_answered(&head, may_repeat, clock.now()) {
                     None => {
                         let lines = exchange.upstream_head(&mut head, clock.now());
-                        return Answer { response: Response::from_parts(head, answer), lines };
+                        return Ok(Answer { response: Response::from_parts(head, answer), lines });
                     }
                     Some(wait_ms) => wait_ms,
                 }
             }
             Err(Failed { failure, may_repeat }) => match exchange.upstream_failed(failure, may_repeat, clock.now()) {
-                Next::Respond(response) => {
+                Next::Otherwise(decision) => {
                     tracing::info!(tries = %exchange.tries(), "the upstream did not answer");
-                    return response.map(full).into();
+                    return Err(decision);
                 }
                 Next::Again { wait_ms } => wait_ms,
             },
