@@ -336,7 +336,7 @@ pub trait Engine: Send + Sync + 'static {
     fn metrics(&self) -> EngineMetrics;
 
     /// Makes everything appended so far durable, settles included, and waits for it. For a clean stop; later calls
-    /// fail.
+    /// fail. What it kept is another process's to open then, though this one still runs.
     ///
     /// # Errors
     /// [`EngineError::Failed`].

@@ -9,6 +9,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -117,6 +118,24 @@ impl Listener {
         Ok(Self { inner, tls, proxy_protocol: false })
     }
 
+    /// Takes a socket that another process has bound and listens on.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    pub fn adopt(socket: OwnedFd, tls: Option<Arc<ServerTls>>) -> io::Result<Self> {
+        let socket = std::net::TcpListener::from(socket);
+        socket.set_nonblocking(true)?;
+        Ok(Self { inner: TcpListener::from_std(socket)?, tls, proxy_protocol: false })
+    }
+
+    /// The socket, once more: for another process to listen on.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    pub fn socket(&self) -> io::Result<OwnedFd> {
+        self.inner.as_fd().try_clone_to_owned()
+    }
+
     /// Has every connection begin with a PROXY header. Whoever can reach such a listener can say where it comes from.
     #[must_use]
     pub fn with_proxy_protocol(mut self, proxy_protocol: bool) -> Self {
@@ -133,7 +152,8 @@ impl Listener {
     }
 
     /// Accepts until draining begins and runs `serve` for each connection, at most `connections_max` at a time; more
-    /// wait in the backlog. Then waits for them, at most `patience`, and returns how many it had to end.
+    /// wait in the backlog. Then waits for them, at most `patience` from when all is to end, and returns how many it had to
+    /// end.
     pub async fn run<F, S>(
         self,
         connections_max: usize,
@@ -182,6 +202,10 @@ impl Listener {
             }
         }
         drop(self.inner);
+        tokio::select! {
+            () = tasks.ended() => {}
+            () = drain.ending() => {}
+        }
         tasks.join(patience).await
     }
 

@@ -1,46 +1,75 @@
 //! Stopping: one signal that everybody sees, and the tasks that must have ended before the process does.
+//!
+//! There are two ways to stop. At the end of a server ([`Shutdown::begin`]) idle connections are closed at once. When another
+//! process takes over ([`Shutdown::leave`]) they may stay until their next request, whose answer sends the client to the
+//! other one: to close a connection on which a request may be on its way is to lose it.
 
 use std::future::Future;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+/// How far the end has come.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Phase {
+    Serving,
+    /// Nothing new is accepted; who is idle may stay.
+    Leaving,
+    /// Who is idle goes.
+    Ending,
+}
+
 /// The hand that gives the signal.
 #[derive(Debug)]
 pub struct Shutdown {
-    sender: watch::Sender<bool>,
+    sender: watch::Sender<Phase>,
 }
 
 /// An eye on the signal. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Drain {
-    receiver: watch::Receiver<bool>,
+    receiver: watch::Receiver<Phase>,
 }
 
 impl Shutdown {
     /// A signal not given yet, and an eye on it.
     #[must_use]
     pub fn new() -> (Self, Drain) {
-        let (sender, receiver) = watch::channel(false);
+        let (sender, receiver) = watch::channel(Phase::Serving);
         (Self { sender }, Drain { receiver })
     }
 
-    /// Gives the signal: accept nothing new, finish what is in flight.
+    /// Gives the signal: accept nothing new, finish what is in flight, close what is idle.
     pub fn begin(&self) {
-        self.sender.send_replace(true);
+        self.sender.send_replace(Phase::Ending);
+    }
+
+    /// Gives half of it: accept nothing new, and let each answer be the last of its connection. What is idle may stay until
+    /// [`Shutdown::begin`].
+    pub fn leave(&self) {
+        self.sender.send_if_modified(|phase| {
+            let serving = *phase == Phase::Serving;
+            *phase = (*phase).max(Phase::Leaving);
+            serving
+        });
     }
 }
 
 impl Drain {
-    /// Whether the signal was given.
+    /// Whether the signal was given, or half of it.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        *self.receiver.borrow()
+        *self.receiver.borrow() >= Phase::Leaving
     }
 
-    /// Waits for the signal. Also returns if nobody can give it any more.
+    /// Waits for the signal, or half of it. Also returns if nobody can give it any more.
     pub async fn begun(&mut self) {
-        let _ = self.receiver.wait_for(|draining| *draining).await;
+        let _ = self.receiver.wait_for(|phase| *phase >= Phase::Leaving).await;
+    }
+
+    /// Waits for the whole signal: what is idle goes now. Also returns if nobody can give it any more.
+    pub async fn ending(&mut self) {
+        let _ = self.receiver.wait_for(|phase| *phase == Phase::Ending).await;
     }
 }
 
@@ -87,14 +116,16 @@ impl Tasks {
         self.set.is_empty()
     }
 
+    /// Waits until all have ended. Nothing is lost if it is given up.
+    pub async fn ended(&mut self) {
+        while let Some(ended) = self.set.join_next().await {
+            log_panic(ended);
+        }
+    }
+
     /// Waits until all have ended, at most `patience`; then ends the rest. Returns how many had to be ended.
     pub async fn join(mut self, patience: Duration) -> usize {
-        let all = async {
-            while let Some(ended) = self.set.join_next().await {
-                log_panic(ended);
-            }
-        };
-        let _ = tokio::time::timeout(patience, all).await;
+        let _ = tokio::time::timeout(patience, self.ended()).await;
         let left = self.set.len();
         self.set.shutdown().await;
         left

@@ -7,12 +7,12 @@ mod support;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::BodyExt;
-use sluicegate_net::Peer;
 use sluicegate_net::http::{Answer, Body, BodyFault, HttpService, Refusal, ServerSettings};
+use sluicegate_net::{Listener, Peer};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use support::{Collect, read_response, read_to_end, refuse, send_and_read_to_end, start};
+use support::{Collect, read_response, read_to_end, refuse, send_and_read_to_end, start, start_on};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -300,4 +300,38 @@ async fn shutdown_finishes_the_request_in_flight_and_closes_idle_connections() {
     assert!(received.contains("\r\nconnection: close\r\n"), "{received}");
     drop((idle, busy));
     assert_eq!(server.ended.await.unwrap(), 0, "nobody had to be ended by force");
+}
+
+#[tokio::test]
+async fn who_leaves_answers_once_more_on_idle_connections_and_another_listens_on_the_socket() {
+    let listener = Listener::bind(([127, 0, 0, 1], 0).into(), None).unwrap();
+    let (address, socket) = (listener.address().unwrap(), listener.socket().unwrap());
+    let old = start_on(listener, Collect, ServerSettings::default());
+    let get = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let (mut idle, mut silent) =
+        (TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap());
+    for stream in [&mut idle, &mut silent] {
+        stream.write_all(get).await.unwrap();
+        read_response(stream).await;
+    }
+    old.shutdown.leave();
+
+    let new = start_on(Listener::adopt(socket, None).unwrap(), Ignore, ServerSettings::default());
+    let mut fresh = TcpStream::connect(address).await.unwrap();
+    fresh.write_all(get).await.unwrap();
+    assert_eq!(read_response(&mut fresh).await.1, b"ignored", "the new one has accepted it");
+    idle.write_all(get).await.unwrap();
+    let received = read_to_end(&mut idle).await;
+    assert!(
+        received.starts_with("HTTP/1.1 200 OK\r\n") && received.contains("\r\nconnection: close\r\n"),
+        "{received}"
+    );
+
+    old.shutdown.begin();
+    old.shutdown.leave();
+    assert_eq!(read_to_end(&mut silent).await, "", "at the end the idle go, and no half signal takes that back");
+    drop((idle, silent));
+    assert_eq!(old.ended.await.unwrap(), 0);
+    new.shutdown.begin();
+    assert_eq!(new.ended.await.unwrap(), 0);
 }

@@ -38,11 +38,13 @@ impl std::error::Error for DiskError {}
 
 /// A directory of files.
 pub trait Disk: Send + Sync + 'static {
-    /// Takes the directory for this process until the disk is dropped.
+    /// Takes the directory for this process until it is given back or the disk is dropped.
     ///
     /// # Errors
     /// [`DiskError::Locked`] if another has it.
     fn lock(&self) -> Result<(), DiskError>;
+    /// Gives the directory to whoever takes it next. Nothing in it is changed afterwards.
+    fn unlock(&self);
     /// The names in the directory.
     ///
     /// # Errors

@@ -356,6 +356,7 @@ impl Engine for Storage {
     fn close(&self) -> Result<(), EngineError> {
         let closed = self.core.close();
         self.threads.stop(&self.core);
+        self.core.disk.unlock();
         closed
     }
 }

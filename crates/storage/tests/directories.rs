@@ -81,6 +81,21 @@ fn a_directory_in_use_is_refused_with_a_hint() {
 }
 
 #[test]
+fn a_closed_engine_leaves_its_directory_to_another() {
+    let dir = Scratch::new("left");
+    let first = Storage::open(dir.path(), Options::default(), Arc::new(Recorder::default())).expect("open");
+    let (queue, _) = first.create_queue(DURABLE).expect("a queue");
+    append(&first, queue, &["one"]).expect("taken");
+    first.close().expect("closed");
+    let second = Storage::open(dir.path(), Options::default(), Arc::new(Recorder::default())).expect("open again");
+    assert_eq!(second.stats(queue).ready, 1);
+    assert!(append(&first, queue, &["two"]).is_err(), "the first takes nothing more");
+    drop(first);
+    append(&second, queue, &["three"]).expect("taken");
+    assert_eq!(second.stats(queue).ready, 2);
+}
+
+#[test]
 fn a_newer_format_is_refused() {
     let (disk, _, name, mut content) = written();
     content[8] = 3;

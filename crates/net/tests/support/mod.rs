@@ -34,7 +34,10 @@ pub(crate) fn start<S: HttpService>(service: S, settings: ServerSettings) -> Ser
 }
 
 pub(crate) fn start_tls<S: HttpService>(service: S, settings: ServerSettings, tls: Option<Arc<ServerTls>>) -> Server {
-    let listener = Listener::bind(([127, 0, 0, 1], 0).into(), tls).unwrap();
+    start_on(Listener::bind(([127, 0, 0, 1], 0).into(), tls).unwrap(), service, settings)
+}
+
+pub(crate) fn start_on<S: HttpService>(listener: Listener, service: S, settings: ServerSettings) -> Server {
     let address = listener.address().unwrap();
     let (shutdown, drain) = Shutdown::new();
     let (service, seen) = (Arc::new(service), drain.clone());

@@ -52,6 +52,11 @@ impl Disk for RealDisk {
         }
     }
 
+    fn unlock(&self) {
+        // What cannot be given back now is when the process ends.
+        let _ = fs::flock(&self.dir, FlockOperation::Unlock);
+    }
+
     fn list(&self) -> Result<Vec<String>, DiskError> {
         let mut names = Vec::new();
         for entry in fs::Dir::read_from(&self.dir).map_err(error)? {

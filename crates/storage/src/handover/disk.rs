@@ -62,6 +62,8 @@ impl Disk for ModelDisk {
         Ok(())
     }
 
+    fn unlock(&self) {}
+
     fn list(&self) -> Result<Vec<String>, DiskError> {
         Ok(self.files.lock().keys().cloned().collect())
     }

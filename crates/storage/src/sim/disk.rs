@@ -265,6 +265,12 @@ impl Disk for SimDisk {
         Ok(())
     }
 
+    fn unlock(&self) {
+        if let Ok(mut state) = self.alive() {
+            state.locked = false;
+        }
+    }
+
     fn list(&self) -> Result<Vec<String>, DiskError> {
         Ok(self.alive()?.names.keys().cloned().collect())
     }

@@ -40,6 +40,9 @@ impl Disk for Counting {
     fn lock(&self) -> Result<(), DiskError> {
         self.0.lock()
     }
+    fn unlock(&self) {
+        self.0.unlock();
+    }
     fn list(&self) -> Result<Vec<String>, DiskError> {
         self.0.list()
     }

@@ -57,8 +57,8 @@ impl Switching {
                 self.tunnels.lock().spawn(async move {
                     match upgraded.await {
                         Ok(client) => {
-                            let draining = pin!(drain.begun());
-                            tunnel.carry(BytesMut::new(), &mut TokioIo::new(client), draining).await;
+                            let ending = pin!(drain.ending());
+                            tunnel.carry(BytesMut::new(), &mut TokioIo::new(client), ending).await;
                         }
                         Err(error) => tracing::debug!(%error, "the client left before its WebSocket was open"),
                     }

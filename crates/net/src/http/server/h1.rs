@@ -61,7 +61,7 @@ pub(super) async fn serve<S: HttpService>(
     let body_idle = Duration::from_millis(settings.body_idle_timeout_ms);
     let shared = Arc::new(Mutex::new(ClientIo::new(io, inbox, body_idle)));
     let mut signal = drain.clone();
-    let mut draining = Box::pin(async move { signal.begun().await });
+    let mut ending = Box::pin(async move { signal.ending().await });
     let mut connection = Connection { shared, out: BytesMut::new(), peer, service, settings, drain };
     let mut parser = RequestParser::default();
     let mut patience = settings.head_timeout_ms;
@@ -71,7 +71,7 @@ pub(super) async fn serve<S: HttpService>(
         let mut head_began = false;
         let next = poll_fn(|cx| {
             let mut client = connection.shared.lock();
-            poll_head(&mut client, &mut parser, draining.as_mut(), &mut head_began, settings, cx)
+            poll_head(&mut client, &mut parser, ending.as_mut(), &mut head_began, settings, cx)
         })
         .await;
         let after = match next {
@@ -90,7 +90,7 @@ pub(super) async fn serve<S: HttpService>(
 fn poll_head(
     client: &mut ClientIo,
     parser: &mut RequestParser,
-    mut draining: Pin<&mut (impl Future<Output = ()> + ?Sized)>,
+    mut ending: Pin<&mut (impl Future<Output = ()> + ?Sized)>,
     head_began: &mut bool,
     settings: ServerSettings,
     cx: &mut Context<'_>,
@@ -113,7 +113,7 @@ fn poll_head(
             Poll::Pending => {}
         }
         let idle = client.inbox.bytes.is_empty();
-        if idle && draining.as_mut().poll(cx).is_ready() {
+        if idle && ending.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Next::Closed);
         }
         return match (client.timer.poll_expired(cx), idle) {
@@ -205,8 +205,8 @@ impl<S: HttpService> Connection<'_, S> {
         if let Sent::Whole(_) = send(&self.shared, &mut self.out, answer, exchange, self.settings).await {
             let read = std::mem::take(&mut self.shared.lock().inbox.bytes);
             let mut signal = self.drain.clone();
-            let draining = pin!(signal.begun());
-            tunnel.carry(read, &mut ClientStream(&self.shared), draining).await;
+            let ending = pin!(signal.ending());
+            tunnel.carry(read, &mut ClientStream(&self.shared), ending).await;
         }
         After::Abort
     }
