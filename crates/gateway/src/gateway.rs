@@ -13,6 +13,7 @@ use crate::reason::Reason;
 use crate::router::{Ask, split_port};
 use crate::snapshot::{BuildError, Snapshot};
 use crate::stats::Stats;
+use crate::tls::CertificateTable;
 use crate::uri;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
@@ -50,6 +51,8 @@ pub struct Telling {
 /// The API gateway of a node.
 pub struct Gateway {
     snapshot: ArcSwap<Snapshot>,
+    /// What the current snapshot's listeners show.
+    certificates: Arc<CertificateTable>,
     /// Whom the next snapshot believes; none if nobody.
     real_ip: ArcSwapOption<RealIp>,
     registry: Registry,
@@ -69,6 +72,7 @@ impl Gateway {
         let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
         Self {
             snapshot: ArcSwap::default(),
+            certificates: Arc::default(),
             real_ip: ArcSwapOption::empty(),
             registry,
             services,
@@ -106,6 +110,7 @@ impl Gateway {
         self.counters.stats.retain(|id| routes.contains(&id.0));
         let guard = self.changing.lock();
         snapshot.balancers.values().for_each(|balancer| balancer.refresh());
+        self.certificates.set(Arc::clone(&snapshot.certificates));
         self.snapshot.store(Arc::new(snapshot));
         drop(guard);
     }
@@ -116,6 +121,12 @@ impl Gateway {
     /// Every entity that cannot be used.
     pub fn load(&self, entities: &Entities) -> Result<(), Vec<BuildError>> {
         self.prepare(entities).map(|snapshot| self.activate(snapshot))
+    }
+
+    /// The certificates of server names, for the listeners: one table over all changes.
+    #[must_use]
+    pub const fn certificates(&self) -> &Arc<CertificateTable> {
+        &self.certificates
     }
 
     /// The upstreams of the current snapshot.

@@ -7,6 +7,7 @@
 //! | [`router`] | which route takes a request |
 //! | `chain` | which configuration of each plugin runs |
 //! | [`Snapshot`] | all of that compiled, immutable, swapped whole |
+//! | [`tls`] | certificates, parsed, and which is shown for which server name |
 //! | [`balancer`] | upstreams: which address a request goes to, health, breakers, retries |
 //! | [`Exchange`] | one request's life as steps that the owner of the sockets performs |
 //! | [`uri`], `forward`, `error` | paths, headers and error bodies, as Kong has them |
@@ -33,6 +34,7 @@ mod reason;
 pub mod router;
 mod snapshot;
 pub mod stats;
+pub mod tls;
 pub mod uri;
 
 pub use access_log::AccessLog;

@@ -6,16 +6,18 @@
 use crate::balancer::Balancer;
 use crate::chain::{Chain, Link, Links, Scope};
 use crate::entity::{
-    self, ApiConsumer, Backend, Entities, HttpBackend, HttpsRedirect, Id, KeyAuthCredential, PluginConfig, PluginId,
-    Route, RouteId, RouteProtocols, Service, ServiceId, UpstreamId,
+    self, ApiConsumer, Backend, CertificateId, Entities, HttpBackend, HttpsRedirect, Id, KeyAuthCredential,
+    PluginConfig, PluginId, Route, RouteId, RouteProtocols, Service, ServiceId, UpstreamId,
 };
 use crate::forward;
 use crate::real_ip::RealIp;
 use crate::router::Router;
 use crate::stats::{RouteStats, Stats};
+use crate::tls::{Certificates, Identity};
 use http::HeaderValue;
 use model::Principal;
 use plugin::{Consumer, Credential, Directory, QueueTarget, Registry, RouteInfo, Scheme, ServiceInfo, Services, Setup};
+use rustls::pki_types::CertificateDer;
 use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
@@ -50,8 +52,8 @@ pub struct Upstream {
     pub service: ServiceId,
     /// Address, timeouts, retries and TLS.
     pub backend: HttpBackend,
-    /// The trust anchors that `backend` names, in PEM; empty means the system's.
-    pub ca_certificates: Vec<Arc<str>>,
+    /// The trust anchors that `backend` names; empty means the system's.
+    pub ca_certificates: Vec<CertificateDer<'static>>,
     /// The `Host` it is asked by, unless a target says otherwise.
     pub host_value: HeaderValue,
     /// The upstream whose name is the service's host, if there is one.
@@ -112,6 +114,8 @@ pub struct Snapshot {
     pub(crate) balancers: HashMap<UpstreamId, Arc<Balancer>>,
     /// The services that upstreams fall back to.
     pub(crate) fallbacks: HashMap<ServiceId, Arc<Upstream>>,
+    /// What listeners show for server names.
+    pub(crate) certificates: Arc<Certificates>,
     /// Whose word is taken for where a request comes from; none if nobody's.
     pub(crate) real_ip: Option<Arc<RealIp>>,
 }
@@ -192,7 +196,8 @@ impl Build<'_> {
         let implied = self.implied();
         let routes = alive.iter().map(|route| self.route(route, &services, &links, implied.as_ref())).collect();
         let unmatched = Chain::new(&links, self.registry.len(), Scope::default(), None);
-        Snapshot { router, routes, links, unmatched, balancers, fallbacks, real_ip: None }
+        let certificates = self.certificates();
+        Snapshot { router, routes, links, unmatched, balancers, fallbacks, certificates, real_ip: None }
     }
 
     fn error(&mut self, kind: &'static str, id: Id, what: String) {
@@ -310,13 +315,26 @@ impl Build<'_> {
         }
     }
 
-    fn ca_certificates(&self, backend: &HttpBackend) -> Vec<Arc<str>> {
+    fn certificates(&mut self) -> Arc<Certificates> {
+        let by_id: HashMap<CertificateId, &Arc<Identity>> =
+            self.entities.certificates.iter().map(|certificate| (certificate.id, &certificate.identity)).collect();
+        let mut names = Vec::with_capacity(self.entities.snis.len());
+        for sni in &self.entities.snis {
+            match by_id.get(&sni.certificate) {
+                Some(identity) => names.push((sni.name.as_str(), Arc::clone(identity))),
+                None => self.error("snis", sni.id.0, "certificate: there is no such certificate".to_owned()),
+            }
+        }
+        Arc::new(Certificates::new(names.into_iter()))
+    }
+
+    fn ca_certificates(&self, backend: &HttpBackend) -> Vec<CertificateDer<'static>> {
         let all = &self.entities.ca_certificates;
         backend
             .ca_certificates
             .iter()
             .filter_map(|id| all.iter().find(|ca| ca.id == *id))
-            .map(|ca| ca.cert.as_str().into())
+            .map(|ca| ca.cert.clone())
             .collect()
     }
 

@@ -90,7 +90,7 @@ async fn preface_split_into_bytes_is_still_http2() {
 #[tokio::test]
 async fn alpn_chooses_between_http2_and_http1() {
     let files = TlsFiles { cert: fixture("cert.pem"), key: fixture("key.pem"), client_ca: None };
-    let config = ServerTls::load(&files, &["h2", "http/1.1"]).unwrap();
+    let config = ServerTls::load(&files, &["h2", "http/1.1"], None).unwrap();
     let server = start_tls(Collect, ServerSettings::default(), Some(config));
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(fixture("ca.pem")).unwrap()).unwrap();

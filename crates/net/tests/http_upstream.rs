@@ -7,6 +7,8 @@ mod support;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::BodyExt;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use sluicegate_net::http::{
     Body, PoolSettings, Retry, ServerSettings, ServerTls, TlsTrust, UpstreamErrorKind, UpstreamPool, UpstreamTls,
 };
@@ -277,14 +279,14 @@ async fn proxied_requests_lose_hop_by_hop_fields_and_keep_the_rest() {
 #[tokio::test]
 async fn tls_to_upstreams_is_checked_when_asked_for() {
     let files = sluicegate_net::http::TlsFiles { cert: fixture("cert.pem"), key: fixture("key.pem"), client_ca: None };
-    let config = ServerTls::load(&files, &["h2", "http/1.1"]).unwrap();
+    let config = ServerTls::load(&files, &["h2", "http/1.1"], None).unwrap();
     let upstream = start_tls(Collect, ServerSettings::default(), Some(config));
     let with = |trust| {
         let mut proxy = Proxy::to(upstream.address);
         proxy.target.tls = Some(UpstreamTls::new(trust, None).unwrap());
         proxy
     };
-    let ca = [Arc::<str>::from(std::fs::read_to_string(fixture("ca.pem")).unwrap())];
+    let ca = [CertificateDer::from_pem_file(fixture("ca.pem")).unwrap()];
     for trust in [TlsTrust::Anyone, TlsTrust::Authorities(&ca)] {
         assert_eq!(text(with(trust).exchange(post(b"secret")).await.unwrap()).await, "secret");
     }
@@ -317,7 +319,7 @@ fn bad_tls_files_are_named() {
         (files("key.pem", "key.pem"), "key.pem"),
         (files("cert.pem", "cert.pem"), "cert.pem"),
     ] {
-        let error = ServerTls::load(&files, &[]).unwrap_err();
+        let error = ServerTls::load(&files, &[], None).unwrap_err();
         assert!(error.to_string().contains(named), "{error}");
     }
 }

@@ -241,7 +241,8 @@ async fn a_connection_is_enough_for_tcp_and_none_is_a_failure() {
 async fn https_probes_check_the_certificate_when_told_to() {
     let fixture = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
     let files = TlsFiles { cert: fixture("cert.pem"), key: fixture("key.pem"), client_ca: None };
-    let server = start_tls(Collect, ServerSettings::default(), Some(ServerTls::load(&files, &["http/1.1"]).unwrap()));
+    let server =
+        start_tls(Collect, ServerSettings::default(), Some(ServerTls::load(&files, &["http/1.1"], None).unwrap()));
     let node = Node::start(&nowhere());
     let mut upstream = probed(CheckKind::Https);
     upstream.health_checks.active.https_verify_certificate = false;

@@ -533,7 +533,7 @@ CA_CERTIFICATES = dict(
 
 # Kinds whose entities are checked and not run yet: they are refused by name when they are created, so that their rows are
 # asked of `POST /schemas/{kind}/validate`.
-NOT_YET = {"certificates", "snis", "vaults"}
+NOT_YET = {"vaults"}
 
 ENTITIES = [SERVICES, ROUTES, CONSUMERS, PLUGINS, KEYAUTH, UPSTREAMS, TARGETS, CERTIFICATES, SNIS, CA_CERTIFICATES,
             KEY_SETS, KEYS, VAULTS]

@@ -3,6 +3,7 @@
 //! A store's records fit their kinds, so what can fail here is only what this gateway cannot run: `refusals` is the list of
 //! it. One file a group of kinds. A [`Converter`] keeps what it made: a record that has not changed is not read again.
 
+mod certificate;
 mod consumer;
 mod plugin;
 mod record;
@@ -13,7 +14,8 @@ mod service;
 mod upstream;
 
 use crate::entity::{
-    ApiConsumer, CaCertificate, Entities, Id, KeyAuthCredential, PluginConfig, Route, Service, Target, Upstream,
+    ApiConsumer, CaCertificate, Certificate, Entities, Id, KeyAuthCredential, PluginConfig, Route, Service, Sni,
+    Target, Upstream,
 };
 use entities::{Entity, Kind, Store};
 use record::Record;
@@ -75,6 +77,8 @@ pub struct Converter {
     consumers: Made<ApiConsumer>,
     keyauth_credentials: Made<KeyAuthCredential>,
     plugins: Made<PluginConfig>,
+    certificates: Made<Certificate>,
+    snis: Made<Sni>,
     ca_certificates: Made<CaCertificate>,
     upstreams: Made<Upstream>,
     targets: Made<Target>,
@@ -94,7 +98,9 @@ impl Converter {
             consumers: self.consumers.all(store, Kind::Consumers, found, consumer::consumer),
             keyauth_credentials: self.keyauth_credentials.all(store, Kind::KeyauthCredentials, found, consumer::key),
             plugins: self.plugins.all(store, Kind::Plugins, found, plugin::plugin),
-            ca_certificates: self.ca_certificates.all(store, Kind::CaCertificates, found, service::ca_certificate),
+            certificates: self.certificates.all(store, Kind::Certificates, found, certificate::certificate),
+            snis: self.snis.all(store, Kind::Snis, found, certificate::sni),
+            ca_certificates: self.ca_certificates.all(store, Kind::CaCertificates, found, certificate::ca_certificate),
             upstreams: self.upstreams.all(store, Kind::Upstreams, found, upstream::upstream),
             targets: self.targets.all(store, Kind::Targets, found, upstream::target),
         };

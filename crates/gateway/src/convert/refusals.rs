@@ -5,11 +5,7 @@ use entities::Kind;
 use serde_json::Value;
 
 /// Kinds that nothing here uses.
-const KINDS: [(Kind, &str); 3] = [
-    (Kind::Certificates, "certificates of the gateway's listeners are not supported yet: name files in `listen`"),
-    (Kind::Snis, "server names of certificates are not supported yet"),
-    (Kind::Vaults, "vaults are not supported yet: give secrets in the environment"),
-];
+const KINDS: [(Kind, &str); 1] = [(Kind::Vaults, "vaults are not supported yet: give secrets in the environment")];
 
 /// Fields that may not say anything.
 const FIELDS: [(Kind, &str, &str); 4] = [

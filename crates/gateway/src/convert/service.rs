@@ -1,7 +1,7 @@
-//! Services and their trust anchors.
+//! Services.
 
 use super::{Record, Refusal};
-use crate::entity::{Backend, CaCertificate, CaCertificateId, HttpBackend, QueueBackend, Scheme, Service, ServiceId};
+use crate::entity::{Backend, CaCertificateId, HttpBackend, QueueBackend, Scheme, Service, ServiceId};
 use entities::{Kind, Store};
 
 /// The virtual host and the user of a queue that says neither.
@@ -52,11 +52,6 @@ fn http(record: &Record, scheme: Scheme) -> HttpBackend {
             .collect(),
         ..defaults
     }
-}
-
-pub(super) fn ca_certificate(record: &Record, _: &Store, _: &mut Vec<Refusal>) -> Option<CaCertificate> {
-    let cert = record.string("cert")?;
-    Some(CaCertificate { id: CaCertificateId(record.id), cert, tags: record.strings("tags") })
 }
 
 /// Refuses trust anchors that are not there.

@@ -83,6 +83,22 @@ fn every_kind_that_runs_is_converted() {
 }
 
 #[test]
+fn certificates_are_ready_for_use_and_read_once() {
+    use crate::tls::testing::{CA, EC, RSA};
+    let pair = json!({"cert": EC.cert, "key": EC.key, "cert_alt": RSA.cert, "key_alt": RSA.key, "snis": ["b", "*.a"]});
+    let store = store(&[(Kind::Certificates, pair), (Kind::CaCertificates, json!({"cert": CA}))]);
+    let mut converter = Converter::default();
+    let set = converter.entities(&store).unwrap_or_else(|refusals| panic!("{refusals:?}"));
+    let certificate = &set.certificates[0];
+    assert_eq!(format!("{:?}", certificate.identity), "Identity(2 pairs)");
+    let names: Vec<_> = set.snis.iter().map(|sni| (sni.name.as_str(), sni.certificate)).collect();
+    assert_eq!(names, [("*.a", certificate.id), ("b", certificate.id)]);
+    assert_eq!(set.ca_certificates.len(), 1);
+    let again = converter.entities(&store).unwrap_or_default();
+    assert!(std::sync::Arc::ptr_eq(&certificate.identity, &again.certificates[0].identity));
+}
+
+#[test]
 fn what_cannot_be_run_is_refused_by_name() {
     assert_eq!(
         refusals(&[

@@ -18,7 +18,7 @@ mod upstream;
 
 use std::fmt;
 
-pub use certificate::CaCertificate;
+pub use certificate::{CaCertificate, Certificate, Sni};
 pub use consumer::{ApiConsumer, KeyAuthCredential};
 pub use discovery::{Catalogue, CatalogueAddress, ConsulCatalogue, Discovery};
 pub use health_checks::{ActiveChecks, CheckKind, FailureLimits, HealthChecks, Intervals, PassiveChecks, SuccessLimit};
@@ -76,6 +76,14 @@ entity_id!(
     PluginId, "plugins"
 );
 entity_id!(
+    /// Identifies a [`Certificate`].
+    CertificateId, "certificates"
+);
+entity_id!(
+    /// Identifies a [`Sni`]. Its key is its name.
+    SniId, "snis"
+);
+entity_id!(
     /// Identifies a [`CaCertificate`].
     CaCertificateId, "ca_certificates"
 );
@@ -111,6 +119,10 @@ pub struct Entities {
     pub keyauth_credentials: Vec<KeyAuthCredential>,
     /// Plugin configurations; unique on (name, route, service, consumer).
     pub plugins: Vec<PluginConfig>,
+    /// Certificates with their keys.
+    pub certificates: Vec<Certificate>,
+    /// Server names of TLS; names are unique.
+    pub snis: Vec<Sni>,
     /// Trust anchors that services name.
     pub ca_certificates: Vec<CaCertificate>,
     /// Virtual hosts that services name; ids and names are unique.

@@ -1,11 +1,17 @@
-//! Certificate files into a listener's TLS configuration, at the start and on each reload. Errors name the file.
+//! A listener's TLS: its certificate files, read at the start and on each reload, and the certificates of server names, which
+//! the gateway's configuration has and changes. Errors name the file.
+//!
+//! Keys are parsed when they are read; a handshake looks its certificate up and signs with it. Any listener may have this,
+//! whatever protocol it speaks.
 
 use arc_swap::ArcSwap;
+use gateway::tls::CertificateTable;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self, Ticketer};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ProducesTickets, WebPkiClientVerifier};
+use rustls::server::{ClientHello, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
 use rustls::{CipherSuite, RootCertStore, ServerConfig};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -35,6 +41,8 @@ pub struct TlsFilesError {
 pub struct ServerTls {
     files: TlsFiles,
     alpn: Vec<Vec<u8>>,
+    /// Shown to clients that ask for their names, instead of the file's certificate.
+    names: Option<Arc<CertificateTable>>,
     /// Kept over reloads, so that sessions go on; not if clients have certificates, for a session is not asked for one
     /// again.
     tickets: Arc<dyn ProducesTickets>,
@@ -42,15 +50,20 @@ pub struct ServerTls {
 }
 
 impl ServerTls {
-    /// Offers `alpn` in this order (`h2`, `http/1.1`; none for other protocols).
+    /// Offers `alpn` in this order (`h2`, `http/1.1`; none for other protocols). The certificate of `files` is shown to whom
+    /// `names` has nothing for.
     ///
     /// # Errors
     /// [`TlsFilesError`], naming the file.
-    pub fn load(files: &TlsFiles, alpn: &[&str]) -> Result<Arc<Self>, TlsFilesError> {
+    pub fn load(
+        files: &TlsFiles,
+        alpn: &[&str],
+        names: Option<Arc<CertificateTable>>,
+    ) -> Result<Arc<Self>, TlsFilesError> {
         let tickets = new_tickets(files)?;
         let alpn: Vec<_> = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-        let config = server_config(files, &alpn, &tickets)?;
-        Ok(Arc::new(Self { files: files.clone(), alpn, tickets, current: ArcSwap::new(config) }))
+        let config = server_config(files, &alpn, names.as_ref(), &tickets)?;
+        Ok(Arc::new(Self { files: files.clone(), alpn, names, tickets, current: ArcSwap::new(config) }))
     }
 
     /// Reads the files again, for handshakes from now on. After an error the old ones stay.
@@ -62,7 +75,7 @@ impl ServerTls {
             None => Arc::clone(&self.tickets),
             Some(_) => new_tickets(&self.files)?,
         };
-        self.current.store(server_config(&self.files, &self.alpn, &fresh)?);
+        self.current.store(server_config(&self.files, &self.alpn, self.names.as_ref(), &fresh)?);
         Ok(())
     }
 
@@ -97,14 +110,30 @@ fn provider() -> CryptoProvider {
     provider
 }
 
+/// What a listener shows.
+#[derive(Debug)]
+struct Shown {
+    own: Arc<CertifiedKey>,
+    names: Option<Arc<CertificateTable>>,
+}
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let named = self.names.as_ref().and_then(|names| names.find(hello.server_name()));
+        let pair = named.as_ref().and_then(|it| it.for_client(hello.signature_schemes(), hello.cipher_suites()));
+        Some(Arc::clone(pair.unwrap_or(&self.own)))
+    }
+}
+
 fn server_config(
     files: &TlsFiles,
     alpn: &[Vec<u8>],
+    names: Option<&Arc<CertificateTable>>,
     tickets: &Arc<dyn ProducesTickets>,
 ) -> Result<Arc<ServerConfig>, TlsFilesError> {
     let provider = Arc::new(provider());
-    let certificates = read_certificates(&files.cert)?;
-    let key = read_key(&files.key)?;
+    let own = CertifiedKey::from_der(read_certificates(&files.cert)?, read_key(&files.key)?, &provider)
+        .map_err(|error| refused(&files.key, error))?;
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| refused(&files.cert, error))?;
@@ -121,7 +150,8 @@ fn server_config(
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let mut config = builder.with_single_cert(certificates, key).map_err(|error| refused(&files.key, error))?;
+    let shown = Shown { own: Arc::new(own), names: names.cloned() };
+    let mut config = builder.with_cert_resolver(Arc::new(shown));
     config.ignore_client_order = true;
     config.alpn_protocols = alpn.to_vec();
     config.ticketer = Arc::clone(tickets);

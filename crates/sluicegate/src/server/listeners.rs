@@ -7,6 +7,7 @@ use super::protocols::{self, Protocol, ProtocolSettings};
 use crate::commands::{Failure, complain};
 use broker::{Broker, ConnectionMeta};
 use config::Listener as ListenerSettings;
+use gateway::tls::CertificateTable;
 use model::NameSource;
 use net::http::{HttpService, ServerSettings, ServerTls, TlsFiles, serve_connection};
 use net::{Accepted, Clock, Drain, DriverSettings, Listener, Peer, Place, Shards, drive};
@@ -42,7 +43,8 @@ impl Listeners {
             let name = if listener.tls.is_some() { "https" } else { "http" };
             let gateway = Arc::clone(&gateway);
             let place = Place::Spread(Arc::clone(&shards));
-            binder.http(name, listener, place, &["h2", "http/1.1"], move |peer| Arc::new(gateway.connection(peer)))?;
+            let offer = Offer { alpn: &["h2", "http/1.1"], names: Some(Arc::clone(server.gateway.certificates())) };
+            binder.http(name, listener, place, offer, move |peer| Arc::new(gateway.connection(peer)))?;
         }
         let settings = ProtocolSettings { message_bytes_max: server.settings.limits.message_size_max };
         for protocol in protocols::registry(&settings) {
@@ -53,12 +55,12 @@ impl Listeners {
         for listener in &listen.admin {
             let router = admin::admin(Arc::clone(&server.state), access(listener));
             let pages = Arc::new(Pages(router));
-            binder.http("admin", listener, Place::Here, &["http/1.1"], move |_| Arc::clone(&pages))?;
+            binder.http("admin", listener, Place::Here, Offer::of(&["http/1.1"]), move |_| Arc::clone(&pages))?;
         }
         for listener in &listen.management {
             let router = admin::management(Arc::clone(&server.state), access(listener));
             let pages = Arc::new(Pages(router));
-            binder.http("management", listener, Place::Here, &["http/1.1"], move |_| Arc::clone(&pages))?;
+            binder.http("management", listener, Place::Here, Offer::of(&["http/1.1"]), move |_| Arc::clone(&pages))?;
         }
         Ok(binder.start(gateway, shards))
     }
@@ -106,6 +108,20 @@ fn access(listener: &ListenerSettings) -> admin::Access {
     }
 }
 
+/// What a listener with TLS offers.
+struct Offer<'o> {
+    /// Protocols, the best first.
+    alpn: &'o [&'o str],
+    /// The certificates of server names, beside the listener's own.
+    names: Option<Arc<CertificateTable>>,
+}
+
+impl<'o> Offer<'o> {
+    const fn of(alpn: &'o [&'o str]) -> Self {
+        Self { alpn, names: None }
+    }
+}
+
 type Start = Box<dyn FnOnce(&mut JoinSet<usize>) + Send>;
 
 /// Binds sockets and keeps what to start when all are bound.
@@ -122,11 +138,11 @@ impl Binder {
         name: &'static str,
         settings: &ListenerSettings,
         place: Place,
-        alpn: &[&str],
+        offer: Offer<'_>,
         service: impl Fn(&Peer) -> Arc<S> + Clone + Send + 'static,
     ) -> Result<(), Failure> {
         let drain = self.drain.clone();
-        self.serve(name, settings, place, alpn, move |io, peer| {
+        self.serve(name, settings, place, offer, move |io, peer| {
             let service = service(&peer);
             serve_connection(io, peer, service, ServerSettings::default(), drain.clone())
         })
@@ -142,7 +158,7 @@ impl Binder {
         let (drain, broker, name) = (self.drain.clone(), Arc::clone(broker), protocol.name);
         let connect = Arc::clone(&protocol.connect);
         let driver = DriverSettings { drain_patience: self.patience };
-        self.serve(name, settings, Place::Here, &[], move |io: Accepted, peer: Peer| {
+        self.serve(name, settings, Place::Here, Offer::of(&[]), move |io: Accepted, peer: Peer| {
             let meta = ConnectionMeta {
                 peer: format!("{} -> {}", peer.address, peer.local),
                 loopback: is_loopback(&peer),
@@ -158,7 +174,7 @@ impl Binder {
         name: &'static str,
         settings: &ListenerSettings,
         place: Place,
-        alpn: &[&str],
+        offer: Offer<'_>,
         serve: S,
     ) -> Result<(), Failure>
     where
@@ -170,7 +186,7 @@ impl Binder {
             Some(files) => {
                 let files =
                     TlsFiles { cert: files.cert.clone(), key: files.key.clone(), client_ca: files.client_ca.clone() };
-                let tls = ServerTls::load(&files, alpn).map_err(Failure::new)?;
+                let tls = ServerTls::load(&files, offer.alpn, offer.names).map_err(Failure::new)?;
                 self.tls.push(Arc::clone(&tls));
                 Some(tls)
             }

@@ -3,7 +3,6 @@
 use crate::http::tls::{TlsFilesError, read_certificates, read_key};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use std::fmt;
@@ -18,8 +17,8 @@ pub enum TlsTrust<'a> {
     Anyone,
     /// Those the system trusts.
     System,
-    /// Those signed by these authorities, in PEM.
-    Authorities(&'a [Arc<str>]),
+    /// Those signed by these authorities.
+    Authorities(&'a [CertificateDer<'static>]),
 }
 
 /// A TLS configuration towards upstreams. Connections are shared between targets with the same one.
@@ -33,8 +32,6 @@ pub struct UpstreamTls {
 pub enum UpstreamTlsError {
     /// A file.
     File(TlsFilesError),
-    /// An authority's certificate cannot be read.
-    Pem(String),
     /// The system has no trust anchors.
     NoSystemRoots,
     /// What rustls said of versions, anchors or our certificate.
@@ -54,7 +51,7 @@ impl UpstreamTls {
         let builder = match trust {
             TlsTrust::Anyone => builder.dangerous().with_custom_certificate_verifier(Arc::new(TrustAnyone(provider))),
             TlsTrust::System => builder.with_root_certificates(system_roots()?),
-            TlsTrust::Authorities(pems) => builder.with_root_certificates(authorities(pems)?),
+            TlsTrust::Authorities(trusted) => builder.with_root_certificates(authorities(trusted)?),
         };
         let mut config = match identity {
             None => builder.with_no_client_auth(),
@@ -85,11 +82,10 @@ fn system_roots() -> Result<RootCertStore, UpstreamTlsError> {
     if roots.is_empty() { Err(UpstreamTlsError::NoSystemRoots) } else { Ok(roots) }
 }
 
-fn authorities(pems: &[Arc<str>]) -> Result<RootCertStore, UpstreamTlsError> {
+fn authorities(certificates: &[CertificateDer<'static>]) -> Result<RootCertStore, UpstreamTlsError> {
     let mut roots = RootCertStore::empty();
-    for certificate in pems.iter().flat_map(|pem| CertificateDer::pem_slice_iter(pem.as_bytes())) {
-        let certificate = certificate.map_err(|error| UpstreamTlsError::Pem(error.to_string()))?;
-        roots.add(certificate).map_err(UpstreamTlsError::Rustls)?;
+    for certificate in certificates {
+        roots.add(certificate.clone()).map_err(UpstreamTlsError::Rustls)?;
     }
     Ok(roots)
 }
@@ -151,7 +147,6 @@ impl fmt::Display for UpstreamTlsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(error) => error.fmt(f),
-            Self::Pem(why) => write!(f, "an authority's certificate cannot be read: {why}"),
             Self::NoSystemRoots => f.write_str("the system has no trusted certificate authorities"),
             Self::Rustls(error) => error.fmt(f),
         }
