@@ -54,6 +54,8 @@ pub struct Upstream {
     pub backend: HttpBackend,
     /// The trust anchors that `backend` names; empty means the system's.
     pub ca_certificates: Vec<CertificateDer<'static>>,
+    /// What it is shown if it asks who we are: the service's, or else that of the upstream with its targets.
+    pub identity: Option<Arc<Identity>>,
     /// The `Host` it is asked by, unless a target says otherwise.
     pub host_value: HeaderValue,
     /// The upstream whose name is the service's host, if there is one.
@@ -133,7 +135,10 @@ impl Snapshot {
         before: &Self,
     ) -> Result<Self, Vec<BuildError>> {
         let directory = Arc::new(directory(&entities.consumers, &entities.keyauth_credentials));
-        let mut build = Build { entities, registry, services, directory, stats, before, errors: Vec::new() };
+        let certificates = entities.certificates.iter();
+        let identities = certificates.map(|it| (it.id, Arc::clone(&it.identity))).collect();
+        let mut build =
+            Build { entities, registry, services, directory, identities, stats, before, errors: Vec::new() };
         let snapshot = build.run();
         if build.errors.is_empty() { Ok(snapshot) } else { Err(build.errors) }
     }
@@ -168,6 +173,7 @@ struct Build<'a> {
     registry: &'a Registry,
     services: &'a Arc<dyn Services>,
     directory: Arc<Directory>,
+    identities: HashMap<CertificateId, Arc<Identity>>,
     stats: &'a Stats,
     before: &'a Snapshot,
     errors: Vec<BuildError>,
@@ -256,14 +262,18 @@ impl Build<'_> {
         let mut balancers = HashMap::with_capacity(self.entities.upstreams.len());
         for upstream in &self.entities.upstreams {
             let targets = targets.remove(&upstream.id).unwrap_or_default();
+            let identity = upstream.client_certificate.and_then(|id| self.identities.get(&id));
             let before = self.before.balancers.get(&upstream.id);
-            if let Some(same) = before.filter(|before| before.is_of(upstream, &targets)) {
+            let is_same = |before: &&Arc<Balancer>| before.is_of(upstream, &targets) && before.identity() == identity;
+            if let Some(same) = before.filter(is_same) {
                 balancers.insert(upstream.id, Arc::clone(same));
                 continue;
             }
             let targets = targets.into_iter().cloned().collect();
             match Balancer::new(upstream, targets, before.map(|before| &**before)) {
-                Ok(balancer) => drop(balancers.insert(upstream.id, Arc::new(balancer))),
+                Ok(balancer) => {
+                    balancers.insert(upstream.id, Arc::new(balancer.showing(identity.cloned())));
+                }
                 Err(what) => self.error("upstreams", upstream.id.0, what),
             }
         }
@@ -299,12 +309,16 @@ impl Build<'_> {
                     self.error("services", service.id.0, "host: not a host name".to_owned());
                     return Target::None;
                 };
+                let balancer = balancers.get(&backend.host.to_ascii_lowercase()).map(|balancer| Arc::clone(balancer));
+                let own = backend.client_certificate.and_then(|id| self.identities.get(&id));
+                let identity = own.or_else(|| balancer.as_ref()?.identity()).cloned();
                 Target::Http(Arc::new(Upstream {
                     service: service.id,
                     backend: backend.clone(),
                     ca_certificates: self.ca_certificates(backend),
+                    identity,
                     host_value,
-                    balancer: balancers.get(&backend.host.to_ascii_lowercase()).map(|balancer| Arc::clone(balancer)),
+                    balancer,
                     connector: OnceLock::new(),
                 }))
             }
@@ -316,11 +330,9 @@ impl Build<'_> {
     }
 
     fn certificates(&mut self) -> Arc<Certificates> {
-        let by_id: HashMap<CertificateId, &Arc<Identity>> =
-            self.entities.certificates.iter().map(|certificate| (certificate.id, &certificate.identity)).collect();
         let mut names = Vec::with_capacity(self.entities.snis.len());
         for sni in &self.entities.snis {
-            match by_id.get(&sni.certificate) {
+            match self.identities.get(&sni.certificate) {
                 Some(identity) => names.push((sni.name.as_str(), Arc::clone(identity))),
                 None => self.error("snis", sni.id.0, "certificate: there is no such certificate".to_owned()),
             }

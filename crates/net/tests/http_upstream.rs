@@ -10,7 +10,8 @@ use http_body_util::BodyExt;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use sluicegate_net::http::{
-    Body, PoolSettings, Retry, ServerSettings, ServerTls, TlsTrust, UpstreamErrorKind, UpstreamPool, UpstreamTls,
+    Body, PoolSettings, Retry, ServerSettings, ServerTls, TlsSettings, TlsTrust, UpstreamErrorKind, UpstreamPool,
+    UpstreamTls,
 };
 use sluicegate_net::resolve::{Resolver, ResolverSettings};
 use std::net::SocketAddr;
@@ -218,7 +219,7 @@ async fn failures_are_told_apart() {
 
     let mut proxy = Proxy::to(silent);
     proxy.timeouts.connect_ms = 50;
-    proxy.target.tls = Some(UpstreamTls::new(TlsTrust::Anyone, None).unwrap());
+    proxy.target.tls = Some(UpstreamTls::new(&TlsSettings::default()).unwrap());
     let error = proxy.exchange(get("/")).await.unwrap_err();
     assert_eq!((error.kind, error.retry), (UpstreamErrorKind::ConnectTimeout, Retry::Safe));
 
@@ -276,6 +277,10 @@ async fn proxied_requests_lose_hop_by_hop_fields_and_keep_the_rest() {
     assert_eq!(forwarded, "GET /a?b HTTP/1.1\r\nhost: a\r\nx-yours: 2\r\nte: trailers\r\n\r\n");
 }
 
+fn trusting(trust: TlsTrust) -> TlsSettings {
+    TlsSettings { trust, ..TlsSettings::default() }
+}
+
 #[tokio::test]
 async fn tls_to_upstreams_is_checked_when_asked_for() {
     let files = sluicegate_net::http::TlsFiles { cert: fixture("cert.pem"), key: fixture("key.pem"), client_ca: None };
@@ -283,24 +288,24 @@ async fn tls_to_upstreams_is_checked_when_asked_for() {
     let upstream = start_tls(Collect, ServerSettings::default(), Some(config));
     let with = |trust| {
         let mut proxy = Proxy::to(upstream.address);
-        proxy.target.tls = Some(UpstreamTls::new(trust, None).unwrap());
+        proxy.target.tls = Some(UpstreamTls::new(&trusting(trust)).unwrap());
         proxy
     };
-    let ca = [CertificateDer::from_pem_file(fixture("ca.pem")).unwrap()];
-    for trust in [TlsTrust::Anyone, TlsTrust::Authorities(&ca)] {
+    let ca = vec![CertificateDer::from_pem_file(fixture("ca.pem")).unwrap()];
+    for trust in [TlsTrust::Anyone, TlsTrust::Authorities(ca.clone())] {
         assert_eq!(text(with(trust).exchange(post(b"secret")).await.unwrap()).await, "secret");
     }
     // The system trusts other authorities, if any.
-    if let Ok(tls) = UpstreamTls::new(TlsTrust::System, None) {
+    if let Ok(tls) = UpstreamTls::new(&trusting(TlsTrust::System)) {
         let mut proxy = Proxy::to(upstream.address);
         proxy.target.tls = Some(tls);
         assert_eq!(proxy.exchange(get("/")).await.unwrap_err().kind, UpstreamErrorKind::Tls);
     }
-    let mut proxy = with(TlsTrust::Authorities(&ca));
+    let mut proxy = with(TlsTrust::Authorities(ca));
     proxy.target.server_name = Some("other.example".into());
     assert_eq!(proxy.exchange(get("/")).await.unwrap_err().kind, UpstreamErrorKind::Tls);
     let mut proxy = Proxy::to(fixed_upstream("HTTP/1.1 400 Bad Request\r\n\r\n").await);
-    proxy.target.tls = Some(UpstreamTls::new(TlsTrust::Anyone, None).unwrap());
+    proxy.target.tls = Some(UpstreamTls::new(&TlsSettings::default()).unwrap());
     proxy.timeouts.connect_ms = 200;
     let kind = proxy.exchange(get("/")).await.unwrap_err().kind;
     assert!(matches!(kind, UpstreamErrorKind::Tls | UpstreamErrorKind::ConnectTimeout), "{kind}");

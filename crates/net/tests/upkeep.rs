@@ -8,7 +8,7 @@ use gateway::Gateway;
 use gateway::balancer::Balancer;
 use gateway::entity::{CheckKind, Discovery, Entities, Target, TargetAddress, Upstream};
 use plugin::{BoxFuture, Publish, PublishError, Published, Registry, Services};
-use sluicegate_net::http::{ServerSettings, ServerTls, TlsFiles};
+use sluicegate_net::http::{ServerSettings, ServerTls, TlsFiles, TlsSettings, TlsTrust, UpstreamTls};
 use sluicegate_net::resolve::{Resolver, ResolverSettings};
 use sluicegate_net::{Clock, Shutdown, Upkeep};
 use std::net::SocketAddr;
@@ -260,7 +260,7 @@ async fn https_probes_check_the_certificate_when_told_to() {
     upstream.health_checks.active.intervals.healthy_ms = 10;
     node.load(&upstream, &[&server.address.to_string()]);
     // Without trust anchors in the system there are no probes at all.
-    if sluicegate_net::http::UpstreamTls::new(sluicegate_net::http::TlsTrust::System, None).is_ok() {
+    if UpstreamTls::new(&TlsSettings { trust: TlsTrust::System, ..TlsSettings::default() }).is_ok() {
         node.up_becomes(&[false]).await;
     }
     node.stop().await;

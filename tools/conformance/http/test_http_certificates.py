@@ -1,6 +1,7 @@
 """Certificates, their server names, trust anchors and client certificates as entities: what a listener shows to whom, what an
 upstream is shown, and changes of both while connections go on."""
 
+import http.client
 import json
 import socket
 import ssl
@@ -12,6 +13,7 @@ from harness.http_client import request
 from harness.keys import tls_files
 from harness.ports import free_ports
 from harness.server import Server
+from harness.upstream import Upstream, send
 from harness.wait import until
 
 pytestmark = pytest.mark.ours
@@ -160,3 +162,128 @@ def test_the_file_has_certificates_too_and_a_reload_changes_them(tmp_path):
         assert kong.shown("a.example") == der(second[0])
     finally:
         kong.server.close()
+
+
+class Secure(Upstream):
+    """An HTTPS upstream that wants a certificate of `authority` from its clients, and remembers what they showed."""
+
+    def __init__(self, certificate, authority):
+        self.shown = []
+        super().__init__(self.keep)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        certificate.configure_cert(context)
+        context.verify_mode = ssl.CERT_OPTIONAL
+        authority.configure_trust(context)
+        self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+        self.scheme = "https"
+
+    def keep(self, handler, seen):
+        if hasattr(handler.connection, "getpeercert"):
+            self.shown.append(handler.connection.getpeercert(binary_form=True))
+        send(handler, 200, b"ok")
+
+    def showed(self):
+        with self.lock:
+            return self.shown[-1]
+
+
+def ask(kong, path, connection=None):
+    return request(kong.server.ports["http"], "GET", path, connection=connection).status
+
+
+@pytest.fixture
+def plain(tmp_path):
+    """A server with a plain listener."""
+    kong = Kong.__new__(Kong)
+    kong.server = Server(tmp_path / "server").start()
+    yield kong
+    kong.server.close()
+
+
+def test_an_upstream_is_shown_the_certificate_of_its_service_or_of_its_targets(plain):
+    authority = trustme.CA()
+    first, second = (pair("client.example", authority=authority) for _ in range(2))
+    with Secure(authority.issue_cert("127.0.0.1"), authority) as upstream:
+        ids = [plain.admin("POST", "/certificates", {"cert": cert, "key": key})["id"] for cert, key in (first, second)]
+        plain.admin("PUT", "/services/own", {"url": upstream.url(), "client_certificate": {"id": ids[0]}})
+        plain.admin("PUT", "/services/nobody", {"url": upstream.url()})
+        plain.admin("PUT", "/upstreams/pool.internal", {"client_certificate": {"id": ids[1]}})
+        plain.admin("POST", "/upstreams/pool.internal/targets", {"target": f"127.0.0.1:{upstream.port}"})
+        for name in ("pool", "both"):
+            plain.admin("PUT", f"/services/{name}", {"protocol": "https", "host": "pool.internal"})
+        plain.admin("PATCH", "/services/both", {"client_certificate": {"id": ids[0]}})
+        for name in ("own", "nobody", "pool", "both"):
+            plain.admin("PUT", f"/routes/{name}", {"paths": [f"/{name}"], "service": {"name": name}})
+        shown = {}
+        for name in ("own", "nobody", "pool", "both"):
+            assert ask(plain, f"/{name}") == 200
+            shown[name] = upstream.showed()
+        assert shown == {"own": der(first[0]), "nobody": None, "pool": der(second[0]), "both": der(first[0])}
+        # Another certificate under the same id.
+        third = pair("client.example", authority=authority)
+        plain.admin("PATCH", f"/certificates/{ids[1]}", {"cert": third[0], "key": third[1]})
+        assert ask(plain, "/pool") == 200 and upstream.showed() == der(third[0])
+        # What is in use stays.
+        for at, kind in enumerate(("services", "upstreams")):
+            refused = plain.admin("DELETE", f"/certificates/{ids[at]}", status=400)
+            words = f"an existing '{kind}' entity references this 'certificates' entity"
+            assert refused == {"code": 4, "name": "foreign key violation", "message": words,
+                               "fields": {"@referenced_by": kind}}
+
+
+def test_probes_show_the_certificate_of_their_upstream(plain):
+    authority = trustme.CA()
+    cert, key = pair("client.example", authority=authority)
+    with Secure(authority.issue_cert("127.0.0.1"), authority) as upstream:
+        certificate = plain.admin("POST", "/certificates", {"cert": cert, "key": key})
+        plain.admin("PUT", "/upstreams/pool.internal", {
+            "client_certificate": {"id": certificate["id"]}, "healthchecks": {"active": {
+                "type": "https", "https_verify_certificate": False, "healthy": {"interval": 0.05, "successes": 1}}}})
+        plain.admin("POST", "/upstreams/pool.internal/targets", {"target": f"127.0.0.1:{upstream.port}"})
+        until(lambda: upstream.shown, "a probe came", 10)
+        assert upstream.showed() == der(cert)
+
+
+def test_tls_verify_and_its_depth_are_enforced(plain):
+    root = trustme.CA()
+    short, middle = root, root.create_child_ca()
+    long = middle.create_child_ca()
+    other = trustme.CA().cert_pem.bytes().decode()
+    anchors = {name: plain.admin("POST", "/ca_certificates", {"cert": cert})["id"]
+               for name, cert in (("root", root.cert_pem.bytes().decode()), ("other", other))}
+    with Secure(short.issue_cert("127.0.0.1"), root) as direct, Secure(long.issue_cert("127.0.0.1"), root) as far:
+        def status(upstream, **fields):
+            plain.admin("PUT", "/services/s", {"url": upstream.url(), "retries": 0, **fields})
+            plain.admin("PUT", "/routes/s", {"paths": ["/"], "service": {"name": "s"}})
+            return ask(plain, "/")
+
+        trusted = {"tls_verify": True, "ca_certificates": [anchors["root"]]}
+        assert status(direct, **trusted) == 200 and status(direct, **trusted, tls_verify_depth=0) == 200
+        assert status(direct, tls_verify=True, ca_certificates=[anchors["other"]]) == 502
+        assert status(direct, tls_verify=False, ca_certificates=[anchors["other"]]) == 200
+        # Between the upstream's certificate and the root are two others.
+        assert [status(far, **trusted, tls_verify_depth=depth) for depth in (0, 1, 2)] == [502, 502, 200]
+        assert status(far, **trusted) == 200
+        refused = plain.admin("DELETE", f"/ca_certificates/{anchors['root']}", status=400)
+        service = plain.admin("GET", "/services/s")["id"]
+        words = f"ca certificate {anchors['root']} is still referenced by services (id = {service})"
+        assert refused == {"code": 19, "name": "referenced by others", "message": words}
+        plain.admin("DELETE", f"/ca_certificates/{anchors['other']}")
+
+
+def test_kept_tls_connections_stay_while_their_settings_do(plain):
+    authority = trustme.CA()
+    with Secure(authority.issue_cert("127.0.0.1"), authority) as upstream:
+        anchor = plain.admin("POST", "/ca_certificates", {"cert": authority.cert_pem.bytes().decode()})["id"]
+        plain.admin("PUT", "/services/s", {"url": upstream.url(), "tls_verify": True, "ca_certificates": [anchor]})
+        plain.admin("PUT", "/routes/s", {"paths": ["/"], "service": {"name": "s"}})
+        # One connection of a client is served by one thread, which has its own connections to upstreams.
+        client = http.client.HTTPConnection("127.0.0.1", plain.server.ports["http"], timeout=10)
+        for change in ({"read_timeout": 5000}, {"tags": ["x"]}, {"retries": 1}):
+            assert ask(plain, "/", client) == 200
+            plain.admin("PATCH", "/services/s", change)
+            plain.admin("POST", "/consumers", {"username": f"of {change}"})
+        assert ask(plain, "/", client) == 200 and upstream.connections == 1
+        plain.admin("PATCH", "/services/s", {"tls_verify_depth": 3})
+        assert ask(plain, "/", client) == 200 and upstream.connections == 2
+        client.close()

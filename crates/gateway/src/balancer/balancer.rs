@@ -9,6 +9,7 @@ use super::retry::{Load, UnderWay};
 use super::table::{Choice, Member, Table};
 use crate::entity::{CheckKind, Scheme, Target, TargetAddress, Upstream};
 use crate::forward;
+use crate::tls::Identity;
 use arc_swap::ArcSwap;
 use model::Mono;
 use parking_lot::Mutex;
@@ -22,6 +23,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Balancer {
     pub(super) upstream: Upstream,
     pub(super) targets: Vec<Target>,
+    /// What the upstream's `client_certificate` is at present.
+    identity: Option<Arc<Identity>>,
     /// What a catalogue lists stands for this one.
     pub(super) listed: Option<Target>,
     pub(super) state: Arc<State>,
@@ -79,9 +82,20 @@ impl Balancer {
         }
         let state = before.map_or_else(Arc::default, |before| Arc::clone(&before.state));
         let (upstream, listed) = (upstream.clone(), catalogue::listed(upstream));
-        let balancer = Self { upstream, targets, listed, state, table: ArcSwap::default() };
+        let balancer = Self { upstream, targets, identity: None, listed, state, table: ArcSwap::default() };
         balancer.rebuild();
         Ok(balancer)
+    }
+
+    /// The same, which shows this to targets that ask who we are.
+    pub(crate) fn showing(self, identity: Option<Arc<Identity>>) -> Self {
+        Self { identity, ..self }
+    }
+
+    /// What is shown to targets that ask who we are, unless their service has its own.
+    #[must_use]
+    pub const fn identity(&self) -> Option<&Arc<Identity>> {
+        self.identity.as_ref()
     }
 
     /// Whether it does what one of these entities would.

@@ -8,9 +8,7 @@ use serde_json::Value;
 const KINDS: [(Kind, &str); 1] = [(Kind::Vaults, "vaults are not supported yet: give secrets in the environment")];
 
 /// Fields that may not say anything.
-const FIELDS: [(Kind, &str, &str); 4] = [
-    (Kind::Services, "client_certificate", "client certificates are not supported yet"),
-    (Kind::Upstreams, "client_certificate", "client certificates are not supported yet"),
+const FIELDS: [(Kind, &str, &str); 2] = [
     (Kind::Routes, "sources", "routes of streams are not supported yet"),
     (Kind::Routes, "destinations", "routes of streams are not supported yet"),
 ];

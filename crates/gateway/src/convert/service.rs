@@ -1,7 +1,7 @@
 //! Services.
 
 use super::{Record, Refusal};
-use crate::entity::{Backend, CaCertificateId, HttpBackend, QueueBackend, Scheme, Service, ServiceId};
+use crate::entity::{Backend, CaCertificateId, CertificateId, HttpBackend, QueueBackend, Scheme, Service, ServiceId};
 use entities::{Kind, Store};
 
 /// The virtual host and the user of a queue that says neither.
@@ -50,6 +50,7 @@ fn http(record: &Record, scheme: Scheme) -> HttpBackend {
             .filter_map(|id| id.parse().ok())
             .map(CaCertificateId)
             .collect(),
+        client_certificate: record.reference("client_certificate").map(CertificateId),
         ..defaults
     }
 }

@@ -4,8 +4,9 @@ use super::record::texts;
 use super::resilience::resilience;
 use super::{Record, Refusal};
 use crate::entity::{
-    ActiveChecks, Algorithm, Catalogue, CheckKind, Discovery, FailureLimits, HashInput, Hashing, HealthChecks,
-    Intervals, PassiveChecks, Secret, SuccessLimit, Target, TargetAddress, TargetId, Upstream, UpstreamId,
+    ActiveChecks, Algorithm, Catalogue, CertificateId, CheckKind, Discovery, FailureLimits, HashInput, Hashing,
+    HealthChecks, Intervals, PassiveChecks, Secret, SuccessLimit, Target, TargetAddress, TargetId, Upstream,
+    UpstreamId,
 };
 use entities::{Kind, Store};
 use serde_json::{Map, Value};
@@ -17,6 +18,7 @@ pub(super) fn upstream(record: &Record, store: &Store, refusals: &mut Vec<Refusa
         algorithm: algorithm(record),
         health_checks: health_checks(&Part::of(record.value("healthchecks"))),
         host_header: record.string("host_header"),
+        client_certificate: record.reference("client_certificate").map(CertificateId),
         use_srv_name: record.flag("use_srv_name", false),
         resilience: resilience(record, store, refusals),
         discovery: discovery(record, refusals),

@@ -1,6 +1,6 @@
 //! Services: an HTTP upstream or a queue.
 
-use super::{CaCertificateId, Scheme, ServiceId};
+use super::{CaCertificateId, CertificateId, Scheme, ServiceId};
 
 /// Where requests of its routes go: an HTTP upstream or a queue.
 #[derive(Clone, Debug)]
@@ -80,10 +80,12 @@ pub struct HttpBackend {
     pub read_timeout_ms: u32,
     /// Whether the upstream's certificate is checked; `None` leaves it to the node's setting. Only with `https`.
     pub tls_verify: Option<bool>,
-    /// Length limit of the certificate chain, 0 to 64. Only with `https`.
+    /// The most certificates between the upstream's and the trust anchor, 0 to 64. Only with `https`.
     pub tls_verify_depth: Option<u8>,
     /// Trust anchors for this upstream; empty means the system's. Only with `https`.
     pub ca_certificates: Vec<CaCertificateId>,
+    /// What is shown to the upstream if it asks who we are. Only with `https`.
+    pub client_certificate: Option<CertificateId>,
 }
 
 impl HttpBackend {
@@ -103,6 +105,7 @@ impl HttpBackend {
             tls_verify: None,
             tls_verify_depth: None,
             ca_certificates: Vec::new(),
+            client_certificate: None,
         }
     }
 }

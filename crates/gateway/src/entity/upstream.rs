@@ -1,6 +1,6 @@
 //! Upstreams: a virtual host that spreads its requests over targets.
 
-use super::{Discovery, HealthChecks, Resilience, UpstreamId};
+use super::{CertificateId, Discovery, HealthChecks, Resilience, UpstreamId};
 
 /// A virtual host. A service whose `host` is the upstream's name sends its requests to the upstream's targets.
 #[derive(Clone, PartialEq, Debug)]
@@ -15,6 +15,8 @@ pub struct Upstream {
     pub health_checks: HealthChecks,
     /// `Host` for the targets, instead of the target's name.
     pub host_header: Option<String>,
+    /// What is shown to targets that ask who we are, also by probes; a service's own goes before. Default none.
+    pub client_certificate: Option<CertificateId>,
     /// Whether the names of SRV records are used as `Host`. Default false.
     pub use_srv_name: bool,
     /// What Kong does not have; all off by default.
@@ -35,6 +37,7 @@ impl Upstream {
             algorithm: Algorithm::RoundRobin,
             health_checks: HealthChecks::default(),
             host_header: None,
+            client_certificate: None,
             use_srv_name: false,
             resilience: Resilience::default(),
             discovery: None,

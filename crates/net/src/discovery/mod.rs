@@ -13,7 +13,7 @@ mod backoff;
 mod consul;
 mod eureka;
 
-use crate::http::{FetchError, TlsTrust, UpstreamPool, UpstreamTarget, UpstreamTls, fetch};
+use crate::http::{FetchError, TlsSettings, TlsTrust, UpstreamPool, UpstreamTarget, UpstreamTls, fetch};
 use crate::random::random;
 use crate::resolve::{Endpoint, Resolver};
 use backoff::Backoff;
@@ -247,7 +247,10 @@ async fn get(
 fn upstream_target(address: &CatalogueAddress) -> Result<UpstreamTarget, String> {
     let tls = match address.scheme {
         Scheme::Http => None,
-        Scheme::Https => Some(UpstreamTls::new(TlsTrust::System, None).map_err(|error| error.to_string())?),
+        Scheme::Https => {
+            let settings = TlsSettings { trust: TlsTrust::System, ..TlsSettings::default() };
+            Some(UpstreamTls::new(&settings).map_err(|error| error.to_string())?)
+        }
     };
     Ok(UpstreamTarget { host: address.host.as_str().into(), port: address.port, tls, server_name: None, http2: false })
 }

@@ -75,7 +75,9 @@ impl Task {
     }
 
     fn change(&mut self, balancer: Arc<Balancer>) {
-        if *self.checks() != balancer.upstream().health_checks.active {
+        let is_same = *self.checks() == balancer.upstream().health_checks.active
+            && self.balancer.identity() == balancer.identity();
+        if !is_same {
             self.probe = prepare(&balancer, &self.resolver);
         }
         self.balancer = balancer;
@@ -118,7 +120,7 @@ impl Task {
 
 fn prepare(balancer: &Balancer, resolver: &Arc<Resolver>) -> Option<Probe> {
     let upstream = balancer.upstream();
-    Probe::new(&upstream.health_checks.active, resolver)
+    Probe::new(&upstream.health_checks.active, balancer.identity(), resolver)
         .inspect_err(|error| tracing::error!(upstream = upstream.name, error, "no probes are sent"))
         .ok()
 }

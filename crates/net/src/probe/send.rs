@@ -1,11 +1,13 @@
 //! One probe of one address: what is asked, and what the answer means.
 
 use crate::http::{
-    FetchError, PoolSettings, TlsTrust, UpstreamErrorKind, UpstreamPool, UpstreamTarget, UpstreamTls, fetch_head,
+    FetchError, PoolSettings, TlsSettings, TlsTrust, UpstreamErrorKind, UpstreamPool, UpstreamTarget, UpstreamTls,
+    fetch_head,
 };
 use crate::resolve::Resolver;
 use gateway::balancer::{Member, Outcome};
 use gateway::entity::{ActiveChecks, CheckKind, Scheme};
+use gateway::tls::Identity;
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use http::{Method, Request, Uri};
 use std::sync::Arc;
@@ -39,13 +41,18 @@ struct HttpProbe {
 
 impl Probe {
     /// What the settings say; an error says why it cannot be done.
-    pub(super) fn new(checks: &ActiveChecks, resolver: &Arc<Resolver>) -> Result<Self, String> {
+    pub(super) fn new(
+        checks: &ActiveChecks,
+        identity: Option<&Arc<Identity>>,
+        resolver: &Arc<Resolver>,
+    ) -> Result<Self, String> {
         let kind = match checks.kind {
             CheckKind::Tcp => Kind::Tcp,
             CheckKind::Http => Kind::Http(Arc::new(HttpProbe::new(checks, None, resolver)?)),
             CheckKind::Https => {
                 let trust = if checks.https_verify_certificate { TlsTrust::System } else { TlsTrust::Anyone };
-                let tls = UpstreamTls::new(trust, None).map_err(|error| error.to_string())?;
+                let settings = TlsSettings { trust, identity: identity.cloned(), ..TlsSettings::default() };
+                let tls = UpstreamTls::new(&settings).map_err(|error| error.to_string())?;
                 Kind::Http(Arc::new(HttpProbe::new(checks, Some(tls), resolver)?))
             }
             CheckKind::Grpc | CheckKind::Grpcs => return Err("probes of type grpc are not built".to_owned()),

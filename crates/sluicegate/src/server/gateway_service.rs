@@ -8,7 +8,7 @@ use http::{HeaderMap, Request, Response, request, response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use model::limits::HTTP_COLLECTED_BYTES_MAX;
-use net::http::{Answer, Body, BodyFault, HttpService, PoolSettings, Refusal, UpstreamPool};
+use net::http::{Answer, Body, BodyFault, HttpService, PoolSettings, Refusal, UpstreamPool, UpstreamTlsCache};
 use net::resolve::Resolver;
 use net::{Clock, Peer};
 use plugin::{Connection, Scheme};
@@ -31,7 +31,8 @@ pub(crate) struct GatewayService {
 
 impl GatewayService {
     pub(crate) fn new(gateway: Arc<Gateway>, resolver: &Arc<Resolver>, shards: usize, clock: Clock) -> Self {
-        let pool = |_| UpstreamPool::new(PoolSettings::default(), Arc::clone(resolver));
+        let tls = Arc::new(UpstreamTlsCache::default());
+        let pool = |_| UpstreamPool::new(PoolSettings::default(), Arc::clone(resolver)).with_tls(Arc::clone(&tls));
         let pools = (0..shards).map(pool).collect();
         Self {
             gateway,

@@ -49,7 +49,7 @@ pub(super) async fn attempt(
     let gone = || Failed { failure: UpstreamFailure::Unavailable, may_repeat: false };
     let (attempt, head, lines) = {
         let plan = exchange.plan().ok_or_else(gone)?;
-        let attempt = plan.member.as_ref().and_then(|member| planned(&plan, member)).ok_or_else(gone)?;
+        let attempt = plan.member.as_ref().and_then(|member| planned(pool, &plan, member)).ok_or_else(gone)?;
         (attempt, plan.request.clone(), plan.lines.clone())
     };
     let mut tries = vec![Try { peer: None, running: run(pool, attempt, head, lines, body.copy()) }];
@@ -79,7 +79,7 @@ pub(super) async fn attempt(
                 extra -= 1;
                 let Some(peer) = exchange.hedge(clock.now()) else { extra = 0; continue };
                 let Some(plan) = exchange.plan() else { continue };
-                let Some(attempt) = planned(&plan, &peer.member) else { continue };
+                let Some(attempt) = planned(pool, &plan, &peer.member) else { continue };
                 let mut head = plan.request.clone();
                 let lines = plan.lines.clone();
                 exchange.address_to(&mut head, &peer);

@@ -8,7 +8,7 @@ use http::{Response, request};
 use http1::FieldLines;
 use net::Clock;
 use net::http::{
-    Answer, Body, Timeouts, TlsTrust, UpstreamError, UpstreamErrorKind, UpstreamPool, UpstreamTarget, UpstreamTls,
+    Answer, Body, Timeouts, TlsSettings, TlsTrust, UpstreamError, UpstreamErrorKind, UpstreamPool, UpstreamTarget,
 };
 use plugin::Scheme;
 use std::sync::Arc;
@@ -81,7 +81,7 @@ async fn attempt(
         return hedging::attempt(pool, exchange, hedge, body.copy(), clock).await;
     }
     let Plan { request, lines, upstream, member, per_try_timeout_ms, .. } = plan;
-    let target = match target(&upstream) {
+    let target = match target(pool, &upstream) {
         Ok(target) => target,
         Err(error) => {
             tracing::warn!(host = %upstream.backend.host, %error, "TLS to the upstream");
@@ -121,8 +121,8 @@ pub(super) async fn once(
 }
 
 /// The plan of a try to one address, for a service with targets.
-pub(super) fn planned(plan: &Plan<'_>, member: &Member) -> Option<Attempt> {
-    let target = at(target(&plan.upstream).ok()?, member);
+pub(super) fn planned(pool: &UpstreamPool, plan: &Plan<'_>, member: &Member) -> Option<Attempt> {
+    let target = at(target(pool, &plan.upstream).ok()?, member);
     Some(Attempt { target, timeouts: timeouts(&plan.upstream), per_try_timeout_ms: plan.per_try_timeout_ms })
 }
 
@@ -169,8 +169,8 @@ pub(super) fn full(bytes: Bytes) -> Body {
 }
 
 /// The upstream as the pool knows it, made when it is first asked and kept with it.
-fn target(upstream: &Upstream) -> Result<&UpstreamTarget, &str> {
-    let made = upstream.connector.get_or_init(|| Box::new(make(upstream)));
+fn target<'u>(pool: &UpstreamPool, upstream: &'u Upstream) -> Result<&'u UpstreamTarget, &'u str> {
+    let made = upstream.connector.get_or_init(|| Box::new(make(pool, upstream)));
     match made.downcast_ref::<Result<UpstreamTarget, String>>() {
         Some(Ok(target)) => Ok(target),
         Some(Err(error)) => Err(error),
@@ -178,20 +178,21 @@ fn target(upstream: &Upstream) -> Result<&UpstreamTarget, &str> {
     }
 }
 
-fn make(upstream: &Upstream) -> Result<UpstreamTarget, String> {
+fn make(pool: &UpstreamPool, upstream: &Upstream) -> Result<UpstreamTarget, String> {
     let backend = &upstream.backend;
+    let http2 = backend.http2;
     let tls = match backend.scheme {
         Scheme::Http => None,
         Scheme::Https => {
             let trust = match backend.tls_verify {
                 Some(true) if upstream.ca_certificates.is_empty() => TlsTrust::System,
-                Some(true) => TlsTrust::Authorities(&upstream.ca_certificates),
+                Some(true) => TlsTrust::Authorities(upstream.ca_certificates.clone()),
                 Some(false) | None => TlsTrust::Anyone,
             };
-            let tls = UpstreamTls::new(trust, None).map_err(|error| error.to_string())?;
-            Some(if backend.http2 { tls.for_http2() } else { tls })
+            let (depth_max, identity) = (backend.tls_verify_depth, upstream.identity.clone());
+            let settings = TlsSettings { trust, depth_max, identity, http2 };
+            Some(pool.tls(settings).map_err(|error| error.to_string())?)
         }
     };
-    let http2 = backend.http2;
     Ok(UpstreamTarget { host: backend.host.as_str().into(), port: backend.port, tls, server_name: None, http2 })
 }

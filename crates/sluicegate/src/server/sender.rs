@@ -6,7 +6,7 @@ use http::{HeaderValue, Request, Response};
 use http_body::Body as _;
 use http1::FieldLines;
 use net::http::{
-    Body, Timeouts, TlsTrust, UpstreamError, UpstreamErrorKind, UpstreamPool, UpstreamTarget, UpstreamTls,
+    Body, Timeouts, TlsSettings, TlsTrust, UpstreamError, UpstreamErrorKind, UpstreamPool, UpstreamTarget, UpstreamTls,
 };
 use plugin::{BoxFuture, SendError};
 use std::future::poll_fn;
@@ -84,8 +84,9 @@ impl Sender {
     }
 
     fn tls(&self) -> Result<UpstreamTls, SendError> {
+        let settings = TlsSettings { trust: TlsTrust::System, ..TlsSettings::default() };
         self.tls
-            .get_or_init(|| UpstreamTls::new(TlsTrust::System, None).map_err(|error| error.to_string()))
+            .get_or_init(|| UpstreamTls::new(&settings).map_err(|error| error.to_string()))
             .clone()
             .map_err(SendError::Connect)
     }

@@ -14,4 +14,4 @@ pub use error::{Retry, UpstreamError, UpstreamErrorKind};
 pub use fetch::{FetchError, fetch, fetch_head};
 pub use http2::UpstreamHttp2Body;
 pub use pool::{PoolSettings, Timeouts, UpstreamPool, UpstreamTarget};
-pub use tls::{TlsTrust, UpstreamTls, UpstreamTlsError};
+pub use tls::{TlsSettings, TlsTrust, UpstreamTls, UpstreamTlsCache, UpstreamTlsError};

@@ -2,7 +2,7 @@
 
 use super::connection::UpstreamConnection;
 use super::http2::Http2Slot;
-use super::tls::UpstreamTls;
+use super::tls::{TlsSettings, UpstreamTls, UpstreamTlsCache, UpstreamTlsError};
 use crate::resolve::Resolver;
 use foldhash::fast::RandomState;
 use parking_lot::{Mutex, RwLock};
@@ -58,6 +58,7 @@ pub struct UpstreamPool {
     pub(super) settings: PoolSettings,
     slots: RwLock<HashMap<UpstreamTarget, Arc<Slot>, RandomState>>,
     pub(super) resolver: Arc<Resolver>,
+    tls: Arc<UpstreamTlsCache>,
 }
 
 /// The idle connections to one target, the latest at the end, and those of HTTP/2.
@@ -85,7 +86,21 @@ impl UpstreamPool {
     /// An empty pool, whose targets that are names `resolver` knows.
     #[must_use]
     pub fn new(settings: PoolSettings, resolver: Arc<Resolver>) -> Self {
-        Self { settings, slots: RwLock::default(), resolver }
+        Self { settings, slots: RwLock::default(), resolver, tls: Arc::default() }
+    }
+
+    /// The same pool, which has its TLS in common with others.
+    #[must_use]
+    pub fn with_tls(self, tls: Arc<UpstreamTlsCache>) -> Self {
+        Self { tls, ..self }
+    }
+
+    /// TLS with these settings: while connections with it are kept, the TLS they have.
+    ///
+    /// # Errors
+    /// [`UpstreamTlsError`].
+    pub fn tls(&self, settings: TlsSettings) -> Result<UpstreamTls, UpstreamTlsError> {
+        self.tls.get(settings)
     }
 
     /// Idle connections, to all targets.

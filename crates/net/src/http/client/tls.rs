@@ -1,77 +1,188 @@
-//! TLS towards upstreams: whom to trust, and who we are.
+//! TLS towards upstreams: whom to trust, how long a chain may be, and who we are.
+//!
+//! A connection is kept for whoever wants the same TLS. So settings that are equal make one configuration, as long as
+//! somebody has it: [`UpstreamTlsCache`]. A change of the gateway's configuration that leaves an upstream's TLS as it is
+//! finds the kept connections, and one that does not finds none.
 
-use crate::http::tls::{TlsFilesError, read_certificates, read_key};
+use foldhash::fast::RandomState;
+use gateway::tls::Identity;
+use parking_lot::Mutex;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ResolvesClientCert, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use std::collections::HashMap;
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+
+/// What TLS to an upstream is to be like.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+pub struct TlsSettings {
+    /// Whose certificates the upstream may show.
+    pub trust: TlsTrust,
+    /// The most certificates between the upstream's and one that is trusted; none leaves it to rustls, which looks at six.
+    pub depth_max: Option<u8>,
+    /// What is shown if the upstream asks who we are.
+    pub identity: Option<Arc<Identity>>,
+    /// HTTP/2 is to be spoken, and not HTTP/1.1.
+    pub http2: bool,
+}
 
 /// Whose certificates an upstream may show.
-#[derive(Clone, Copy, Debug)]
-pub enum TlsTrust<'a> {
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+pub enum TlsTrust {
     /// Anybody's (`tls_verify` off, Kong's default for services): encrypted, not authenticated.
+    #[default]
     Anyone,
     /// Those the system trusts.
     System,
     /// Those signed by these authorities.
-    Authorities(&'a [CertificateDer<'static>]),
+    Authorities(Vec<CertificateDer<'static>>),
 }
 
-/// A TLS configuration towards upstreams. Connections are shared between targets with the same one.
+/// A TLS configuration towards upstreams. Connections are shared between targets with the very same one.
 #[derive(Clone, Debug)]
 pub struct UpstreamTls {
     pub(super) config: Arc<ClientConfig>,
 }
 
+/// The configurations that are in use, by their settings.
+#[derive(Debug, Default)]
+pub struct UpstreamTlsCache(Mutex<HashMap<TlsSettings, Weak<ClientConfig>, RandomState>>);
+
 /// The configuration could not be made.
 #[derive(Debug)]
 pub enum UpstreamTlsError {
-    /// A file.
-    File(TlsFilesError),
     /// The system has no trust anchors.
     NoSystemRoots,
-    /// What rustls said of versions, anchors or our certificate.
+    /// What rustls said of versions or anchors.
     Rustls(rustls::Error),
+    /// What it said of the anchors together.
+    Verifier(rustls::client::VerifierBuilderError),
 }
 
 impl UpstreamTls {
-    /// Trust as given; with a certificate and key file, show them when asked.
+    /// A configuration of its own.
     ///
     /// # Errors
     /// [`UpstreamTlsError`].
-    pub fn new(trust: TlsTrust<'_>, identity: Option<(&Path, &Path)>) -> Result<Self, UpstreamTlsError> {
+    pub fn new(settings: &TlsSettings) -> Result<Self, UpstreamTlsError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        let verifier: Arc<dyn ServerCertVerifier> = match &settings.trust {
+            TlsTrust::Anyone => Arc::new(TrustAnyone(Arc::clone(&provider))),
+            TlsTrust::System => trusting(system_roots()?, settings.depth_max, &provider)?,
+            TlsTrust::Authorities(trusted) => trusting(authorities(trusted)?, settings.depth_max, &provider)?,
+        };
+        let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(UpstreamTlsError::Rustls)?;
-        let builder = match trust {
-            TlsTrust::Anyone => builder.dangerous().with_custom_certificate_verifier(Arc::new(TrustAnyone(provider))),
-            TlsTrust::System => builder.with_root_certificates(system_roots()?),
-            TlsTrust::Authorities(trusted) => builder.with_root_certificates(authorities(trusted)?),
-        };
-        let mut config = match identity {
+            .map_err(UpstreamTlsError::Rustls)?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier);
+        let mut config = match &settings.identity {
             None => builder.with_no_client_auth(),
-            Some((cert, key)) => builder
-                .with_client_auth_cert(
-                    read_certificates(cert).map_err(UpstreamTlsError::File)?,
-                    read_key(key).map_err(UpstreamTlsError::File)?,
-                )
-                .map_err(UpstreamTlsError::Rustls)?,
+            Some(identity) => {
+                builder.with_client_cert_resolver(Arc::<Identity>::clone(identity) as Arc<dyn ResolvesClientCert>)
+            }
         };
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![if settings.http2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
         Ok(Self { config: Arc::new(config) })
     }
+}
 
-    /// The same, to speak HTTP/2.
-    #[must_use]
-    pub fn for_http2(&self) -> Self {
-        let mut config = ClientConfig::clone(&self.config);
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        Self { config: Arc::new(config) }
+impl UpstreamTlsCache {
+    /// The configuration with these settings: the one that somebody has, or a new one.
+    ///
+    /// # Errors
+    /// [`UpstreamTlsError`].
+    pub fn get(&self, settings: TlsSettings) -> Result<UpstreamTls, UpstreamTlsError> {
+        let mut known = self.0.lock();
+        if let Some(config) = known.get(&settings).and_then(Weak::upgrade) {
+            return Ok(UpstreamTls { config });
+        }
+        let made = UpstreamTls::new(&settings)?;
+        known.retain(|_, config| config.strong_count() > 0);
+        known.insert(settings, Arc::downgrade(&made.config));
+        Ok(made)
+    }
+}
+
+fn trusting(
+    roots: RootCertStore,
+    depth_max: Option<u8>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ServerCertVerifier>, UpstreamTlsError> {
+    let roots = Arc::new(roots);
+    let inner = WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(provider))
+        .build()
+        .map_err(UpstreamTlsError::Verifier)?;
+    Ok(match depth_max {
+        None => inner,
+        Some(depth_max) => Arc::new(ShortChain { inner, roots, depth_max, provider: Arc::clone(provider) }),
+    })
+}
+
+/// Checks what rustls checks, and that at most so many certificates stand between the upstream's and one that is trusted.
+#[derive(Debug)]
+struct ShortChain {
+    inner: Arc<WebPkiServerVerifier>,
+    roots: Arc<RootCertStore>,
+    depth_max: u8,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ShortChain {
+    fn has_short_path(&self, cert: &CertificateDer<'_>, others: &[CertificateDer<'_>], now: UnixTime) -> bool {
+        let Ok(cert) = webpki::EndEntityCert::try_from(cert) else { return false };
+        let is_short = |path: &webpki::VerifiedPath<'_>| match path.intermediate_certificates().count()
+            <= usize::from(self.depth_max)
+        {
+            true => Ok(()),
+            false => Err(webpki::Error::MaximumPathDepthExceeded),
+        };
+        let algorithms = self.provider.signature_verification_algorithms.all;
+        let usage = webpki::KeyUsage::server_auth();
+        cert.verify_for_usage(algorithms, &self.roots.roots, others, now, usage, None, Some(&is_short)).is_ok()
+    }
+}
+
+impl ServerCertVerifier for ShortChain {
+    fn verify_server_cert(
+        &self,
+        cert: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verified = self.inner.verify_server_cert(cert, others, name, ocsp, now)?;
+        if self.has_short_path(cert, others, now) {
+            return Ok(verified);
+        }
+        Err(CertificateError::ApplicationVerificationFailure.into())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
     }
 }
 
@@ -146,11 +257,28 @@ impl ServerCertVerifier for TrustAnyone {
 impl fmt::Display for UpstreamTlsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File(error) => error.fmt(f),
             Self::NoSystemRoots => f.write_str("the system has no trusted certificate authorities"),
             Self::Rustls(error) => error.fmt(f),
+            Self::Verifier(error) => error.fmt(f),
         }
     }
 }
 
 impl std::error::Error for UpstreamTlsError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_settings_are_one_configuration_while_somebody_has_it() {
+        let cache = UpstreamTlsCache::default();
+        let get = |http2| cache.get(TlsSettings { http2, ..TlsSettings::default() }).unwrap();
+        let (first, same, other) = (get(false), get(false), get(true));
+        assert!(first == same && first != other);
+        drop((first, same));
+        let _third = get(true);
+        let _fourth = cache.get(TlsSettings { depth_max: Some(1), ..TlsSettings::default() }).unwrap();
+        assert_eq!(cache.0.lock().len(), 2, "what nobody has is forgotten");
+    }
+}
