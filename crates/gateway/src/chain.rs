@@ -4,11 +4,14 @@
 //! route+consumer, service+consumer, route+service, consumer, route, service, global. All that does not depend on the
 //! consumer is decided when the snapshot is built; a consumer found by an authentication plugin changes the choice of
 //! the plugins after it, never of those before.
+//!
+//! Invariant: what a plugin does when its configuration is dropped ends nothing else, not even if it panics.
 
 use crate::entity::{ApiConsumerId, Id, RouteId, RouteProtocols, ServiceId};
 use plugin::Handler;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// A configured plugin and the schemes it runs for.
@@ -62,6 +65,23 @@ impl Links {
     }
 }
 
+impl Drop for Links {
+    fn drop(&mut self) {
+        std::mem::take(&mut self.by_scope).into_values().for_each(drop_alone);
+    }
+}
+
+impl Drop for Chain {
+    fn drop(&mut self) {
+        std::mem::take(&mut self.slots).into_iter().filter_map(|slot| slot.base).for_each(drop_alone);
+    }
+}
+
+/// A configuration may be dropped for good in the task that replaced it, or in any request's. The panic has told of itself.
+fn drop_alone(link: Link) {
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(link)));
+}
+
 /// The plugins of a route, in the order in which they run.
 #[derive(Debug, Default)]
 pub(crate) struct Chain {
@@ -86,7 +106,7 @@ impl Chain {
     /// The chain of a route (or, with an empty scope, of requests without one). `implied` is a plugin that runs even if
     /// nothing configures it.
     pub(crate) fn new(links: &Links, n_plugins: usize, at: Scope, implied: Option<(usize, Link)>) -> Self {
-        let mut chain = Self { at, ..Self::default() };
+        let mut chain = Self { at, slots: Vec::new(), by_consumer: false };
         for plugin in 0..n_plugins {
             let none = Scope::default();
             let exact = match (at.route, at.service) {
@@ -144,6 +164,26 @@ mod tests {
         fn access(&self, _: &mut Context) -> Flow {
             Flow::Continue
         }
+    }
+
+    struct Bomb;
+    impl Handler for Bomb {}
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("a plugin's bug");
+        }
+    }
+
+    #[test]
+    fn a_plugin_that_panics_when_it_is_dropped_ends_nothing() {
+        let bomb = || Link { handler: Arc::new(Bomb), protocols: RouteProtocols::Both };
+        let mut links = Links::default();
+        for plugin in 0..3 {
+            links.add(plugin, Scope::default(), bomb());
+        }
+        let chain = Chain::new(&links, 4, Scope::default(), Some((3, bomb())));
+        drop(links);
+        drop(chain);
     }
 
     const R: Option<RouteId> = Some(RouteId(Id::from_bytes([1; 16])));

@@ -47,6 +47,16 @@ async fn becomes(resolver: &Resolver, host: &str, expected: &str) {
     tokio::time::timeout(Duration::from_secs(10), until).await.unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_server_that_never_says_a_word_of_services_is_asked_for_addresses_in_time() {
+    let server = FakeDns::start().await;
+    server.tell("web.example", SRV, Reaction::Silence);
+    server.records("web.example", A, &[a("web.example", 60, [10, 0, 0, 1])]);
+    // Five attempts of this would be all the time there is, and more.
+    let resolver = Resolver::new(&settings(&server));
+    assert_eq!(addresses(&resolver, "web.example").await.unwrap(), ["10.0.0.1:80"]);
+}
+
 #[tokio::test]
 async fn an_answer_is_used_for_its_ttl_and_then_asked_for_again() {
     let server = FakeDns::start().await;

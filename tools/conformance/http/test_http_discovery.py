@@ -1,8 +1,10 @@
 """Targets that a catalogue lists, and targets whose names and health change while requests go on."""
 
+import concurrent.futures
 import contextlib
 import shutil
 
+import grpc
 import pytest
 
 from harness.consul import Agent, StandIn
@@ -103,9 +105,45 @@ def test_an_active_check_takes_a_target_out_and_brings_it_back(start_server):
         until(lambda: served(server) == {"one", "two"}, "it is back by itself")
 
 
-def test_probes_that_are_not_built_are_refused_by_name(start_server):
-    checks = {"active": {"type": "grpc", "healthy": {"interval": 1}}}
-    server = start_server(config({"targets": []}))
-    server.write_config(config({"targets": [], "healthchecks": checks}))
-    server.reload()
-    until(lambda: "probes of grpc" in server.stderr(), "the reload is refused")
+def test_a_grpc_check_asks_the_health_service(start_server):
+    serving = {"one": True, "two": True}
+    with contextlib.ExitStack() as stack:
+        def health(name):
+            def check(message, context):
+                assert message == b"", "the server as a whole"
+                return b"\x08\x01" if serving[name] else b"\x08\x02"
+            service = grpc.server(concurrent.futures.ThreadPoolExecutor(4))
+            handlers = {"Check": grpc.unary_unary_rpc_method_handler(check)}
+            service.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("grpc.health.v1.Health", handlers),))
+            who = {"Who": grpc.unary_unary_rpc_method_handler(lambda message, context: name.encode())}
+            service.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Named", who),))
+            port = service.add_insecure_port("127.0.0.1:0")
+            service.start()
+            stack.callback(lambda: service.stop(0).wait(5))
+            return port
+
+        checks = {"active": {"type": "grpc", "healthy": {"interval": 0.05, "successes": 1},
+                             "unhealthy": {"interval": 0.05, "http_failures": 2}}}
+        # A server without the health service is not healthy either.
+        bare = grpc.server(concurrent.futures.ThreadPoolExecutor(4))
+        ports = [health("one"), health("two"), bare.add_insecure_port("127.0.0.1:0")]
+        bare.start()
+        stack.callback(lambda: bare.stop(0).wait(5))
+        document = config({"targets": [{"target": f"127.0.0.1:{port}"} for port in ports], "healthchecks": checks})
+        document["services"][0].update(protocol="grpc", routes=[{"protocols": ["grpc"], "paths": ["/"]}])
+        server = start_server(document)
+        channel = stack.enter_context(grpc.insecure_channel(f"127.0.0.1:{server.ports['http']}"))
+
+        def served():
+            def who():
+                try:
+                    return channel.unary_unary("/test.Named/Who")(b"").decode()
+                except grpc.RpcError as error:
+                    return error.code().name
+            return {who() for _ in range(6)}
+
+        until(lambda: served() == {"one", "two"}, "those that serve are asked")
+        serving["two"] = False
+        until(lambda: served() == {"one"}, "the one that does not serve is left out")
+        serving["two"] = True
+        until(lambda: served() == {"one", "two"}, "it is back by itself")

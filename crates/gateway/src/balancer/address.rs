@@ -54,13 +54,13 @@ struct Judged {
 pub enum Outcome {
     /// An answer with this status.
     Status(u16),
-    /// A connection, where that is all that was asked for.
+    /// A connection where that is all that was asked for, or the word of a health service that all is well.
     Connected,
     /// No connection, or one that broke.
     TcpFailure,
     /// Nothing in time.
     Timeout,
-    /// An answer that is none.
+    /// An answer that is none, or the word of a health service that not all is well.
     Garbage,
 }
 

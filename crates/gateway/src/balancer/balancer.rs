@@ -7,7 +7,7 @@ use super::catalogue::{self, CatalogueState};
 use super::resolution::{Resolution, ResolvedAddress};
 use super::retry::{Load, UnderWay};
 use super::table::{Choice, Member, Table};
-use crate::entity::{CheckKind, Scheme, Target, TargetAddress, Upstream};
+use crate::entity::{Scheme, Target, TargetAddress, Upstream};
 use crate::forward;
 use crate::tls::Identity;
 use arc_swap::ArcSwap;
@@ -75,10 +75,6 @@ impl Balancer {
         let host = upstream.host_header.as_deref().unwrap_or("host");
         if forward::upstream_host(Scheme::Http, host, 80).is_none() {
             return Err("host_header: not a host name".to_owned());
-        }
-        let checks = &upstream.health_checks;
-        if checks.probes() && matches!(checks.active.kind, CheckKind::Grpc | CheckKind::Grpcs) {
-            return Err("healthchecks.active.type: probes of grpc and grpcs are not supported yet".to_owned());
         }
         let state = before.map_or_else(Arc::default, |before| Arc::clone(&before.state));
         let (upstream, listed) = (upstream.clone(), catalogue::listed(upstream));
@@ -290,15 +286,6 @@ mod tests {
 
     fn ip(n: u8) -> ResolvedAddress {
         ResolvedAddress::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, n)))
-    }
-
-    #[test]
-    fn probes_that_nobody_sends_are_refused() {
-        let mut upstream = upstream();
-        upstream.health_checks.active.kind = CheckKind::Grpc;
-        assert!(Balancer::new(&upstream, Vec::new(), None).is_ok(), "Kong's default of a check that is off");
-        upstream.health_checks.active.intervals.healthy_ms = 1_000;
-        assert!(Balancer::new(&upstream, Vec::new(), None).unwrap_err().contains("not supported yet"));
     }
 
     #[test]

@@ -7,13 +7,15 @@
 //! | here | the loop that asks, and what became of it for people |
 //!
 //! Invariants: only a good answer changes targets; whatever else a catalogue does, the last good ones stay. An answer is
-//! read up to [`CATALOGUE_BODY_BYTES_MAX`], and has at most [`CATALOGUE_INSTANCES_MAX`] instances. Every wait has a deadline.
+//! read up to [`CATALOGUE_BODY_BYTES_MAX`], and has at most [`CATALOGUE_INSTANCES_MAX`] instances, at as many addresses. Every
+//! wait has a deadline.
 
 mod backoff;
 mod consul;
 mod eureka;
+mod places;
 
-use crate::http::{FetchError, TlsSettings, TlsTrust, UpstreamPool, UpstreamTarget, UpstreamTls, fetch};
+use crate::http::{FetchError, Fetched, TlsSettings, TlsTrust, UpstreamPool, UpstreamTarget, UpstreamTls, fetch};
 use crate::random::random;
 use crate::resolve::{Endpoint, Resolver};
 use backoff::Backoff;
@@ -64,6 +66,7 @@ enum Failure {
     Status(StatusCode),
     Garbage(String),
     TooMany(usize),
+    TooManyAddresses(usize),
 }
 
 impl fmt::Display for Failure {
@@ -74,6 +77,9 @@ impl fmt::Display for Failure {
             Self::Status(status) => write!(f, "it answered {status}"),
             Self::Garbage(why) => write!(f, "its answer cannot be read: {why}"),
             Self::TooMany(count) => write!(f, "it lists {count} instances; the limit is {CATALOGUE_INSTANCES_MAX}"),
+            Self::TooManyAddresses(count) => {
+                write!(f, "its instances have {count} addresses; the limit is {CATALOGUE_INSTANCES_MAX}")
+            }
         }
     }
 }
@@ -139,18 +145,22 @@ impl Follower {
             match tokio::time::timeout(NAMES_AGAIN, &mut answer).await {
                 Ok(answered) => break answered,
                 Err(_) if self.instances.iter().any(|instance| instance.host.parse::<IpAddr>().is_err()) => {
-                    resolve(resolver, &self.instances, publish).await;
+                    if let Err(failure) = publish_places(resolver, &self.instances, publish).await {
+                        tracing::warn!(error = %failure, "the last targets stay");
+                    }
                 }
                 Err(_) => {}
             }
         };
         drop(answer);
         match answered.and_then(|(status, headers, body)| self.take(status, &headers, &body)) {
-            Ok(instances) => {
-                resolve(&self.resolver, &instances, publish).await;
-                self.succeeded(instances);
-                self.catalogue.pause(&self.discovery)
-            }
+            Ok(instances) => match publish_places(&self.resolver, &instances, publish).await {
+                Ok(()) => {
+                    self.succeeded(instances);
+                    self.catalogue.pause(&self.discovery)
+                }
+                Err(failure) => self.failed(&failure),
+            },
             Err(failure) => self.failed(&failure),
         }
     }
@@ -240,7 +250,8 @@ async fn get(
         head.headers.insert(HOST, host);
     }
     let until = Instant::now() + asked.patience;
-    let (head, body) = fetch(pool, target, head, until, CATALOGUE_BODY_BYTES_MAX).await.map_err(Failure::Fetch)?;
+    let fetched = fetch(pool, target, head, bytes::Bytes::new(), until, CATALOGUE_BODY_BYTES_MAX).await;
+    let Fetched { head, body, .. } = fetched.map_err(Failure::Fetch)?;
     Ok((head.status, head.headers, body))
 }
 
@@ -257,19 +268,18 @@ fn upstream_target(address: &CatalogueAddress) -> Result<UpstreamTarget, String>
 
 /// Publishes the addresses of instances. One whose name has none now is left out; if that leaves nothing, what was there
 /// before stays.
-async fn resolve(resolver: &Resolver, instances: &[Instance], publish: &mut (impl FnMut(Vec<Endpoint>) + Send)) {
-    let mut endpoints = Vec::with_capacity(instances.len());
-    for Instance { host, port, weight } in instances {
-        match resolver.answer(host).await {
-            Ok(answer) => endpoints.extend(answer.endpoints.iter().map(|found| Endpoint {
-                port: Some(*port),
-                weight: Some(*weight),
-                ..Endpoint::plain(found.ip)
-            })),
-            Err(error) => tracing::warn!(host, %error, "an instance of a catalogue has no address"),
-        }
+async fn publish_places(
+    resolver: &Arc<Resolver>,
+    instances: &[Instance],
+    publish: &mut (impl FnMut(Vec<Endpoint>) + Send),
+) -> Result<(), Failure> {
+    let found = places::resolve(resolver, instances).await;
+    let endpoints = places::of(instances, &found);
+    if endpoints.len() > CATALOGUE_INSTANCES_MAX {
+        return Err(Failure::TooManyAddresses(endpoints.len()));
     }
     if instances.is_empty() || !endpoints.is_empty() {
         publish(endpoints);
     }
+    Ok(())
 }

@@ -31,9 +31,9 @@ mod tunnel;
 
 pub use body::{Body, BodyFault};
 pub use client::{
-    FetchError, PoolSettings, Retry, Timeouts, TlsSettings, TlsTrust, UpstreamBody, UpstreamError, UpstreamErrorKind,
-    UpstreamHttp2Body, UpstreamPool, UpstreamTarget, UpstreamTls, UpstreamTlsCache, UpstreamTlsError, fetch,
-    fetch_head,
+    FetchError, Fetched, PoolSettings, Retry, Timeouts, TlsSettings, TlsTrust, UpstreamBody, UpstreamError,
+    UpstreamErrorKind, UpstreamHttp2Body, UpstreamPool, UpstreamTarget, UpstreamTls, UpstreamTlsCache,
+    UpstreamTlsError, fetch, fetch_head,
 };
 pub use server::{ClientBody, Http2Body, ServerSettings, serve_connection};
 pub use service::{Answer, HttpService, Refusal};

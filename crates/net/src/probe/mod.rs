@@ -3,15 +3,18 @@
 //! | file | holds |
 //! |---|---|
 //! | `schedule` | when each address is probed, without clock |
-//! | `send` | one probe and what its answer means |
+//! | `send`, `grpc` | one probe and what its answer means |
+//! | `under_way` | probes that have not ended |
 //! | here | the task of an upstream |
 //!
 //! Addresses that are up are probed at the interval of healthy ones only, others at that of unhealthy ones only, drained
 //! ones not at all; at most `concurrency` at a time. What a probe says goes to the upstream's [`Balancer`], which judges.
 //! A change of configuration that keeps the upstream keeps its task and its schedule.
 
+mod grpc;
 mod schedule;
 mod send;
+mod under_way;
 
 use crate::Clock;
 use crate::random::random;
@@ -23,8 +26,8 @@ use send::Probe;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
+use under_way::UnderWay;
 
 /// How often addresses are looked at for changes of their health.
 const LOOK: Duration = Duration::from_millis(500);
@@ -38,18 +41,12 @@ pub(crate) async fn probe_upstream(
     let mut task = Task::new(Arc::clone(&balancers.borrow_and_update()), resolver, clock);
     loop {
         let next = task.begin_due();
-        let ended = async {
-            match task.under_way.join_next().await {
-                Some(ended) => ended.ok(),
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             changed = balancers.changed() => match changed {
                 Ok(()) => task.change(Arc::clone(&balancers.borrow_and_update())),
                 Err(_) => return,
             },
-            Some((member, outcome)) = ended => task.take(&member, outcome),
+            (member, outcome) = task.under_way.next() => task.take(&member, outcome),
             () = tokio::time::sleep_until(next) => {}
         }
     }
@@ -61,13 +58,13 @@ struct Task {
     clock: Clock,
     probe: Option<Probe>,
     schedule: Schedule<AddressKey>,
-    under_way: JoinSet<(Arc<Member>, Outcome)>,
+    under_way: UnderWay<Arc<Member>, Outcome>,
 }
 
 impl Task {
     fn new(balancer: Arc<Balancer>, resolver: Arc<Resolver>, clock: Clock) -> Self {
         let probe = prepare(&balancer, &resolver);
-        Self { balancer, resolver, clock, probe, schedule: Schedule::new(), under_way: JoinSet::new() }
+        Self { balancer, resolver, clock, probe, schedule: Schedule::new(), under_way: UnderWay::new() }
     }
 
     fn checks(&self) -> &ActiveChecks {
@@ -95,19 +92,19 @@ impl Task {
             let member = members.iter().find(|member| member.address.key() == key);
             if let (Some(member), Some(probe)) = (member.cloned(), self.probe.clone()) {
                 self.schedule.begin(key, now);
-                self.under_way.spawn(async move {
-                    let outcome = probe.send(&member).await;
-                    (member, outcome)
-                });
+                let sent = Arc::clone(&member);
+                self.under_way.begin(member, async move { probe.send(&sent).await });
             }
         }
         let wait = next.map_or(LOOK, |next| next.since(now).min(LOOK));
         Instant::now() + wait
     }
 
-    fn take(&mut self, member: &Member, outcome: Outcome) {
-        let was_up = member.address.is_up();
+    /// A probe has ended; without an outcome if it panicked, which says nothing of the address.
+    fn take(&mut self, member: &Member, outcome: Option<Outcome>) {
         self.schedule.end(member.address.key());
+        let Some(outcome) = outcome else { return };
+        let was_up = member.address.is_up();
         self.balancer.probed(member, outcome, self.clock.now().mono);
         let is_up = member.address.is_up();
         if was_up != is_up {

@@ -1,15 +1,16 @@
 //! One probe of one address: what is asked, and what the answer means.
 
+use super::grpc;
 use crate::http::{
     FetchError, PoolSettings, TlsSettings, TlsTrust, UpstreamErrorKind, UpstreamPool, UpstreamTarget, UpstreamTls,
-    fetch_head,
+    fetch, fetch_head,
 };
 use crate::resolve::Resolver;
 use gateway::balancer::{Member, Outcome};
 use gateway::entity::{ActiveChecks, CheckKind, Scheme};
 use gateway::tls::Identity;
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
-use http::{Method, Request, Uri};
+use http::{Method, Request, Uri, request};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -27,6 +28,7 @@ pub(super) struct Probe {
 enum Kind {
     Tcp,
     Http(Arc<HttpProbe>),
+    Grpc(Arc<HttpProbe>),
 }
 
 #[derive(Debug)]
@@ -49,13 +51,9 @@ impl Probe {
         let kind = match checks.kind {
             CheckKind::Tcp => Kind::Tcp,
             CheckKind::Http => Kind::Http(Arc::new(HttpProbe::new(checks, None, resolver)?)),
-            CheckKind::Https => {
-                let trust = if checks.https_verify_certificate { TlsTrust::System } else { TlsTrust::Anyone };
-                let settings = TlsSettings { trust, identity: identity.cloned(), ..TlsSettings::default() };
-                let tls = UpstreamTls::new(&settings).map_err(|error| error.to_string())?;
-                Kind::Http(Arc::new(HttpProbe::new(checks, Some(tls), resolver)?))
-            }
-            CheckKind::Grpc | CheckKind::Grpcs => return Err("probes of type grpc are not built".to_owned()),
+            CheckKind::Https => Kind::Http(Arc::new(HttpProbe::new(checks, Some(tls(checks, identity)?), resolver)?)),
+            CheckKind::Grpc => Kind::Grpc(Arc::new(HttpProbe::new(checks, None, resolver)?)),
+            CheckKind::Grpcs => Kind::Grpc(Arc::new(HttpProbe::new(checks, Some(tls(checks, identity)?), resolver)?)),
         };
         let timeout = Duration::from_millis(checks.timeout_ms.into());
         Ok(Self { kind, timeout, resolver: Arc::clone(resolver) })
@@ -67,6 +65,7 @@ impl Probe {
         match &self.kind {
             Kind::Tcp => tokio::time::timeout_at(until, self.connect(member)).await.unwrap_or(Outcome::Timeout),
             Kind::Http(http) => http.send(member, until).await,
+            Kind::Grpc(http) => http.ask_health(member, until).await,
         }
     }
 
@@ -78,6 +77,13 @@ impl Probe {
             Err(_) => Outcome::TcpFailure,
         }
     }
+}
+
+fn tls(checks: &ActiveChecks, identity: Option<&Arc<Identity>>) -> Result<UpstreamTls, String> {
+    let trust = if checks.https_verify_certificate { TlsTrust::System } else { TlsTrust::Anyone };
+    let http2 = checks.kind == CheckKind::Grpcs;
+    let settings = TlsSettings { trust, identity: identity.cloned(), http2, ..TlsSettings::default() };
+    UpstreamTls::new(&settings).map_err(|error| error.to_string())
 }
 
 impl HttpProbe {
@@ -93,27 +99,58 @@ impl HttpProbe {
                 headers.append(&name, value);
             }
         }
-        let settings = PoolSettings { idle_max: 0, ..PoolSettings::default() };
+        let settings = PoolSettings { idle_max: 0, requests_max: 1, ..PoolSettings::default() };
         let server_name = checks.https_sni.as_deref().map(Into::into);
         let pool = UpstreamPool::new(settings, Arc::clone(resolver));
         Ok(Self { uri, headers, tls, server_name, pool })
     }
 
     async fn send(&self, member: &Member, until: Instant) -> Outcome {
-        let scheme = if self.tls.is_some() { Scheme::Https } else { Scheme::Http };
+        match fetch_head(&self.pool, &self.target(member, Version::One), self.head(member), until).await {
+            Ok(head) => Outcome::Status(head.status.as_u16()),
+            Err(error) => failed(error),
+        }
+    }
+
+    /// Asks gRPC's health service.
+    async fn ask_health(&self, member: &Member, until: Instant) -> Outcome {
+        let (target, mut head) = (self.target(member, Version::Two), self.head(member));
+        let question = grpc::ask(&mut head);
+        match fetch(&self.pool, &target, head, question, until, grpc::ANSWER_BYTES_MAX).await {
+            Ok(answer) if grpc::serves(&answer) => Outcome::Connected,
+            Ok(_) => Outcome::Garbage,
+            Err(error) => failed(error),
+        }
+    }
+
+    fn target(&self, member: &Member, version: Version) -> UpstreamTarget {
         let server_name = self.server_name.clone().unwrap_or_else(|| Arc::clone(&member.server_name));
         let key = member.address.key();
         let (host, port, tls) = (Arc::clone(&key.host), key.port, self.tls.clone());
-        let target = UpstreamTarget { host, port, tls, server_name: Some(server_name), http2: false };
+        UpstreamTarget { host, port, tls, server_name: Some(server_name), http2: version == Version::Two }
+    }
+
+    fn head(&self, member: &Member) -> request::Parts {
+        let scheme = if self.tls.is_some() { Scheme::Https } else { Scheme::Http };
         let (mut head, ()) = Request::new(()).into_parts();
         (head.method, head.uri, head.headers) = (Method::GET, self.uri.clone(), self.headers.clone());
         head.headers.entry(HOST).or_insert_with(|| member.host_value(scheme).clone());
-        match fetch_head(&self.pool, &target, head, until).await {
-            Ok(head) => Outcome::Status(head.status.as_u16()),
-            Err(FetchError::Timeout) => Outcome::Timeout,
-            Err(FetchError::Upstream(error)) => outcome(error.kind),
-            Err(FetchError::Broken(_) | FetchError::TooLarge(_)) => Outcome::Garbage,
-        }
+        head
+    }
+}
+
+/// The version of HTTP that is spoken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Version {
+    One,
+    Two,
+}
+
+fn failed(error: FetchError) -> Outcome {
+    match error {
+        FetchError::Timeout => Outcome::Timeout,
+        FetchError::Upstream(error) => outcome(error.kind),
+        FetchError::Broken(_) | FetchError::TooLarge(_) => Outcome::Garbage,
     }
 }
 

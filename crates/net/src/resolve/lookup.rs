@@ -6,7 +6,7 @@ use super::error::ResolveError;
 use super::message::{Data, Kind, Message, Rcode, Record};
 use super::name::Name;
 use super::settings::Config;
-use model::limits::{DNS_ADDRESSES_MAX, DNS_CNAMES_MAX, DNS_TTL_S_MAX, DNS_TTL_S_MIN};
+use model::limits::{DNS_ADDRESSES_MAX, DNS_CNAMES_MAX, DNS_LOOKUP_MS_MAX, DNS_TTL_S_MAX, DNS_TTL_S_MIN};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,8 +47,12 @@ pub(super) async fn look_up(
             }
         }
     }
-    for source in sources {
-        match ask(client, config, &source).await {
+    let mut is_silent = false;
+    for source in sources.into_iter() {
+        if is_silent && source.kind == Kind::Srv {
+            continue;
+        }
+        match ask_in_time(client, config, &source).await {
             Ok(found) => return Ok(settle(config, found, source)),
             Err(ResolveError::NotFound) => {}
             // Whoever says nothing of addresses says nothing of others either.
@@ -56,10 +60,22 @@ pub(super) async fn look_up(
                 return Err(silent);
             }
             // A server that fails for one kind of record may still know another.
-            Err(failed) => error = failed,
+            Err(failed) => {
+                is_silent = failed == ResolveError::Timeout;
+                error = failed;
+            }
         }
     }
     Err(error)
+}
+
+/// Asks, but for services no longer than leaves time to ask for addresses: some servers never answer that question.
+async fn ask_in_time(client: &Client, config: &Config, source: &Source) -> Result<Addresses, ResolveError> {
+    if source.kind != Kind::Srv || config.kinds.iter().all(|kind| *kind == Kind::Srv) {
+        return ask(client, config, source).await;
+    }
+    let patience = Duration::from_millis(DNS_LOOKUP_MS_MAX / 3);
+    tokio::time::timeout(patience, ask(client, config, source)).await.unwrap_or(Err(ResolveError::Timeout))
 }
 
 /// The names that may be meant, the likeliest first (resolv.conf(5), `ndots`).

@@ -11,7 +11,7 @@
 //!
 //! Invariants: decoding reads no byte outside the message and never panics, whatever the bytes are. Not here: EDNS, DNSSEC.
 
-use super::name::Name;
+use super::name::{NAME_BYTES_MAX, Name};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const HEADER_BYTES: usize = 12;
@@ -170,6 +170,10 @@ impl Reader<'_> {
                 0 if length == 0 => break,
                 0 => {
                     let label = self.bytes.get(at + 1..at + 1 + usize::from(length))?;
+                    // However many labels pointers lead to.
+                    if text.len() + label.len() > NAME_BYTES_MAX {
+                        return None;
+                    }
                     if !text.is_empty() {
                         text.push('.');
                     }
@@ -295,6 +299,33 @@ mod tests {
         assert_eq!(read(&answer(0x8180, &[(5, &[0xc0, 0xff])])), Err(NotAnswer::Malformed));
         assert_eq!(read(&answer(0x8180, &[(5, &[0x80, 12])])), Err(NotAnswer::Malformed));
         assert_eq!(read(&answer(0x8180, &[(5, &[1, b'.', 0])])), Err(NotAnswer::Malformed));
+    }
+
+    #[test]
+    fn a_name_has_an_end_wherever_pointers_lead() {
+        // Labels of one letter, each behind a pointer to those before it: 126 of them are the longest name there is.
+        let of = |count: u16| {
+            let mut bytes = answer(0x8180, &[]);
+            let mut chain = vec![1, b'a', 0];
+            let begin = u16::try_from(bytes.len() + 12).unwrap();
+            let mut before = begin;
+            for n in 1..count {
+                chain.extend_from_slice(&[1, b'a']);
+                chain.extend_from_slice(&(0xc000 | before).to_be_bytes());
+                before = begin + 3 + 4 * (n - 1);
+            }
+            // A record of a type that says nothing to us holds them; the next one's owner is the last of them.
+            bytes.extend_from_slice(&[0xc0, 12, 0, 16, 0, 1, 0, 0, 0, 60]);
+            bytes.extend_from_slice(&u16::try_from(chain.len()).unwrap().to_be_bytes());
+            bytes.extend_from_slice(&chain);
+            bytes.extend_from_slice(&(0xc000 | before).to_be_bytes());
+            bytes.extend_from_slice(&[0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 10, 0, 0, 1]);
+            bytes[6..8].copy_from_slice(&2u16.to_be_bytes());
+            read(&bytes).map(|message| message.records[0].owner.as_str().len())
+        };
+        assert_eq!(of(3), Ok(5));
+        assert_eq!(of(127), Ok(NAME_BYTES_MAX));
+        assert_eq!(of(128), Err(NotAnswer::Malformed));
     }
 
     #[test]

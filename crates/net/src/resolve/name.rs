@@ -6,7 +6,7 @@ use std::sync::Arc;
 /// Bytes of a label.
 const LABEL_BYTES_MAX: usize = 63;
 /// Characters of a whole name, dots between labels included: 255 bytes on the wire.
-const NAME_BYTES_MAX: usize = 253;
+pub(super) const NAME_BYTES_MAX: usize = 253;
 
 /// A domain name that can be put on the wire. Never empty.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -4,7 +4,7 @@ use super::error::{UpstreamError, UpstreamErrorKind};
 use super::pool::{Timeouts, UpstreamPool, UpstreamTarget};
 use crate::http::body::{Body, BodyFault};
 use bytes::{Bytes, BytesMut};
-use http::{Response, request, response};
+use http::{HeaderMap, Response, request, response};
 use http_body::Body as _;
 use http1::FieldLines;
 use std::fmt;
@@ -25,7 +25,18 @@ pub enum FetchError {
     Timeout,
 }
 
-/// Sends a request without a body and collects the answer's, up to `body_bytes_max`. Whoever calls sets Host.
+/// A whole answer.
+#[derive(Debug)]
+pub struct Fetched {
+    /// Its status and headers.
+    pub head: response::Parts,
+    /// Its body.
+    pub body: Bytes,
+    /// Its trailers; empty if it has none.
+    pub trailers: HeaderMap,
+}
+
+/// Sends a request with this body and collects the answer's, up to `body_bytes_max`. Whoever calls sets Host.
 ///
 /// # Errors
 /// [`FetchError`].
@@ -33,17 +44,19 @@ pub async fn fetch(
     pool: &UpstreamPool,
     target: &UpstreamTarget,
     head: request::Parts,
+    body: Bytes,
     until: Instant,
     body_bytes_max: usize,
-) -> Result<(response::Parts, Bytes), FetchError> {
+) -> Result<Fetched, FetchError> {
     let fetched = async {
-        let (head, body) = exchange(pool, target, head, until).await?.into_parts();
-        Ok((head, collect(body, body_bytes_max).await?))
+        let (head, body) = exchange(pool, target, head, Body::from(body), until).await?.into_parts();
+        let (body, trailers) = collect(body, body_bytes_max).await?;
+        Ok(Fetched { head, body, trailers })
     };
     tokio::time::timeout_at(until, fetched).await.unwrap_or(Err(FetchError::Timeout))
 }
 
-/// The same for who wants no more than the answer's head.
+/// The same without a body, for who wants no more than the answer's head.
 ///
 /// # Errors
 /// [`FetchError`].
@@ -53,7 +66,7 @@ pub async fn fetch_head(
     head: request::Parts,
     until: Instant,
 ) -> Result<response::Parts, FetchError> {
-    let fetched = async { Ok(exchange(pool, target, head, until).await?.into_parts().0) };
+    let fetched = async { Ok(exchange(pool, target, head, Body::Empty, until).await?.into_parts().0) };
     tokio::time::timeout_at(until, fetched).await.unwrap_or(Err(FetchError::Timeout))
 }
 
@@ -61,13 +74,13 @@ async fn exchange(
     pool: &UpstreamPool,
     target: &UpstreamTarget,
     mut head: request::Parts,
+    mut body: Body,
     until: Instant,
 ) -> Result<Response<Body>, FetchError> {
     let patience = until.saturating_duration_since(Instant::now());
     let ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
     let timeouts = Timeouts { connect_ms: ms, write_ms: ms, read_ms: ms };
     let lines = FieldLines::default();
-    let mut body = Body::Empty;
     let exchanged = Box::pin(pool.exchange(target, &mut head, &lines, &mut body, timeouts)).await;
     exchanged.map_err(|error| match error.kind {
         UpstreamErrorKind::ConnectTimeout | UpstreamErrorKind::WriteTimeout | UpstreamErrorKind::ReadTimeout => {
@@ -77,17 +90,16 @@ async fn exchange(
     })
 }
 
-async fn collect(mut body: Body, bytes_max: usize) -> Result<Bytes, FetchError> {
-    let mut collected = BytesMut::new();
+async fn collect(mut body: Body, bytes_max: usize) -> Result<(Bytes, HeaderMap), FetchError> {
+    let (mut collected, mut trailers) = (BytesMut::new(), HeaderMap::new());
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-        if let Ok(data) = frame.map_err(FetchError::Broken)?.into_data() {
-            if data.len() > bytes_max - collected.len() {
-                return Err(FetchError::TooLarge(bytes_max));
-            }
-            collected.extend_from_slice(&data);
+        match frame.map_err(FetchError::Broken)?.into_data() {
+            Ok(data) if data.len() > bytes_max - collected.len() => return Err(FetchError::TooLarge(bytes_max)),
+            Ok(data) => collected.extend_from_slice(&data),
+            Err(frame) => trailers = frame.into_trailers().unwrap_or_default(),
         }
     }
-    Ok(collected.freeze())
+    Ok((collected.freeze(), trailers))
 }
 
 impl fmt::Display for FetchError {

@@ -2,8 +2,8 @@
 //!
 //! Full is what the upstream says (SETTINGS_MAX_CONCURRENT_STREAMS), up to a limit of ours. Whoever needs a connection waits
 //! for the one that is being made, so a burst makes one and not a hundred. A connection that says GOAWAY, or has carried
-//! enough requests, gets no more; what is on it goes on to its end. Framing is hyper's; the connection's own task lives
-//! as long as the pool.
+//! enough requests, gets no more; what is on it goes on to its end. Framing is hyper's; its tasks, and ours beside each connection,
+//! live as long as the pool.
 //!
 //! Deadlines: no byte of the request taken and none of the response come for the read timeout. So a stream in which only
 //! one side speaks stays open, as gRPC needs.
@@ -24,13 +24,13 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http1::{FieldLines, strip_hop_by_hop};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use model::limits::{H2_UPSTREAM_CONNECTIONS_MAX, H2_UPSTREAM_STREAMS_MAX};
 use parking_lot::Mutex;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -45,8 +45,10 @@ const SEND_BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// Silence after which a connection with requests on it is pinged; as long again without an answer, and it is given up.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How often it is looked whether the upstream's settings have come.
-const SETTINGS_INTERVAL: Duration = Duration::from_millis(1);
+/// When it is first looked whether the upstream's settings have come.
+const LOOK_FIRST: Duration = Duration::from_millis(1);
+/// How often at last, in an upstream that allows no stream at all.
+const LOOK_LAST: Duration = Duration::from_millis(256);
 
 /// The HTTP/2 connections to one target.
 #[derive(Debug, Default)]
@@ -54,7 +56,46 @@ pub(super) struct Http2Slot {
     connections: Mutex<Vec<Arc<Http2Connection>>>,
     /// Held by whoever makes a connection.
     connecting: tokio::sync::Mutex<()>,
-    tasks: Mutex<Tasks>,
+    /// Those of hyper, and ours beside each connection.
+    tasks: Arc<Mutex<Tasks>>,
+}
+
+/// Runs hyper's tasks among those of a slot, for as long as there is one.
+#[derive(Clone, Debug)]
+struct Executor(Weak<Mutex<Tasks>>);
+
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Executor {
+    fn execute(&self, task: F) {
+        if let Some(tasks) = self.0.upgrade() {
+            tasks.lock().spawn(task);
+        }
+    }
+}
+
+/// When to look for streams that an upstream allows: soon, and less and less often while there are none.
+#[derive(Debug)]
+struct Looks {
+    pause: Duration,
+    sleep: Pin<Box<tokio::time::Sleep>>,
+}
+
+impl Looks {
+    fn new() -> Self {
+        Self { pause: LOOK_FIRST, sleep: Box::pin(tokio::time::sleep(LOOK_FIRST)) }
+    }
+
+    /// Has the task looked at again in time.
+    fn again(&mut self, cx: &mut Context<'_>) {
+        while self.sleep.as_mut().poll(cx).is_ready() {
+            self.pause = (self.pause * 2).min(LOOK_LAST);
+            self.sleep.as_mut().reset(Instant::now() + self.pause);
+        }
+    }
+
+    /// There are some.
+    fn found(&mut self) {
+        self.pause = LOOK_FIRST;
+    }
 }
 
 #[derive(Debug)]
@@ -137,7 +178,7 @@ impl Http2Slot {
             let error = UpstreamError::new(UpstreamErrorKind::Tls, Retry::Safe);
             return Err(error.because("the upstream does not speak HTTP/2"));
         }
-        let handshake = Builder::new(TokioExecutor::new())
+        let handshake = Builder::new(Executor(Arc::downgrade(&self.tasks)))
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -151,16 +192,18 @@ impl Http2Slot {
         let (told, mut allowed) = watch::channel(0);
         self.tasks.lock().spawn(async move {
             let mut connection = pin!(connection);
-            let mut look = tokio::time::interval(SETTINGS_INTERVAL);
+            let mut looks = Looks::new();
             let ended = poll_fn(|cx| {
                 let polled = connection.as_mut().poll(cx);
                 let allows = connection.current_max_send_streams();
                 told.send_if_modified(|allowed| std::mem::replace(allowed, allows) != allows);
-                // hyper reads in a task of its own and wakes nobody for settings.
-                if allows == 0 && !told.is_closed() {
-                    while look.poll_tick(cx).is_ready() {}
+                match (allows, told.is_closed()) {
+                    (0, true) => return Poll::Ready(Ok(())),
+                    // hyper reads in a task of its own and wakes nobody for settings.
+                    (0, false) => looks.again(cx),
+                    _ => looks.found(),
                 }
-                if allows == 0 && told.is_closed() { Poll::Ready(Ok(())) } else { polled }
+                polled
             });
             if let Err(error) = ended.await {
                 tracing::debug!(%error, "HTTP/2 connection to an upstream ended");
@@ -400,5 +443,25 @@ impl UpstreamHttp2Body {
                 Poll::Pending
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upstream_that_allows_no_stream_is_looked_at_less_and_less_often() {
+        let (mut looks, mut polls, end) = (Looks::new(), 0, Instant::now() + Duration::from_secs(10));
+        poll_fn(|cx| {
+            polls += 1;
+            if Instant::now() >= end {
+                return Poll::Ready(());
+            }
+            looks.again(cx);
+            Poll::Pending
+        })
+        .await;
+        assert!((20..60).contains(&polls), "{polls}");
     }
 }

@@ -11,7 +11,7 @@ mod tls;
 
 pub use connection::UpstreamBody;
 pub use error::{Retry, UpstreamError, UpstreamErrorKind};
-pub use fetch::{FetchError, fetch, fetch_head};
+pub use fetch::{FetchError, Fetched, fetch, fetch_head};
 pub use http2::UpstreamHttp2Body;
 pub use pool::{PoolSettings, Timeouts, UpstreamPool, UpstreamTarget};
 pub use tls::{TlsSettings, TlsTrust, UpstreamTls, UpstreamTlsCache, UpstreamTlsError};
