@@ -8,10 +8,10 @@ use crate::problem::Problem;
 use crate::reader::{Check, Place};
 use crate::tree::Node;
 
-/// Reads `gateway`.
-pub(crate) fn gateway(check: &mut Check<'_>, node: &Node) -> RealIp {
+/// Reads `gateway`: whom it believes, and whether it tells clients that ask which route took them.
+pub(crate) fn gateway(check: &mut Check<'_>, node: &Node) -> (RealIp, bool) {
     let mut real_ip = RealIp::default();
-    let Some(mut map) = check.map(node, "`gateway`") else { return real_ip };
+    let Some(mut map) = check.map(node, "`gateway`") else { return (real_ip, false) };
     if let Some(trusted) = map.get(check, "trusted_ips", trusted_ips) {
         real_ip.trusted = trusted;
     }
@@ -21,8 +21,9 @@ pub(crate) fn gateway(check: &mut Check<'_>, node: &Node) -> RealIp {
     if let Some(recursive) = map.get(check, "real_ip_recursive", Check::bool) {
         real_ip.recursive = recursive;
     }
+    let debug = map.get(check, "allow_debug_header", Check::bool).unwrap_or(false);
     map.finish(check);
-    real_ip
+    (real_ip, debug)
 }
 
 fn trusted_ips(check: &mut Check<'_>, node: &Node, place: Place<'_>) -> Option<Vec<Cidr>> {

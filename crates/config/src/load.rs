@@ -218,7 +218,7 @@ fn settings(
     settings.storage = listen::storage(check, section(&mut map, "storage"), cwd);
     settings.limits = listen::limits(check, section(&mut map, "limits"));
     settings.dns = dns::dns(check, section(&mut map, "dns"));
-    settings.real_ip = forwarding::gateway(check, section(&mut map, "gateway"));
+    (settings.real_ip, settings.allow_debug_header) = forwarding::gateway(check, section(&mut map, "gateway"));
     settings.telemetry = listen::telemetry(check, section(&mut map, "telemetry"));
     let read = entities::read(check, &mut map, root, registry);
     settings.entities = read.entities;

@@ -35,6 +35,8 @@ pub struct Settings {
     pub entities: Entities,
     /// Whose word it takes for where a request comes from.
     pub real_ip: RealIp,
+    /// Whether clients that say `Kong-Debug` are told which route and service took them.
+    pub allow_debug_header: bool,
     /// The same as records, for the Admin API.
     pub store: Store,
     /// Queues that are pushed to HTTP services; names are unique.

@@ -27,7 +27,7 @@ use crate::reason::Reason;
 use crate::router::Match;
 use crate::snapshot::{CompiledRoute, Snapshot, Target, Upstream, needs_https};
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HeaderValue, LOCATION};
+use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, LOCATION};
 use http::uri::{PathAndQuery, Uri};
 use http::{Response, StatusCode, Version, response};
 use http1::FieldLines;
@@ -75,6 +75,8 @@ pub struct Exchange {
     pub(crate) asked: Option<Uri>,
     /// It is for a fallback, which is asked once.
     pub(crate) fell_back: bool,
+    /// The cookie that keeps the client with one of the services that share its route.
+    pub(crate) cookie: Option<HeaderValue>,
     /// The request as its balancer knows it, if it goes to an upstream with targets.
     pub(crate) call: Option<Call>,
     /// The address it goes to, if it goes to an upstream with targets.
@@ -167,6 +169,9 @@ impl Exchange {
     fn log(&mut self, transferred: Transferred) {
         self.finished = true;
         self.upstream_ended(None);
+        if std::thread::panicking() {
+            self.reason = Some(Reason::Internal);
+        }
         if self.tunnel {
             self.counters.n_tunnels.fetch_sub(1, Ordering::Relaxed);
         }
@@ -189,7 +194,9 @@ impl Exchange {
             self.reason = Some(Reason::ClientLeft);
         }
         self.complete_choice();
-        for n in 0..self.chain().len() {
+        // After a plugin's panic none is asked again: a second panic would end the process.
+        let plugins = if std::thread::panicking() { 0 } else { self.chain().len() };
+        for n in 0..plugins {
             if let Some(link) = self.chosen(n) {
                 link.handler.log(&self.cx, &mut record);
             }
@@ -372,12 +379,23 @@ impl Exchange {
         for (name, value) in self.cx.response_headers.drain(..) {
             head.headers.insert(name, value);
         }
+        if self.counters.allow_debug_header.load(Ordering::Relaxed) {
+            self.tell_debug(&mut head.headers);
+        }
         if let Some(kept) = &mut self.kept {
             kept.response_headers.clone_from(&head.headers);
         }
-        if let Some(cookie) = self.call.as_mut().and_then(Call::take_cookie) {
+        let cookies = [self.cookie.take(), self.call.as_mut().and_then(Call::take_cookie)];
+        for cookie in cookies.into_iter().flatten() {
             forward::set_cookie(&mut head.headers, cookie);
         }
+    }
+
+    /// Which route and service took the request, if the client asks.
+    fn tell_debug(&self, headers: &mut HeaderMap) {
+        let Some(route) = self.route().filter(|_| forward::asks_for_debug(&self.cx.request.headers)) else { return };
+        let service = self.cx.service.as_ref().or(route.service.as_ref());
+        forward::add_debug(headers, &route.info, service.map(|service| &**service));
     }
 
     pub(crate) fn route(&self) -> Option<&CompiledRoute> {

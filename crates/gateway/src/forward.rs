@@ -10,7 +10,7 @@
 use crate::reason::Reason;
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, SERVER, SET_COOKIE, TE, VIA};
 use http1::FieldLines;
-use plugin::{Context, RequestId, Scheme};
+use plugin::{Context, RequestId, RouteInfo, Scheme, ServiceInfo};
 use std::net::IpAddr;
 
 /// Our product token, as `Server` has it.
@@ -25,6 +25,11 @@ macro_rules! names {
 }
 
 names! {
+    KONG_DEBUG = "kong-debug";
+    KONG_ROUTE_ID = "kong-route-id";
+    KONG_ROUTE_NAME = "kong-route-name";
+    KONG_SERVICE_ID = "kong-service-id";
+    KONG_SERVICE_NAME = "kong-service-name";
     PROXY = "proxy";
     PROXY_STATUS = "proxy-status";
     TRAILER = "trailer";
@@ -223,6 +228,24 @@ pub(crate) fn add_proxy_status(headers: &mut HeaderMap, reason: Reason) {
     if let Ok(value) = HeaderValue::try_from(text) {
         headers.append(PROXY_STATUS, value);
     }
+}
+
+/// Whether a client wants to know which route took its request.
+pub(crate) fn asks_for_debug(request: &HeaderMap) -> bool {
+    request.contains_key(KONG_DEBUG)
+}
+
+/// Says which route and service took a request. Names that no header can hold are left out.
+pub(crate) fn add_debug(headers: &mut HeaderMap, route: &RouteInfo, service: Option<&ServiceInfo>) {
+    let mut say = |name, value: Option<&str>| {
+        if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
+            headers.insert(name, value);
+        }
+    };
+    say(KONG_ROUTE_ID, Some(&route.id.to_string()));
+    say(KONG_ROUTE_NAME, route.name.as_deref());
+    say(KONG_SERVICE_ID, service.map(|service| service.id.to_string()).as_deref());
+    say(KONG_SERVICE_NAME, service.and_then(|service| service.name.as_deref()));
 }
 
 /// What every response carries.

@@ -8,6 +8,7 @@ use crate::entity::{Entities, TargetAddress, UpstreamId};
 use crate::error;
 use crate::exchange::{CLIENT_CLOSED_REQUEST, Exchange};
 use crate::forward;
+use crate::mirror::Mirrors;
 use crate::real_ip::RealIp;
 use crate::reason::Reason;
 use crate::router::{Ask, split_port};
@@ -28,7 +29,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// What requests count in, and what numbers them. Shared by the gateway and its exchanges.
 #[derive(Default)]
@@ -36,6 +37,9 @@ pub(crate) struct Counters {
     pub(crate) stats: Stats,
     /// Requests that became a pair of byte streams and have not ended.
     pub(crate) n_tunnels: AtomicU64,
+    pub(crate) mirrors: Arc<Mirrors>,
+    /// Clients that ask are told which route and service took them.
+    pub(crate) allow_debug_header: AtomicBool,
     pub(crate) telling: Telling,
 }
 
@@ -103,6 +107,11 @@ impl Gateway {
         self.real_ip.store((!real_ip.trusted.is_empty()).then(|| Arc::new(real_ip)));
     }
 
+    /// Whether a client that says `Kong-Debug` is told which route and service took it; not unless set.
+    pub fn allow_debug_header(&self, allow: bool) {
+        self.counters.allow_debug_header.store(allow, Ordering::Relaxed);
+    }
+
     /// Makes a prepared snapshot the current one. Requests under way keep theirs.
     pub fn activate(&self, mut snapshot: Snapshot) {
         snapshot.real_ip = self.real_ip.load_full();
@@ -157,6 +166,12 @@ impl Gateway {
     #[must_use]
     pub fn stats(&self) -> &Stats {
         &self.counters.stats
+    }
+
+    /// Copies of requests.
+    #[must_use]
+    pub fn mirrors(&self) -> &Mirrors {
+        &self.counters.mirrors
     }
 
     /// Upgraded connections that are open.
@@ -229,6 +244,7 @@ impl Gateway {
             upstream: None,
             asked: None,
             fell_back: false,
+            cookie: None,
             call: None,
             peer: None,
             tried_at: now,

@@ -10,6 +10,7 @@
 //! | [`tls`] | certificates, parsed, and which is shown for which server name |
 //! | [`balancer`] | upstreams: which address a request goes to, health, breakers, retries |
 //! | [`Exchange`] | one request's life as steps that the owner of the sockets performs |
+//! | [`Mirror`], `split` | copies of requests for another service, services that share a route's requests |
 //! | [`uri`], `forward`, `error` | paths, headers and error bodies, as Kong has them |
 //! | [`stats`], [`Reason`], [`AccessLog`] | what was counted, why a request failed, its line of log |
 //!
@@ -28,11 +29,13 @@ mod exchange;
 mod forward;
 mod gateway;
 mod grpc;
+mod mirror;
 mod proxying;
 pub mod real_ip;
 mod reason;
 pub mod router;
 mod snapshot;
+mod split;
 pub mod stats;
 pub mod tls;
 pub mod uri;
@@ -43,5 +46,6 @@ pub use decision::{BodyFailure, Decision, Next, Plan, Transferred, UpstreamFailu
 pub use exchange::Exchange;
 pub use forward::PRODUCT;
 pub use gateway::{Gateway, Telling};
+pub use mirror::{Mirror, Mirrors};
 pub use reason::Reason;
 pub use snapshot::{BuildError, RouteView, Snapshot, Upstream};

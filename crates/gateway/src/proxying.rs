@@ -10,7 +10,7 @@
 //!
 //! A service without targets passes through here with one branch: no gate, no address, Kong's retries alone.
 
-use crate::balancer::{Call, Gate, Granted, HashedRequest, Member, NoPeer, Outcome, Peer, Verdict};
+use crate::balancer::{Call, Gate, Granted, Member, NoPeer, Outcome, Peer, Verdict};
 use crate::decision::{Decision, Next, Plan, UpstreamFailure};
 use crate::error;
 use crate::exchange::{Exchange, micros};
@@ -72,7 +72,8 @@ impl Exchange {
         let Some(Target::Http(upstream)) = self.route().map(|route| &route.target) else {
             return Decision::Respond(self.internal_error());
         };
-        let upstream = Arc::clone(upstream);
+        let own = Arc::clone(upstream);
+        let upstream = self.split().unwrap_or(own);
         self.enter(upstream)
     }
 
@@ -83,9 +84,7 @@ impl Exchange {
             return self.send(upstream);
         };
         let random = self.cx.request_id.value();
-        let path = self.normal_path.as_deref().unwrap_or_else(|| self.cx.request.uri.path());
-        let routed = self.found.map(|found| (&self.snapshot.router, found));
-        let request = HashedRequest { cx: &self.cx, path, routed };
+        let request = self.hashed_request();
         let gate = Call::begin(balancer, &request, upstream.backend.retries, random, self.cx.now.mono);
         match gate {
             Gate::Open(call) => {
@@ -158,8 +157,7 @@ impl Exchange {
     /// Turns the client's request into the upstream's.
     fn send(&mut self, upstream: Arc<Upstream>) -> Decision {
         let Some(route) = self.route() else { return Decision::Respond(self.internal_error()) };
-        let (strip_path, preserve_host) = (route.strip_path, route.preserve_host);
-        let strip = strip_path.then_some(self.found.and_then(|found| found.matched_len));
+        let (strip, preserve_host) = (self.strip(), route.preserve_host);
         let host = match &self.peer {
             _ if preserve_host => None,
             Some(peer) => Some(peer.member.host_value(upstream.backend.scheme)),
@@ -168,16 +166,7 @@ impl Exchange {
         let sent = self.asked.take();
         let was_sent = sent.is_some();
         let original = sent.unwrap_or_else(|| self.cx.request.uri.clone());
-        let path = self.normal_path.as_deref().unwrap_or_else(|| original.path());
-        let stripped = strip.flatten().map_or("", |len| &path[..len]);
-        let base = upstream.backend.path.as_deref().unwrap_or("/");
-        let mut target = uri::upstream_path(base, path, strip);
-        let mut stripped = Cow::Borrowed(stripped);
-        // Only what was brought to normal form can have characters that HTTP must not see.
-        if self.normal_path.is_some() {
-            target = Cow::Owned(uri::escape(&target).into_owned());
-            stripped = Cow::Owned(uri::escape(&stripped).into_owned());
-        }
+        let (target, stripped) = target(&original, self.normal_path.as_deref(), strip, &upstream);
         if was_sent {
             // What is said of the client was said.
             if let Some(host) = host {
@@ -199,6 +188,11 @@ impl Exchange {
         self.proxied_at = Some(self.cx.now.mono);
         self.tried_at = self.cx.now;
         Decision::Proxy
+    }
+
+    /// How much of the path is to be taken off, if any is.
+    pub(crate) fn strip(&self) -> Option<Option<usize>> {
+        self.route()?.strip_path.then_some(self.found.and_then(|found| found.matched_len))
     }
 
     /// The request for the upstream, after [`Decision::Proxy`] and [`Next::Again`].
@@ -380,8 +374,25 @@ const fn no_peer(nobody: NoPeer) -> Reason {
     }
 }
 
+/// The path that a service is asked for, and what of the client's was taken off it.
+pub(crate) fn target<'a>(
+    original: &'a Uri,
+    normal_path: Option<&'a str>,
+    strip: Option<Option<usize>>,
+    upstream: &Upstream,
+) -> (Cow<'a, str>, Cow<'a, str>) {
+    let path = normal_path.unwrap_or_else(|| original.path());
+    let stripped = strip.flatten().map_or("", |len| &path[..len]);
+    let target = uri::upstream_path(upstream.backend.path.as_deref().unwrap_or("/"), path, strip);
+    // Only what was brought to normal form can have characters that HTTP must not see.
+    match normal_path {
+        None => (target, Cow::Borrowed(stripped)),
+        Some(_) => (Cow::Owned(uri::escape(&target).into_owned()), uri::escape(stripped)),
+    }
+}
+
 /// The upstream's target in origin form; the query is kept as it is, an empty one too.
-fn upstream_uri(original: &Uri, path: &str) -> Option<Uri> {
+pub(crate) fn upstream_uri(original: &Uri, path: &str) -> Option<Uri> {
     let unchanged = original.path() == path && original.authority().is_none();
     if unchanged {
         return Some(original.clone());

@@ -10,8 +10,10 @@ use crate::entity::{
     PluginConfig, PluginId, Route, RouteId, RouteProtocols, Service, ServiceId, UpstreamId,
 };
 use crate::forward;
+use crate::mirror::Mirroring;
 use crate::real_ip::RealIp;
 use crate::router::Router;
+use crate::split::Splitting;
 use crate::stats::{RouteStats, Stats};
 use crate::tls::{Certificates, Identity};
 use http::HeaderValue;
@@ -87,6 +89,8 @@ pub(crate) struct CompiledRoute {
     pub(crate) redirect: HttpsRedirect,
     pub(crate) strip_path: bool,
     pub(crate) preserve_host: bool,
+    pub(crate) mirror: Option<Mirroring>,
+    pub(crate) split: Option<Box<Splitting>>,
     pub(crate) chain: Chain,
     pub(crate) matches: Arc<str>,
     pub(crate) stats: Arc<RouteStats>,
@@ -372,6 +376,7 @@ impl Build<'_> {
             self.error("routes", route.id.0, format!("a queue as service needs the plugin `{QUEUE_PUBLISH}`"));
         }
         let at = Scope { route: Some(route.id), service: route.service, consumer: None };
+        let (mirror, split) = self.traffic(route, services);
         CompiledRoute {
             info: Arc::new(RouteInfo { id: route.id.0, name: route.name.as_deref().map(Into::into) }),
             service: service.map(|(service, _)| {
@@ -383,10 +388,36 @@ impl Build<'_> {
             redirect: route.https_redirect_status_code,
             strip_path: route.strip_path,
             preserve_host: route.preserve_host,
+            mirror,
+            split,
             chain: Chain::new(links, self.registry.len(), at, implied),
             matches: matches(route).into(),
             stats: self.stats.route(RouteId(route.id.0)),
         }
+    }
+
+    /// Where else a route's requests go.
+    fn traffic(
+        &mut self,
+        route: &Route,
+        services: &HashMap<ServiceId, (&Service, Target)>,
+    ) -> (Option<Mirroring>, Option<Box<Splitting>>) {
+        let own = route.service.and_then(|id| services.get(&id));
+        let mirror = route.mirror.or_else(|| own.and_then(|(service, _)| service.mirror));
+        if mirror.is_none() && route.split.is_none() {
+            return (None, None);
+        }
+        let made = if matches!(own, Some((_, Target::Http(_)))) {
+            let mirror = mirror.map(|mirror| Mirroring::new(mirror, services)).transpose();
+            let split = route.split.as_ref().map(|split| Splitting::new(split, services).map(Box::new)).transpose();
+            mirror.and_then(|mirror| Ok((mirror.flatten(), split?)))
+        } else {
+            Err("mirror, split: the route has no service of protocol http, https, grpc or grpcs of its own".to_owned())
+        };
+        made.unwrap_or_else(|what| {
+            self.error("routes", route.id.0, what);
+            (None, None)
+        })
     }
 }
 

@@ -204,6 +204,21 @@ pub const CATALOGUE_BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Instances of one service in a catalogue; an answer with more counts as none.
 pub const CATALOGUE_INSTANCES_MAX: usize = 4_096;
 
+// Copies of requests, and services that share them.
+
+/// Services beside its own that share a route's requests.
+pub const SPLIT_SERVICES_MAX: usize = 16;
+/// Copies of requests under way; while there are so many, no more are made.
+pub const MIRRORS_MAX: usize = 1_024;
+/// Bytes of a body that is copied; the copy of a request with a longer one is given up.
+pub const MIRROR_BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of all copied bodies together.
+pub const MIRROR_BODIES_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of an answer to a copy that are read away, so that its connection can be used again.
+pub const MIRROR_ANSWER_BYTES_MAX: usize = 1024 * 1024;
+/// Time for a copy and its answer.
+pub const MIRROR_MS_MAX: u64 = 60_000;
+
 // The broker's topology.
 
 /// Queues of the process.

@@ -384,6 +384,49 @@ def test_a_hedged_request_is_as_quick_as_the_quicker(start_server, targets):
     assert a.count() + b.count() == posted + 1
 
 
+class Failing:
+    """A target whose connections fail as `fail(connection)` says."""
+
+    def __init__(self, fail):
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self.socket.getsockname()[1]}"
+        threading.Thread(target=self.serve, args=(fail,), daemon=True).start()
+
+    def serve(self, fail):
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self.socket.accept()
+                threading.Thread(target=fail, args=(self, connection), daemon=True).start()
+
+
+def test_a_hedge_that_fails_last_is_booked_where_it_failed(start_server):
+    order, both = [], threading.Event()
+
+    def fail(target, connection):
+        with connection:
+            connection.recv(65536)
+            order.append(target.address)
+            if len(order) == 1:
+                both.wait(10)
+                # Not counted: only connections are.
+                connection.sendall(b"this is not HTTP\r\n\r\n")
+                with contextlib.suppress(OSError):
+                    connection.recv(1)
+                first_ended.set()
+            else:
+                both.set()
+                first_ended.wait(10)
+
+    first_ended = threading.Event()
+    two = [Failing(fail), Failing(fail)]
+    with contextlib.closing(two[0].socket), contextlib.closing(two[1].socket):
+        server = start_server(config(two, retries=0, resilience={"hedge": {"delay_ms": 50}},
+                                     healthchecks={"passive": {"unhealthy": {"tcp_failures": 1, "http_failures": 0}}}))
+        assert ask(server).status == 502
+        health = request(server.ports["admin"], "GET", "/upstreams/pool/health").json["data"]
+        assert {one["target"]: one["health"] for one in health} == {order[0]: "HEALTHY", order[1]: "UNHEALTHY"}
+
+
 def test_an_open_breaker_answers_at_once_and_a_probe_closes_it(start_server, targets):
     a, b, _ = targets
     static = {"name": "static", "url": b.upstream.url()}

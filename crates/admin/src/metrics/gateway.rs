@@ -52,6 +52,11 @@ pub(super) fn encode(page: &mut Page<'_>, gateway: &Gateway) -> fmt::Result {
         "Connections that became a pair of byte streams, such as WebSockets",
         i64::try_from(gateway.n_tunnels()).unwrap_or(i64::MAX),
     )?;
+    page.counters(
+        "sluicegate_http_mirrored_requests",
+        "Copies of requests for another service, by how they ended: answered, failed, given up for lack of room",
+        gateway.mirrors().ended().into_iter().map(|(end, n)| (vec![("end", end)], n)),
+    )?;
     kong(page, &rows)
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod plugins;
 mod resilience;
 pub(crate) mod routes;
 pub(crate) mod services;
+mod traffic;
 pub(crate) mod upstreams;
 
 use crate::kind::{Kind, OnDelete, Reference};

@@ -1,5 +1,6 @@
 //! Routes. What a route needs and may have depends on the group of its protocols.
 
+use super::traffic::{MIRROR, SPLIT};
 use super::{CREATED_AT, Def, HEADERS, ID, PORT, PROTOCOLS, TAGS, UPDATED_AT, name, restrict};
 use crate::kind::Kind;
 use crate::rules::Rules;
@@ -74,6 +75,12 @@ static FIELDS: &[Field] = &[
         "rank among expressions, highest first",
     )
     .not_null(),
+    Field::optional("mirror", FieldKind::Record(MIRROR), "a copy of its requests for another service")
+        .nullable()
+        .ours(),
+    Field::optional("split", FieldKind::RuledRecord(&SPLIT), "other services that share its requests")
+        .nullable()
+        .ours(),
 ];
 
 const ROUTE_HEADERS: FieldKind = match HEADERS {

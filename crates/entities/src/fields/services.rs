@@ -2,6 +2,7 @@
 //!
 //! Ours beyond Kong: `protocol: queue` with `vhost` and `user`; `host` is then the queue's name.
 
+use super::traffic::MIRROR;
 use super::{CREATED_AT, Def, ID, PORT, PROTOCOLS, TAGS, UPDATED_AT, name, restrict};
 use crate::kind::Kind;
 use crate::rules::Rules;
@@ -68,6 +69,9 @@ static FIELDS: &[Field] = &[
     ),
     Field::with_default("enabled", FieldKind::Bool, DefaultValue::Bool(true), "whether its routes are served")
         .not_null(),
+    Field::optional("mirror", FieldKind::Record(MIRROR), "a copy of its routes' requests for another service")
+        .nullable()
+        .ours(),
     Field::optional("vhost", FieldKind::Text, "virtual host of the queue; default /").ours(),
     Field::optional("user", FieldKind::Text, "user whose permissions a publish is checked against; default guest")
         .ours(),

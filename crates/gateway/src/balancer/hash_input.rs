@@ -1,7 +1,7 @@
 //! The value of a request that consistent hashing hashes.
 //!
 //! As in Kong: what `hash_on` names, else what `hash_fallback` does, else nothing, which is a value too. A request
-//! without the cookie it is to be hashed on gets one made for it, so it never falls back.
+//! without the cookie it is to be hashed on gets one made for it, so it falls back no further.
 
 use super::ring::hash;
 use crate::entity::{HashInput, Hashing};
@@ -21,23 +21,30 @@ pub(crate) struct HashedRequest<'a> {
 
 /// The hashed value, and the cookie to set for it.
 #[derive(Debug, Default)]
-pub(super) struct Key {
-    pub(super) hash: u64,
-    pub(super) cookie: Option<HeaderValue>,
+pub(crate) struct Key {
+    pub(crate) hash: u64,
+    pub(crate) cookie: Option<HeaderValue>,
 }
 
 /// Hashes a request; `random` makes the value of a new cookie.
 pub(super) fn key(hashing: &Hashing, request: &HashedRequest<'_>, random: u128) -> Key {
-    if let HashInput::Cookie { name, path } = &hashing.on {
-        if let Some(value) = cookie(request.cx, name) {
-            return Key { hash: hash(value.as_bytes()), cookie: None };
+    let nothing = || Key { hash: hash(b""), cookie: None };
+    let fallback = || hashed(&hashing.fallback, request, random);
+    hashed(&hashing.on, request, random).or_else(fallback).unwrap_or_else(nothing)
+}
+
+/// Hashes what `input` names, if the request has it; a cookie is made where it is missing.
+pub(crate) fn hashed(input: &HashInput, request: &HashedRequest<'_>, random: u128) -> Option<Key> {
+    let found = |value: &[u8]| Key { hash: hash(value), cookie: None };
+    match (value(input, request), input) {
+        (Some(value), _) => Some(found(&value)),
+        (None, HashInput::Cookie { name, path }) => {
+            let value = uuid::Builder::from_random_bytes(random.to_be_bytes()).into_uuid().to_string();
+            let line = format!("{name}={value}; Path={path}; SameSite=Lax; HttpOnly");
+            Some(Key { cookie: HeaderValue::try_from(line).ok(), ..found(value.as_bytes()) })
         }
-        let value = uuid::Builder::from_random_bytes(random.to_be_bytes()).into_uuid().to_string();
-        let line = format!("{name}={value}; Path={path}; SameSite=Lax; HttpOnly");
-        return Key { hash: hash(value.as_bytes()), cookie: HeaderValue::try_from(line).ok() };
+        (None, _) => None,
     }
-    let value = value(&hashing.on, request).or_else(|| value(&hashing.fallback, request));
-    Key { hash: hash(&value.unwrap_or_default()), cookie: None }
 }
 
 fn value(input: &HashInput, request: &HashedRequest<'_>) -> Option<Vec<u8>> {

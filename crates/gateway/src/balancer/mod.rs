@@ -42,7 +42,7 @@ pub use breaker::BreakerState;
 pub use bulkhead::{Granted, Queued};
 pub(crate) use call::{Call, Gate, Verdict};
 pub use catalogue::CatalogueState;
-pub(crate) use hash_input::HashedRequest;
+pub(crate) use hash_input::{HashedRequest, hashed};
 pub use health::HealthState;
 pub use resolution::{Resolution, ResolvedAddress};
 pub use table::Member;

@@ -11,6 +11,7 @@ mod refusals;
 mod resilience;
 mod route;
 mod service;
+mod traffic;
 mod upstream;
 
 use crate::entity::{
@@ -118,6 +119,10 @@ impl Converter {
         // What a service or upstream names may have gone without a change of its own.
         for service in &entities.services {
             service::check_anchors(service, store, &mut refusals);
+            traffic::check_service(service, store, &mut refusals);
+        }
+        for route in &entities.routes {
+            traffic::check_route(route, store, &mut refusals);
         }
         for upstream in &entities.upstreams {
             upstream::check_fallback(upstream, store, &mut refusals);

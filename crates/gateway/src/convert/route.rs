@@ -1,14 +1,14 @@
 //! Routes.
 
 use super::record::texts;
-use super::{Record, Refusal};
+use super::{Record, Refusal, traffic};
 use crate::entity::{HttpsRedirect, Route, RouteId, RouteProtocols, ServiceId};
 use crate::router::{self, Fields, PatternError};
 use entities::{Kind, Store};
 use serde_json::Value;
 
 /// `None` if its protocols cannot be run, which was refused.
-pub(super) fn route(record: &Record, _: &Store, _: &mut Vec<Refusal>) -> Option<Route> {
+pub(super) fn route(record: &Record, store: &Store, refusals: &mut Vec<Refusal>) -> Option<Route> {
     let words = record.strings("protocols");
     let protocols = protocols(&words)?;
     let redirect = HttpsRedirect::from_code(record.number("https_redirect_status_code", 426));
@@ -31,6 +31,8 @@ pub(super) fn route(record: &Record, _: &Store, _: &mut Vec<Refusal>) -> Option<
         preserve_host: record.flag("preserve_host", false),
         request_buffering: record.flag("request_buffering", true),
         response_buffering: record.flag("response_buffering", true),
+        mirror: traffic::mirror(record, store, refusals),
+        split: traffic::split(record, store, refusals),
         tags: record.strings("tags"),
     })
 }

@@ -1,6 +1,6 @@
 //! Services.
 
-use super::{Record, Refusal};
+use super::{Record, Refusal, traffic};
 use crate::entity::{Backend, CaCertificateId, CertificateId, HttpBackend, QueueBackend, Scheme, Service, ServiceId};
 use entities::{Kind, Store};
 
@@ -9,7 +9,7 @@ const DEFAULT_VHOST: &str = "/";
 const DEFAULT_USER: &str = "guest";
 
 /// `None` if its protocol cannot be run, which was refused.
-pub(super) fn service(record: &Record, _: &Store, _: &mut Vec<Refusal>) -> Option<Service> {
+pub(super) fn service(record: &Record, store: &Store, refusals: &mut Vec<Refusal>) -> Option<Service> {
     let backend = match record.text("protocol").unwrap_or("http") {
         "http" => Backend::Http(http(record, Scheme::Http)),
         "https" => Backend::Http(http(record, Scheme::Https)),
@@ -27,6 +27,7 @@ pub(super) fn service(record: &Record, _: &Store, _: &mut Vec<Refusal>) -> Optio
         name: record.string("name"),
         backend,
         enabled: record.flag("enabled", true),
+        mirror: traffic::mirror(record, store, refusals),
         tags: record.strings("tags"),
     })
 }

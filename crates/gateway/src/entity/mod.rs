@@ -14,6 +14,7 @@ mod route;
 mod service;
 mod stream_route;
 mod target;
+mod traffic;
 mod upstream;
 
 use std::fmt;
@@ -30,6 +31,7 @@ pub use route::{HttpsRedirect, Route, RouteProtocols};
 pub use service::{Backend, HttpBackend, Protocol, QueueBackend, Service};
 pub use stream_route::{Endpoint, StreamProtocols, StreamRoute};
 pub use target::{Target, TargetAddress};
+pub use traffic::{Mirror, Share, Split};
 pub use upstream::{Algorithm, HashInput, Hashing, Upstream};
 
 macro_rules! entity_id {

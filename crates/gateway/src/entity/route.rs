@@ -1,6 +1,6 @@
 //! Routes.
 
-use super::{RouteId, Scheme, ServiceId};
+use super::{Mirror, RouteId, Scheme, ServiceId, Split};
 
 /// Which requests go to which service, and how they are changed on the way.
 #[derive(Clone, Debug)]
@@ -41,6 +41,10 @@ pub struct Route {
     pub request_buffering: bool,
     /// Stored and returned; bodies always stream here. Default true.
     pub response_buffering: bool,
+    /// A copy of its requests for another service; goes before that of its service.
+    pub mirror: Option<Mirror>,
+    /// Other services that share its requests.
+    pub split: Option<Split>,
     /// Labels without meaning to us.
     pub tags: Vec<String>,
 }
@@ -68,6 +72,8 @@ impl Route {
             preserve_host: false,
             request_buffering: true,
             response_buffering: true,
+            mirror: None,
+            split: None,
             tags: Vec::new(),
         }
     }

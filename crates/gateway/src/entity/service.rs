@@ -1,6 +1,6 @@
 //! Services: an HTTP upstream or a queue.
 
-use super::{CaCertificateId, CertificateId, Scheme, ServiceId};
+use super::{CaCertificateId, CertificateId, Mirror, Scheme, ServiceId};
 
 /// Where requests of its routes go: an HTTP upstream or a queue.
 #[derive(Clone, Debug)]
@@ -13,6 +13,8 @@ pub struct Service {
     pub backend: Backend,
     /// A disabled service takes its routes out of the router.
     pub enabled: bool,
+    /// A copy of its routes' requests for another service.
+    pub mirror: Option<Mirror>,
     /// Labels without meaning to us.
     pub tags: Vec<String>,
 }

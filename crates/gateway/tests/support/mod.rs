@@ -138,7 +138,14 @@ pub(crate) fn without_id(text: &str) -> String {
 }
 
 pub(crate) fn service(name: &str, backend: Backend) -> Service {
-    Service { id: ServiceId::derived(name), name: Some(name.to_owned()), backend, enabled: true, tags: Vec::new() }
+    Service {
+        id: ServiceId::derived(name),
+        name: Some(name.to_owned()),
+        backend,
+        enabled: true,
+        mirror: None,
+        tags: Vec::new(),
+    }
 }
 
 pub(crate) fn upstream(name: &str) -> Service {

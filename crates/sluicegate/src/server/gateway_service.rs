@@ -1,5 +1,6 @@
 //! The gateway behind a listener: performs the steps an [`Exchange`] decides, in the task of the client's connection.
 
+use super::mirroring::{Mirroring, mirrored};
 use super::proxy::{failure, full, proxy};
 use bytes::{Bytes, BytesMut};
 use gateway::{BodyBudget, BodyFailure, BodyRoom, Decision, Exchange, Gateway, Transferred};
@@ -23,8 +24,9 @@ use std::time::Duration;
 pub(crate) struct GatewayService {
     gateway: Arc<Gateway>,
     /// The upstream connections of each shard.
-    pools: Vec<UpstreamPool>,
-    clock: Clock,
+    pub(super) pools: Vec<UpstreamPool>,
+    pub(super) clock: Clock,
+    pub(super) mirroring: Mirroring,
     connections: AtomicU64,
     bodies: BodyBudget,
 }
@@ -38,9 +40,15 @@ impl GatewayService {
             gateway,
             pools,
             clock,
+            mirroring: Mirroring::new(),
             connections: AtomicU64::new(0),
             bodies: BodyBudget::new(HTTP_COLLECTED_BYTES_MAX),
         }
+    }
+
+    /// Ends what is under way beside requests.
+    pub(crate) async fn stop(&self) {
+        self.mirroring.stop().await;
     }
 
     /// Closes upstream connections that were idle too long.
@@ -50,13 +58,13 @@ impl GatewayService {
 
     /// Runs the decisions until there is a response.
     async fn carry_out(
-        &self,
-        pool: &UpstreamPool,
+        self: &Arc<Self>,
+        shard: usize,
         exchange: &mut Exchange,
         mut decision: Decision,
         mut body: Body,
     ) -> Answer {
-        let mut room = self.bodies.room();
+        let (pool, mut room) = (&self.pools[shard], self.bodies.room());
         loop {
             decision = match decision {
                 Decision::Respond(response) => return response.map(full).into(),
@@ -72,10 +80,13 @@ impl GatewayService {
                     let granted = tokio::time::timeout(Duration::from_millis(timeout_ms.into()), queued).await.ok();
                     exchange.turn(granted, self.clock.now())
                 }
-                Decision::Proxy => match proxy(pool, exchange, &mut body, self.clock).await {
-                    Ok(answer) => return answer,
-                    Err(decision) => decision,
-                },
+                Decision::Proxy => {
+                    body = mirrored(self, shard, exchange, body);
+                    match proxy(pool, exchange, &mut body, self.clock).await {
+                        Ok(answer) => return answer,
+                        Err(decision) => decision,
+                    }
+                }
             }
         }
     }
@@ -91,13 +102,12 @@ pub(crate) struct ClientConnection {
 
 impl HttpService for ClientConnection {
     async fn call(&self, request: Request<Body>, _: &Peer) -> Answer {
-        let service = &*self.service;
+        let service = &self.service;
         let (head, body) = request.into_parts();
         let bytes_in = request_bytes(&head);
         let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
         let (mut exchange, decision) = service.gateway.begin(&self.connection, number, head, service.clock.now());
-        let pool = &service.pools[self.shard];
-        let Answer { response, lines } = service.carry_out(pool, &mut exchange, decision, body).await;
+        let Answer { response, lines } = service.carry_out(self.shard, &mut exchange, decision, body).await;
         let (head, body) = response.into_parts();
         let bytes_out = response_bytes(&head) + lines.as_bytes().len() as u64;
         let transferred = Transferred { bytes_in, bytes_out };

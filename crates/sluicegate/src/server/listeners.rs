@@ -77,6 +77,7 @@ impl Listeners {
         while let Some(listener) = self.tasks.join_next().await {
             ended += listener.unwrap_or_default();
         }
+        self.gateway.stop().await;
         if let Some(shards) = Arc::into_inner(self.shards)
             && tokio::task::spawn_blocking(|| shards.stop()).await.is_err()
         {

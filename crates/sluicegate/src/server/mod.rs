@@ -11,6 +11,7 @@ mod feed;
 mod gateway_service;
 mod hedging;
 mod listeners;
+mod mirroring;
 mod names;
 mod pages;
 mod protocols;
@@ -217,6 +218,7 @@ impl Server {
     /// Puts the file's entities in force, and those that are kept of the Admin API.
     async fn load_gateway(&self) -> Result<(), Failure> {
         self.gateway.set_real_ip(self.settings.real_ip.clone());
+        self.gateway.allow_debug_header(self.settings.allow_debug_header);
         let prepared = self.state.control.reload(self.settings.store.clone()).await.map_err(|errors| {
             let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
             Failure::new(lines.join("\n"))

@@ -72,20 +72,25 @@ async fn attempt(
     body: &mut Body,
     clock: Clock,
 ) -> Result<Response<Body>, Failed> {
-    let gone = Failed { failure: UpstreamFailure::Unavailable, may_repeat: false };
-    let Some(plan) = exchange.plan() else { return Err(gone) };
+    let gone = || Failed { failure: UpstreamFailure::Unavailable, may_repeat: false };
+    let plan = exchange.plan().ok_or_else(gone)?;
     if let Some(hedge) = plan.hedge
         && body.is_replayable()
         && plan.request.method.is_idempotent()
     {
         return hedging::attempt(pool, exchange, hedge, body.copy(), clock).await;
     }
+    send(pool, plan, body).await
+}
+
+/// Sends a request as it is planned, once.
+pub(super) async fn send(pool: &UpstreamPool, plan: Plan<'_>, body: &mut Body) -> Result<Response<Body>, Failed> {
     let Plan { request, lines, upstream, member, per_try_timeout_ms, .. } = plan;
     let target = match target(pool, &upstream) {
         Ok(target) => target,
         Err(error) => {
             tracing::warn!(host = %upstream.backend.host, %error, "TLS to the upstream");
-            return Err(gone);
+            return Err(Failed { failure: UpstreamFailure::Unavailable, may_repeat: false });
         }
     };
     let timeouts = timeouts(&upstream);

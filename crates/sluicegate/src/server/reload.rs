@@ -46,6 +46,7 @@ impl Server {
         }
         self.resolver.reload(&resolver_settings(&settings.dns));
         self.gateway.set_real_ip(settings.real_ip.clone());
+        self.gateway.allow_debug_header(settings.allow_debug_header);
         prepared.commit();
         self.state.tokens.store(Arc::new(super::tokens(&settings)));
         if let Some(access_log) = &self.access_log {
