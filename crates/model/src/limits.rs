@@ -142,6 +142,13 @@ pub const TUNNEL_DRAIN_IDLE_MS: u64 = 1_000;
 /// Milliseconds after which it is closed then, whatever moves.
 pub const TUNNEL_DRAIN_MS_MAX: u64 = 5_000;
 
+/// Milliseconds a request to a queue waits while the process before still has the data directory.
+pub const TAKE_OVER_WAIT_MS: u64 = 2_000;
+/// Such requests that wait; more are answered with 503 at once.
+pub const TAKE_OVER_WAITING_MAX: usize = 1_024;
+/// Bytes of a record that one process hands over to the next: what the Admin API takes, with room to be written otherwise.
+pub const HANDED_OVER_BYTES_MAX: u32 = 64 * 1024 * 1024;
+
 /// Bytes of the access log that wait to be written; lines that come while they do are dropped and counted.
 pub const ACCESS_LOG_BUFFER_BYTES_MAX: usize = 4 * 1024 * 1024;
 

@@ -72,7 +72,7 @@ impl Upkeep {
         let mut look = tokio::time::interval(LOOK);
         loop {
             tokio::select! {
-                () = drain.begun() => break,
+                () = drain.ending() => break,
                 _ = look.tick() => self.look(),
             }
         }

@@ -26,12 +26,15 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run the server until SIGTERM or Ctrl-C; SIGHUP reloads the configuration
+    /// Run the server until SIGTERM or Ctrl-C; SIGHUP reloads the configuration, SIGUSR2 upgrades the binary
     #[command(after_help = "\
 Without CONFIG it reads ./sluicegate.yaml if there is one, else it uses built-in defaults.
 When it is ready it says so on stderr, and GET /status/ready on the admin listener answers 200.
 SIGTERM drains: nothing new is accepted, what is in flight ends, everything is synced, exit 0.
-SIGHUP reads CONFIG again; a bad one is reported and the old one stays in force.")]
+SIGHUP reads CONFIG again; a bad one is reported and the old one stays in force.
+SIGUSR2 starts the program that is now at the path this one was started by, with the same arguments, and hands the
+listening sockets over to it: no connection is refused, and requests to queues wait until the new process has opened the
+data directory. If it does not become ready, this one goes on.")]
     Run(RunArgs),
     /// Check a configuration file: exit 0, or 1 with every mistake in it
     #[command(after_help = "\
@@ -84,6 +87,9 @@ pub(crate) struct RunArgs {
     /// The data directory, instead of the configured one
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
+    /// A running process hands over through standard input
+    #[arg(long, hide = true)]
+    pub(crate) take_over: bool,
 }
 
 #[derive(Debug, Args)]

@@ -4,9 +4,11 @@ A server that is stopped must have been alive, must exit 0 on SIGTERM and must n
 all three, so every test that uses a server also tests that.
 """
 
+import ctypes
 import json
 import os
 import pathlib
+import re
 import resource
 import signal
 import subprocess
@@ -29,6 +31,33 @@ def binary():
     if not os.access(path, os.X_OK):
         raise RuntimeError(f"SLUICEGATE_BIN={path} is not an executable file")
     return str(pathlib.Path(path).resolve())
+
+
+PR_SET_CHILD_SUBREAPER = 36
+
+
+class Successor:
+    """A process that another one has started, as far as `Server` uses a Popen. It becomes ours when its parent ends."""
+
+    def __init__(self, pid):
+        self.pid, self.returncode = pid, None
+
+    def poll(self):
+        if self.returncode is None:
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:
+                return None if os.path.exists(f"/proc/{self.pid}") else -1
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def send_signal(self, number):
+        os.kill(self.pid, number)
+
+    def wait(self, timeout):
+        until(lambda: self.poll() is not None, f"process {self.pid} ends", timeout)
+        return self.returncode
 
 
 class Server:
@@ -76,6 +105,16 @@ class Server:
         self.write_config(config)
         self.reload()
         until(lambda: self.stderr().count(said) > before, "the reload is done", 30)
+
+    def upgrade(self):
+        """SIGUSR2: another process takes over. Returns the one before, which may still have connections."""
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        before, said = self.process, re.compile(r"upgrade: process (\d+) has taken over")
+        n_before = len(said.findall(self.stderr()))
+        before.send_signal(signal.SIGUSR2)
+        until(lambda: len(said.findall(self.stderr())) > n_before, "another process takes over", 30)
+        self.process = Successor(int(said.findall(self.stderr())[-1]))
+        return before
 
     # --- life ----------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@
 //! Building is done on threads that serve nobody.
 
 use super::answer::{Answer, message};
-use super::keep;
+use super::keep::{self, Kept};
 use arc_swap::ArcSwap;
 use axum::http::StatusCode;
 use broker::{Broker, Wake};
@@ -22,6 +22,7 @@ use model::Now;
 use parking_lot::Mutex;
 use plugin::{Id, Problem, ProblemKind};
 use std::ops::Range;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, OwnedMutexGuard, mpsc, oneshot};
@@ -93,6 +94,12 @@ pub struct Worker {
     queue: mpsc::Receiver<Waiting>,
 }
 
+/// Where changes are kept.
+struct Keeper {
+    engine: Arc<dyn Engine>,
+    broker: Arc<Broker>,
+}
+
 struct Shared {
     current: ArcSwap<Store>,
     /// The file's entities alone.
@@ -102,8 +109,6 @@ struct Shared {
     hash: Mutex<Hash>,
     /// Keeps the typed form of what has not changed.
     converter: Mutex<Converter>,
-    engine: Arc<dyn Engine>,
-    broker: Arc<Broker>,
     gateway: Arc<Gateway>,
     clock: Clock,
 }
@@ -129,9 +134,10 @@ struct Built {
 }
 
 impl Control {
-    /// Nothing yet: [`Control::reload`] brings the file's entities and those that are kept of the API.
+    /// Nothing yet: [`Control::reload`] brings the file's entities and those that are kept of the API, and
+    /// [`Worker::work`] lets changes be made.
     #[must_use]
-    pub fn open(engine: Arc<dyn Engine>, broker: Arc<Broker>, gateway: Arc<Gateway>, clock: Clock) -> (Self, Worker) {
+    pub fn new(gateway: Arc<Gateway>, clock: Clock) -> (Self, Worker) {
         let (waiting, queue) = mpsc::channel(WAITING_MAX);
         let shared = Arc::new(Shared {
             current: ArcSwap::default(),
@@ -139,8 +145,6 @@ impl Control {
             turn: Arc::default(),
             hash: Mutex::default(),
             converter: Mutex::default(),
-            engine,
-            broker,
             gateway,
             clock,
         });
@@ -188,19 +192,33 @@ impl Control {
         answered.await.unwrap_or_else(|_| stopping())
     }
 
-    /// Takes the file's entities in the place of those it had, and prepares what they make with the API's; nothing is in
-    /// force before [`Reload::commit`], and no change is made meanwhile.
+    /// Has no change made until what is returned is dropped.
+    pub async fn hold(&self) -> Held {
+        Held { _turn: Arc::clone(&self.shared.turn).lock_owned().await }
+    }
+
+    /// Takes the file's entities in the place of those it had, and prepares what they make with the API's, which are read
+    /// when no change is made any more; nothing is in force before [`Reload::commit`], and no change is made meanwhile.
     ///
     /// # Errors
     /// Every entity of the file that cannot be used.
-    pub async fn reload(&self, file: Store) -> Result<Reload, Vec<BuildError>> {
+    pub async fn reload(
+        &self,
+        file: Store,
+        kept: impl FnOnce() -> Kept + Send + 'static,
+    ) -> Result<Reload, Vec<BuildError>> {
         let turn = Arc::clone(&self.shared.turn).lock_owned().await;
         let shared = Arc::clone(&self.shared);
         let of_file = file.clone();
-        let prepared = tokio::task::spawn_blocking(move || shared.prepare(&of_file)).await;
+        let prepared = tokio::task::spawn_blocking(move || shared.prepare(&of_file, kept())).await;
         let (store, snapshot, hash) = prepared.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
         Ok(Reload { shared: Arc::clone(&self.shared), file, store, snapshot, hash, _turn: turn })
     }
+}
+
+/// No change is made while this is there.
+pub struct Held {
+    _turn: OwnedMutexGuard<()>,
 }
 
 /// The file's new entities with the API's, prepared.
@@ -228,29 +246,44 @@ impl Reload {
 }
 
 impl Worker {
-    /// Makes changes as they come, until there is nobody left who could ask for one.
-    pub async fn work(mut self) {
-        let mut together = Vec::new();
-        while self.queue.recv_many(&mut together, TOGETHER_MAX).await > 0 {
-            let _turn = Arc::clone(&self.shared.turn).lock_owned().await;
-            self.shared.make(std::mem::take(&mut together)).await;
+    /// Makes changes as they come and keeps them in the engine, until it is told to stop or there is nobody left who could
+    /// ask for one. Who waits then, or asks later, is told that the server stops.
+    pub async fn work(mut self, engine: Arc<dyn Engine>, broker: Arc<Broker>, stop: impl Future<Output = ()>) {
+        let keeper = Keeper { engine, broker };
+        let mut stop = pin!(stop);
+        loop {
+            let mut together = Vec::new();
+            let turn = async {
+                let n_changes = self.queue.recv_many(&mut together, TOGETHER_MAX).await;
+                let turn = Arc::clone(&self.shared.turn).lock_owned().await;
+                (n_changes > 0).then_some(turn)
+            };
+            let turn = tokio::select! {
+                biased;
+                () = &mut stop => None,
+                turn = turn => turn,
+            };
+            if turn.is_none() {
+                return;
+            }
+            self.shared.make(&keeper, together).await;
         }
     }
 }
 
 impl Shared {
     /// Makes changes together, or if that cannot be, one by one.
-    async fn make(self: &Arc<Self>, together: Vec<Waiting>) {
+    async fn make(self: &Arc<Self>, keeper: &Keeper, together: Vec<Waiting>) {
         let (alters, replies): (Vec<Alter>, Vec<_>) =
             together.into_iter().map(|waiting| (waiting.alter, waiting.reply)).unzip();
         let alters = Arc::new(alters);
-        let answers = match self.build_and_commit(&alters, 0..alters.len()).await {
+        let answers = match self.build_and_commit(keeper, &alters, 0..alters.len()).await {
             Ok(answers) => answers,
             Err(refused) if alters.len() == 1 => vec![refused],
             Err(_) => {
                 let mut answers = Vec::with_capacity(alters.len());
                 for at in 0..alters.len() {
-                    match self.build_and_commit(&alters, at..at + 1).await {
+                    match self.build_and_commit(keeper, &alters, at..at + 1).await {
                         Ok(answer) => answers.extend(answer),
                         Err(refused) => answers.push(refused),
                     }
@@ -268,6 +301,7 @@ impl Shared {
     /// The answer if the whole cannot be; then nothing has changed.
     async fn build_and_commit(
         self: &Arc<Self>,
+        keeper: &Keeper,
         alters: &Arc<Vec<Alter>>,
         which: Range<usize>,
     ) -> Result<Vec<Answer>, Answer> {
@@ -278,7 +312,7 @@ impl Shared {
             tracing::error!(%failed, "a change of the Admin API");
             Err(message(StatusCode::INTERNAL_SERVER_ERROR, "An unexpected error occurred"))
         })?;
-        self.commit(built).await
+        self.commit(keeper, built).await
     }
 
     /// # Errors
@@ -317,13 +351,13 @@ impl Shared {
     ///
     /// # Errors
     /// The answer if the log does not take it; then nothing has changed.
-    async fn commit(&self, mut built: Built) -> Result<Vec<Answer>, Answer> {
+    async fn commit(&self, keeper: &Keeper, mut built: Built) -> Result<Vec<Answer>, Answer> {
         if built.snapshot.is_none() {
             return Ok(built.answers);
         }
         let n_answers = built.answers.len();
-        let ticket = self.append(&mut built)?;
-        let durable = tokio::time::timeout(DURABLE_TIMEOUT, self.durable(ticket)).await.is_ok();
+        let ticket = keeper.append(&mut built, (self.clock)())?;
+        let durable = tokio::time::timeout(DURABLE_TIMEOUT, keeper.durable(ticket)).await.is_ok();
         let Built { store, snapshot, hash, answers, .. } = built;
         self.put_in_force(store, snapshot, hash);
         if durable {
@@ -331,31 +365,6 @@ impl Shared {
         }
         let late = message(StatusCode::INTERNAL_SERVER_ERROR, "In force, but not known to be on disk yet");
         Ok(vec![late; n_answers])
-    }
-
-    fn append(&self, built: &mut Built) -> Result<Ticket, Answer> {
-        let now = (self.clock)();
-        let mut last = Ticket::NONE;
-        for (vhost, queue) in &built.queues {
-            let ticket = self
-                .broker
-                .ensure_queue(vhost, queue, now)
-                .map_err(|refused| schema_violation(format!("queue '{queue}': {}", refused.text)))?;
-            last = last.max(ticket);
-        }
-        let appended = self.engine.append(&mut built.batch, now).map_err(|error| match error {
-            EngineError::Pressed(_) => message(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
-            _ => message(StatusCode::INTERNAL_SERVER_ERROR, "An unexpected error occurred"),
-        })?;
-        Ok(last.max(appended))
-    }
-
-    async fn durable(&self, ticket: Ticket) {
-        while ticket > self.broker.durable() {
-            let woken = Arc::new(Woken::default());
-            self.broker.when_durable(ticket, Arc::clone(&woken) as _);
-            woken.0.notified().await;
-        }
     }
 
     fn put_in_force(&self, store: Store, snapshot: Option<Snapshot>, hash: Option<String>) {
@@ -385,8 +394,7 @@ impl Shared {
 
     /// The file's entities, and over them what is kept of the API: what contradicts the file, or cannot be used any more,
     /// is left out and told. Not a plugin, unless what it is for is left out too: it may be what asks who somebody is.
-    fn prepare(&self, file: &Store) -> Result<(Store, Snapshot, Option<String>), Vec<BuildError>> {
-        let kept = keep::read(&*self.engine);
+    fn prepare(&self, file: &Store, kept: Kept) -> Result<(Store, Snapshot, Option<String>), Vec<BuildError>> {
         for problem in &kept.problems {
             tracing::warn!("kept of the Admin API and left out: {problem}");
         }
@@ -433,6 +441,32 @@ impl Shared {
             if left_out.len() == before {
                 return Err(Vec::new());
             }
+        }
+    }
+}
+
+impl Keeper {
+    fn append(&self, built: &mut Built, now: Now) -> Result<Ticket, Answer> {
+        let mut last = Ticket::NONE;
+        for (vhost, queue) in &built.queues {
+            let ticket = self
+                .broker
+                .ensure_queue(vhost, queue, now)
+                .map_err(|refused| schema_violation(format!("queue '{queue}': {}", refused.text)))?;
+            last = last.max(ticket);
+        }
+        let appended = self.engine.append(&mut built.batch, now).map_err(|error| match error {
+            EngineError::Pressed(_) => message(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+            _ => message(StatusCode::INTERNAL_SERVER_ERROR, "An unexpected error occurred"),
+        })?;
+        Ok(last.max(appended))
+    }
+
+    async fn durable(&self, ticket: Ticket) {
+        while ticket > self.broker.durable() {
+            let woken = Arc::new(Woken::default());
+            self.broker.when_durable(ticket, Arc::clone(&woken) as _);
+            woken.0.notified().await;
         }
     }
 }

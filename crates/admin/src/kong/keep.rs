@@ -13,7 +13,7 @@ const HASH: &[u8] = b"hash";
 
 /// What is kept.
 #[derive(Default)]
-pub(crate) struct Kept {
+pub struct Kept {
     /// Records by kind, those that others refer to first.
     pub(crate) records: Vec<(Kind, Value)>,
     /// The hash of the declarative configuration that the records are, if they are one.
@@ -22,23 +22,31 @@ pub(crate) struct Kept {
     pub(crate) problems: Vec<String>,
 }
 
-/// Reads everything.
-pub(crate) fn read(engine: &dyn Engine) -> Kept {
-    let mut kept = Kept::default();
-    for (key, value) in engine.metas() {
-        let Some((MetaSpace::Entities, name)) = MetaSpace::of(&key) else { continue };
-        if name == HASH {
-            kept.hash = String::from_utf8(value).ok();
-            continue;
+impl Kept {
+    /// Reads what is kept of the API among keys and values of an engine's metadata.
+    pub fn read(metas: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) -> Self {
+        let mut kept = Self::default();
+        for (key, value) in metas {
+            let Some((MetaSpace::Entities, name)) = MetaSpace::of(&key) else { continue };
+            if name == HASH {
+                kept.hash = String::from_utf8(value).ok();
+                continue;
+            }
+            let kind = name.split(|byte| *byte == b'/').next().and_then(|kind| std::str::from_utf8(kind).ok());
+            match (kind.and_then(Kind::of_name), serde_json::from_slice(&value)) {
+                (Some(kind), Ok(record)) => kept.records.push((kind, record)),
+                _ => kept.problems.push(format!("{} is not an entity", String::from_utf8_lossy(name))),
+            }
         }
-        let kind = name.split(|byte| *byte == b'/').next().and_then(|kind| std::str::from_utf8(kind).ok());
-        match (kind.and_then(Kind::of_name), serde_json::from_slice(&value)) {
-            (Some(kind), Ok(record)) => kept.records.push((kind, record)),
-            _ => kept.problems.push(format!("{} is not an entity", String::from_utf8_lossy(name))),
-        }
+        kept.records.sort_by_key(|(kind, _)| *kind);
+        kept
     }
-    kept.records.sort_by_key(|(kind, _)| *kind);
-    kept
+}
+
+/// The keys and values of an engine's metadata that are kept of the API.
+pub fn kept_metas(engine: &dyn Engine) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let is_ours = |key: &[u8]| matches!(MetaSpace::of(key), Some((MetaSpace::Entities, _)));
+    engine.metas().into_iter().filter(|(key, _)| is_ours(key)).collect()
 }
 
 /// Keeps an entity.

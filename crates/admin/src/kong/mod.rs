@@ -28,7 +28,8 @@ mod paths;
 mod schemas;
 mod tags;
 
-pub use control::{Clock, Control, Reload, Worker};
+pub use control::{Clock, Control, Held, Reload, Worker};
+pub use keep::{Kept, kept_metas};
 
 use crate::State;
 use answer::Answer;

@@ -1,9 +1,14 @@
-//! Every listening socket: bound before anything is served, so that a taken port is an error and not half a start.
+//! Every listening socket: bound before anything is served on it, so that a taken port is an error and not half a start.
+//!
+//! Those of HTTP and those that need the data directory are served and joined apart: when another process takes over, they
+//! begin and end at different times. A socket that was handed over is listened on and not bound anew.
 
 use super::Server;
+use super::front::Front;
 use super::gateway_service::GatewayService;
 use super::pages::Pages;
 use super::protocols::{self, Protocol, ProtocolSettings};
+use super::upgrade::{Inheritance, Socket};
 use crate::commands::{Failure, complain};
 use broker::{Broker, ConnectionMeta};
 use config::Listener as ListenerSettings;
@@ -11,7 +16,9 @@ use gateway::tls::CertificateTable;
 use model::NameSource;
 use net::http::{HttpService, ServerSettings, ServerTls, TlsFiles, serve_connection};
 use net::{Accepted, Clock, Drain, DriverSettings, Listener, Peer, Place, Shards, drive};
+use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -21,69 +28,185 @@ const CONNECTIONS_MAX: usize = 65_536;
 
 /// What listens.
 pub(super) struct Listeners {
-    tasks: JoinSet<usize>,
+    http: Vec<Bound>,
+    stored: Vec<(Stored, Bound)>,
+    /// Those that are served.
+    http_tasks: JoinSet<usize>,
+    stored_tasks: JoinSet<usize>,
     gateway: Arc<GatewayService>,
     shards: Arc<Shards>,
     /// Whose files are read again on SIGHUP.
     tls: Vec<Arc<ServerTls>>,
-    bound: Vec<(&'static str, SocketAddr)>,
+    places: Vec<BoundPlace>,
+    patience: Duration,
+}
+
+/// What needs the data directory.
+enum Stored {
+    Protocol(Protocol),
+    Admin,
+    Management,
+}
+
+/// A socket that nothing is served on yet.
+struct Bound {
+    settings: ListenerSettings,
+    listener: Listener,
+}
+
+/// Where something listens.
+struct BoundPlace {
+    name: &'static str,
+    configured: SocketAddr,
+    bound: SocketAddr,
+    /// The socket once more, for another process.
+    socket: OwnedFd,
 }
 
 impl Listeners {
-    /// Binds all, then serves all.
-    pub(super) fn bind(server: &Server, drain: &Drain) -> Result<Self, Failure> {
-        let listen = &server.settings.listen;
-        let patience = server.settings.limits.drain_timeout;
-        let mut binder = Binder { drain: drain.clone(), patience, starts: Vec::new(), tls: Vec::new() };
+    /// Binds all that is not handed over, and closes what is handed over and not wanted.
+    pub(super) fn bind(front: &Front, mut inheritance: Inheritance) -> Result<Self, Failure> {
+        let listen = &front.settings.listen;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let shards = Arc::new(Shards::start(cores).map_err(Failure::new)?);
-        let gateway = GatewayService::new(Arc::clone(&server.gateway), &server.resolver, shards.count(), server.clock);
-        let gateway = Arc::new(gateway);
-        for listener in &listen.http {
-            let name = if listener.tls.is_some() { "https" } else { "http" };
-            let gateway = Arc::clone(&gateway);
-            let place = Place::Spread(Arc::clone(&shards));
-            let offer = Offer { alpn: &["h2", "http/1.1"], names: Some(Arc::clone(server.gateway.certificates())) };
-            binder.http(name, listener, place, offer, move |peer| Arc::new(gateway.connection(peer)))?;
+        let gateway = GatewayService::new(Arc::clone(&front.gateway), &front.resolver, shards.count(), front.clock);
+        let mut listeners = Self {
+            http: Vec::new(),
+            stored: Vec::new(),
+            http_tasks: JoinSet::new(),
+            stored_tasks: JoinSet::new(),
+            gateway: Arc::new(gateway),
+            shards,
+            tls: Vec::new(),
+            places: Vec::new(),
+            patience: front.settings.limits.drain_timeout,
+        };
+        for settings in &listen.http {
+            let name = if settings.tls.is_some() { "https" } else { "http" };
+            let names = Some(Arc::clone(front.gateway.certificates()));
+            let offer = Offer { alpn: &["h2", "http/1.1"], names };
+            let bound = listeners.open(name, settings, offer, &mut inheritance)?;
+            listeners.http.push(bound);
         }
-        let settings = ProtocolSettings { message_bytes_max: server.settings.limits.message_size_max };
-        for protocol in protocols::registry(&settings) {
-            for listener in (protocol.listeners)(listen) {
-                binder.protocol(&protocol, listener, &server.broker, server.clock)?;
+        let protocols = ProtocolSettings { message_bytes_max: front.settings.limits.message_size_max };
+        for protocol in protocols::registry(&protocols) {
+            for settings in (protocol.listeners)(listen) {
+                let bound = listeners.open(protocol.name, settings, Offer::of(&[]), &mut inheritance)?;
+                listeners.stored.push((Stored::Protocol(protocol.clone()), bound));
             }
         }
-        for listener in &listen.admin {
-            let router = admin::admin(Arc::clone(&server.state), access(listener));
-            let pages = Arc::new(Pages(router));
-            binder.http("admin", listener, Place::Here, Offer::of(&["http/1.1"]), move |_| Arc::clone(&pages))?;
+        for settings in &listen.admin {
+            let bound = listeners.open("admin", settings, Offer::of(&["http/1.1"]), &mut inheritance)?;
+            listeners.stored.push((Stored::Admin, bound));
         }
-        for listener in &listen.management {
-            let router = admin::management(Arc::clone(&server.state), access(listener));
-            let pages = Arc::new(Pages(router));
-            binder.http("management", listener, Place::Here, Offer::of(&["http/1.1"]), move |_| Arc::clone(&pages))?;
+        for settings in &listen.management {
+            let bound = listeners.open("management", settings, Offer::of(&["http/1.1"]), &mut inheritance)?;
+            listeners.stored.push((Stored::Management, bound));
         }
-        Ok(binder.start(gateway, shards))
+        Ok(listeners)
+    }
+
+    fn open(
+        &mut self,
+        name: &'static str,
+        settings: &ListenerSettings,
+        offer: Offer<'_>,
+        inheritance: &mut Inheritance,
+    ) -> Result<Bound, Failure> {
+        let tls = match &settings.tls {
+            None => None,
+            Some(files) => {
+                let files =
+                    TlsFiles { cert: files.cert.clone(), key: files.key.clone(), client_ca: files.client_ca.clone() };
+                let tls = ServerTls::load(&files, offer.alpn, offer.names).map_err(Failure::new)?;
+                self.tls.push(Arc::clone(&tls));
+                Some(tls)
+            }
+        };
+        let listener = match inheritance.take_socket(name, settings.address) {
+            Some(socket) => Listener::adopt(socket, tls).map_err(Failure::new)?,
+            None => Listener::bind(settings.address, tls).map_err(Failure::new)?,
+        };
+        let listener = listener.with_proxy_protocol(settings.proxy_protocol);
+        self.places.push(BoundPlace {
+            name,
+            configured: settings.address,
+            bound: listener.address().map_err(Failure::new)?,
+            socket: listener.socket().map_err(Failure::new)?,
+        });
+        Ok(Bound { settings: settings.clone(), listener })
+    }
+
+    /// Serves HTTP by the gateway.
+    pub(super) fn serve_http(&mut self, drain: &Drain) {
+        for Bound { listener, .. } in std::mem::take(&mut self.http) {
+            let gateway = Arc::clone(&self.gateway);
+            let way = self.way(Place::Spread(Arc::clone(&self.shards)), drain);
+            way.serve(&mut self.http_tasks, listener, move |peer| Arc::new(gateway.connection(peer)));
+        }
+    }
+
+    /// Serves what needs the data directory.
+    pub(super) fn serve_stored(&mut self, server: &Server, drain: &Drain) {
+        for (what, Bound { settings, listener }) in std::mem::take(&mut self.stored) {
+            let way = self.way(Place::Here, drain);
+            let pages = match what {
+                Stored::Protocol(protocol) => {
+                    way.drive(&mut self.stored_tasks, listener, &protocol, &server.broker, server.front.clock);
+                    continue;
+                }
+                Stored::Admin => admin::admin(Arc::clone(&server.state), access(&settings)),
+                Stored::Management => admin::management(Arc::clone(&server.state), access(&settings)),
+            };
+            let pages = Arc::new(Pages(pages));
+            way.serve(&mut self.stored_tasks, listener, move |_| Arc::clone(&pages));
+        }
+    }
+
+    fn way(&self, place: Place, drain: &Drain) -> Way {
+        Way { place, drain: drain.clone(), patience: self.patience }
     }
 
     /// What listens where, for people.
     pub(super) fn describe(&self) -> String {
-        let parts: Vec<String> = self.bound.iter().map(|(name, address)| format!("{name} {address}")).collect();
+        let parts: Vec<String> = self.places.iter().map(|place| format!("{} {}", place.name, place.bound)).collect();
         parts.join(", ")
     }
 
-    /// Waits until all have drained; returns how many connections had to be ended.
-    pub(super) async fn join(mut self) -> usize {
-        let mut ended = 0;
-        while let Some(listener) = self.tasks.join_next().await {
-            ended += listener.unwrap_or_default();
-        }
-        self.gateway.stop().await;
-        if let Some(shards) = Arc::into_inner(self.shards)
+    /// All sockets, for another process to listen on.
+    pub(super) fn sockets(&self) -> io::Result<Vec<Socket>> {
+        let socket = |place: &BoundPlace| {
+            let socket = place.socket.try_clone()?;
+            Ok(Socket { name: place.name.to_owned(), address: place.configured, socket })
+        };
+        self.places.iter().map(socket).collect()
+    }
+
+    /// Gives up what another process could be handed: who connects when nothing is served any more is refused.
+    pub(super) fn forget_sockets(&mut self) {
+        self.places.clear();
+    }
+
+    /// Waits until all connections of HTTP have ended; returns how many had to be ended. May be given up and begun again.
+    pub(super) async fn join_http(&mut self) -> usize {
+        join(&mut self.http_tasks).await
+    }
+
+    /// The same for all others.
+    pub(super) async fn join_stored(&mut self) -> usize {
+        join(&mut self.stored_tasks).await
+    }
+
+    /// Ends the threads of HTTP.
+    pub(super) async fn stop(self) {
+        let Self { shards, gateway, .. } = self;
+        gateway.stop().await;
+        drop(gateway);
+        if let Some(shards) = Arc::into_inner(shards)
             && tokio::task::spawn_blocking(|| shards.stop()).await.is_err()
         {
             tracing::error!("the HTTP threads could not be joined");
         }
-        ended
     }
 
     /// Reads the certificate files of all listeners again; what cannot be used is told, and the old stays.
@@ -99,6 +222,14 @@ impl Listeners {
     pub(super) fn sweep(&self) {
         self.gateway.sweep();
     }
+}
+
+async fn join(tasks: &mut JoinSet<usize>) -> usize {
+    let mut ended = 0;
+    while let Some(listener) = tasks.join_next().await {
+        ended += listener.unwrap_or_default();
+    }
+    ended
 }
 
 fn access(listener: &ListenerSettings) -> admin::Access {
@@ -123,93 +254,53 @@ impl<'o> Offer<'o> {
     }
 }
 
-type Start = Box<dyn FnOnce(&mut JoinSet<usize>) + Send>;
-
-/// Binds sockets and keeps what to start when all are bound.
-struct Binder {
+/// How the connections of a listener run, and end.
+struct Way {
+    place: Place,
     drain: Drain,
     patience: Duration,
-    starts: Vec<(&'static str, SocketAddr, Start)>,
-    tls: Vec<Arc<ServerTls>>,
 }
 
-impl Binder {
-    fn http<S: HttpService>(
-        &mut self,
-        name: &'static str,
-        settings: &ListenerSettings,
-        place: Place,
-        offer: Offer<'_>,
+impl Way {
+    /// Serves HTTP by a service that is made for each connection.
+    fn serve<S: HttpService>(
+        self,
+        tasks: &mut JoinSet<usize>,
+        listener: Listener,
         service: impl Fn(&Peer) -> Arc<S> + Clone + Send + 'static,
-    ) -> Result<(), Failure> {
-        let drain = self.drain.clone();
-        self.serve(name, settings, place, offer, move |io, peer| {
+    ) {
+        let Self { place, drain, patience } = self;
+        let seen = drain.clone();
+        let serve = move |io, peer| {
             let service = service(&peer);
-            serve_connection(io, peer, service, ServerSettings::default(), drain.clone())
-        })
+            serve_connection(io, peer, service, ServerSettings::default(), seen.clone())
+        };
+        tasks.spawn(listener.run(CONNECTIONS_MAX, place, drain, patience, serve));
     }
 
-    fn protocol(
-        &mut self,
+    /// Serves a protocol of the broker.
+    fn drive(
+        self,
+        tasks: &mut JoinSet<usize>,
+        listener: Listener,
         protocol: &Protocol,
-        settings: &ListenerSettings,
         broker: &Arc<Broker>,
         clock: Clock,
-    ) -> Result<(), Failure> {
-        let (drain, broker, name) = (self.drain.clone(), Arc::clone(broker), protocol.name);
+    ) {
+        let Self { place, drain, patience } = self;
+        let (seen, broker, name) = (drain.clone(), Arc::clone(broker), protocol.name);
         let connect = Arc::clone(&protocol.connect);
-        let driver = DriverSettings { drain_patience: self.patience };
-        self.serve(name, settings, Place::Here, Offer::of(&[]), move |io: Accepted, peer: Peer| {
+        let settings = DriverSettings { drain_patience: patience };
+        let serve = move |io: Accepted, peer: Peer| {
             let meta = ConnectionMeta {
                 peer: format!("{} -> {}", peer.address, peer.local),
                 loopback: is_loopback(&peer),
                 protocol: name,
             };
             let connection = connect(NameSource::new(entropy()), clock.now());
-            drive(io, connection, Arc::clone(&broker), meta, clock, drain.clone(), driver)
-        })
-    }
-
-    fn serve<F, S>(
-        &mut self,
-        name: &'static str,
-        settings: &ListenerSettings,
-        place: Place,
-        offer: Offer<'_>,
-        serve: S,
-    ) -> Result<(), Failure>
-    where
-        S: Fn(Accepted, Peer) -> F + Clone + Send + 'static,
-        F: Future<Output = ()> + Send + 'static,
-    {
-        let tls = match &settings.tls {
-            None => None,
-            Some(files) => {
-                let files =
-                    TlsFiles { cert: files.cert.clone(), key: files.key.clone(), client_ca: files.client_ca.clone() };
-                let tls = ServerTls::load(&files, offer.alpn, offer.names).map_err(Failure::new)?;
-                self.tls.push(Arc::clone(&tls));
-                Some(tls)
-            }
+            drive(io, connection, Arc::clone(&broker), meta, clock, seen.clone(), settings)
         };
-        let listener = Listener::bind(settings.address, tls).map_err(Failure::new)?;
-        let listener = listener.with_proxy_protocol(settings.proxy_protocol);
-        let address = listener.address().map_err(Failure::new)?;
-        let (drain, patience) = (self.drain.clone(), self.patience);
-        let start: Start = Box::new(move |tasks| {
-            tasks.spawn(listener.run(CONNECTIONS_MAX, place, drain, patience, serve));
-        });
-        self.starts.push((name, address, start));
-        Ok(())
-    }
-
-    fn start(self, gateway: Arc<GatewayService>, shards: Arc<Shards>) -> Listeners {
-        let mut listeners = Listeners { tasks: JoinSet::new(), gateway, shards, tls: self.tls, bound: Vec::new() };
-        for (name, address, start) in self.starts {
-            start(&mut listeners.tasks);
-            listeners.bound.push((name, address));
-        }
-        listeners
+        tasks.spawn(listener.run(CONNECTIONS_MAX, place, drain, patience, serve));
     }
 }
 

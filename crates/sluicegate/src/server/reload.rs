@@ -9,7 +9,7 @@ use std::sync::Arc;
 impl Server {
     /// Reads the configuration again. Whatever is wrong is said on stderr, and the old one stays in force.
     pub(super) async fn reload(&mut self) {
-        let loaded = match self.source.load() {
+        let loaded = match self.front.source.load() {
             Ok(loaded) => loaded,
             Err(errors) => {
                 complain(&format!("{errors}\nreload refused; the old configuration stays in force"));
@@ -18,7 +18,7 @@ impl Server {
         };
         let settings = loaded.settings;
         // Until the end nothing is written through the Admin API: what is prepared is what will be in force.
-        let prepared = match self.state.control.reload(settings.store.clone()).await {
+        let prepared = match self.state.control.reload(settings.store.clone(), self.kept()).await {
             Ok(prepared) => prepared,
             Err(errors) => {
                 for error in errors {
@@ -28,11 +28,11 @@ impl Server {
                 return;
             }
         };
-        if let Err(problems) = self.broker.apply_definitions(&settings.broker.definitions, self.clock.now()) {
+        if let Err(problems) = self.broker.apply_definitions(&settings.broker.definitions, self.front.clock.now()) {
             complain(&format!("{}\nreload refused; the old configuration stays in force", problems.join("\n")));
             return;
         }
-        if let Err(problem) = self.broker.set_quotas(&settings.broker.quotas, self.clock.now()) {
+        if let Err(problem) = self.broker.set_quotas(&settings.broker.quotas, self.front.clock.now()) {
             complain(&format!("{problem}\nreload refused; the old configuration stays in force"));
             return;
         }
@@ -44,16 +44,16 @@ impl Server {
             complain(&format!("{failure}\nreload refused; the old configuration stays in force"));
             return;
         }
-        self.resolver.reload(&resolver_settings(&settings.dns));
-        self.gateway.set_real_ip(settings.real_ip.clone());
-        self.gateway.allow_debug_header(settings.allow_debug_header);
+        self.front.resolver.reload(&resolver_settings(&settings.dns));
+        self.front.gateway.set_real_ip(settings.real_ip.clone());
+        self.front.gateway.allow_debug_header(settings.allow_debug_header);
         prepared.commit();
         self.state.tokens.store(Arc::new(super::tokens(&settings)));
-        if let Some(access_log) = &self.access_log {
+        if let Some(access_log) = &self.front.access_log {
             access_log.reopen();
         }
         self.subscriptions.apply(&settings.subscriptions).await;
-        let changes = config::diff(&self.settings, &settings);
+        let changes = config::diff(&self.front.settings, &settings);
         for what in &changes.restart_required {
             complain(&format!("`{what}` has changed: that takes effect at the next start"));
         }
@@ -61,12 +61,12 @@ impl Server {
             crate::logging::set_level(settings.telemetry.log.level);
         }
         // What needs a restart keeps its old value, so that the next reload says so again.
-        let log = Log { format: self.settings.telemetry.log.format, ..settings.telemetry.log };
-        let telemetry = Telemetry { log, ..self.settings.telemetry.clone() };
-        self.settings = Settings {
-            listen: self.settings.listen.clone(),
-            storage: self.settings.storage.clone(),
-            limits: self.settings.limits.clone(),
+        let log = Log { format: self.front.settings.telemetry.log.format, ..settings.telemetry.log };
+        let telemetry = Telemetry { log, ..self.front.settings.telemetry.clone() };
+        self.front.settings = Settings {
+            listen: self.front.settings.listen.clone(),
+            storage: self.front.settings.storage.clone(),
+            limits: self.front.settings.limits.clone(),
             telemetry,
             ..settings
         };

@@ -1,5 +1,8 @@
 //! The services that plugins and the bridge use, made of the broker.
 //!
+//! HTTP may be served before there is a broker, while the process before still has the data directory. Then a publish
+//! waits, with few others and not for long.
+//!
 //! Invariants: a publish resolves only when its ticket is durable, so a 202 is a promise. A feed is a broker link like
 //! that of any client: nothing is special about a subscription.
 
@@ -9,6 +12,7 @@ use broker::{Broker, ConnectionMeta};
 use bytes::Bytes;
 use engine::{Engine, MetaSpace, Ticket};
 use http::{Request, Response};
+use model::limits::{TAKE_OVER_WAIT_MS, TAKE_OVER_WAITING_MAX};
 use model::{Envelope, MessageArena, Origin, Principal, Properties};
 use net::{AbortOnPanic, Bell, Clock};
 use parking_lot::Mutex;
@@ -17,9 +21,58 @@ use protocol::{Formats, Refusal, RefusalKind};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::{Semaphore, SetOnce};
 
-/// What plugins and the bridge may use.
-pub(crate) struct Services {
+/// What plugins may use.
+#[derive(Clone)]
+pub(crate) struct Services(Arc<Opening>);
+
+struct Opening {
+    /// Set when there is a broker.
+    stored: SetOnce<Arc<Stored>>,
+    /// For those who wait until there is.
+    places: Semaphore,
+}
+
+impl Services {
+    /// Without a broker yet.
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Opening { stored: SetOnce::new(), places: Semaphore::new(TAKE_OVER_WAITING_MAX) }))
+    }
+
+    /// Now there is one.
+    pub(crate) fn open(&self, stored: Arc<Stored>) {
+        assert!(self.0.stored.set(stored).is_ok(), "a process opens one data directory");
+    }
+}
+
+impl Opening {
+    /// What there is to publish with, as soon as there is.
+    async fn opened(&self) -> Result<Arc<Stored>, PublishError> {
+        let Ok(_place) = self.places.try_acquire() else {
+            return Err(unavailable("too many requests wait for the data directory"));
+        };
+        match tokio::time::timeout(Duration::from_millis(TAKE_OVER_WAIT_MS), self.stored.wait()).await {
+            Ok(stored) => Ok(Arc::clone(stored)),
+            Err(_) => Err(unavailable("the data directory is not open yet")),
+        }
+    }
+}
+
+impl PluginServices for Services {
+    fn publish(&self, publish: Publish) -> BoxFuture<Result<Published, PublishError>> {
+        match self.0.stored.get() {
+            Some(stored) => stored.publish(publish),
+            None => {
+                let opening = Arc::clone(&self.0);
+                Box::pin(async move { opening.opened().await?.publish(publish).await })
+            }
+        }
+    }
+}
+
+/// What publishes, feeds and sends: made of the broker, for plugins and the bridge.
+pub(crate) struct Stored {
     pub(crate) broker: Arc<Broker>,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) formats: Arc<Formats>,
@@ -29,7 +82,7 @@ pub(crate) struct Services {
     pub(crate) arena: Mutex<MessageArena>,
 }
 
-impl Services {
+impl Stored {
     /// Routes and appends; what is left is to wait for the ticket.
     fn append(&self, publish: &Publish) -> Result<(Published, Ticket), PublishError> {
         if publish.body.len() > self.message_bytes_max {
@@ -88,7 +141,7 @@ fn refused(refusal: Refusal) -> PublishError {
     }
 }
 
-impl PluginServices for Services {
+impl PluginServices for Stored {
     fn publish(&self, publish: Publish) -> BoxFuture<Result<Published, PublishError>> {
         let appended = self.append(&publish);
         let broker = Arc::clone(&self.broker);
@@ -116,7 +169,7 @@ pub(crate) async fn durable(broker: &Arc<Broker>, ticket: Ticket) {
     }
 }
 
-impl PushServices for Services {
+impl PushServices for Stored {
     fn subscribe(&self, principal: &Principal, queue: &str, prefetch: u16) -> Result<Box<dyn Feed>, String> {
         let meta = ConnectionMeta { peer: "subscription".to_owned(), loopback: true, protocol: "push" };
         let feed = BrokerFeed::open(&self.broker, &self.formats, self.clock, meta, principal, queue, prefetch)?;
@@ -150,5 +203,46 @@ impl PushServices for Services {
 
     fn wall_ms(&self) -> u64 {
         self.clock.now().wall.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::Principal;
+
+    fn publish() -> Publish {
+        Publish {
+            principal: Principal { user: "guest".into(), vhost: "/".into() },
+            exchange: String::new(),
+            routing_key: "orders".to_owned(),
+            properties: Properties::default(),
+            body: Bytes::new(),
+            mandatory: true,
+            timeout_ms: 1_000,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_another_process_has_the_data_a_publish_waits_for_two_seconds() {
+        let services = Services::new();
+        let began = tokio::time::Instant::now();
+        let refused = services.publish(publish()).await;
+        assert_eq!(refused, Err(unavailable("the data directory is not open yet")));
+        assert_eq!(began.elapsed(), Duration::from_millis(TAKE_OVER_WAIT_MS));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn so_many_wait_and_no_more() {
+        let services = Services::new();
+        let mut waiting: Vec<_> = (0..TAKE_OVER_WAITING_MAX).map(|_| services.publish(publish())).collect();
+        let all_wait =
+            poll_fn(|cx| std::task::Poll::Ready(waiting.iter_mut().all(|one| one.as_mut().poll(cx).is_pending())));
+        assert!(all_wait.await);
+        let refused = services.publish(publish()).await;
+        assert_eq!(refused, Err(unavailable("too many requests wait for the data directory")));
+        waiting.pop();
+        let mut one_more = services.publish(publish());
+        assert!(poll_fn(|cx| std::task::Poll::Ready(one_more.as_mut().poll(cx).is_pending())).await);
     }
 }
