@@ -22,7 +22,7 @@ use crate::error;
 use crate::forward;
 use crate::gateway::Counters;
 use crate::grpc;
-use crate::proxying::Try;
+use crate::proxying::{Try, all_fields};
 use crate::reason::Reason;
 use crate::router::Match;
 use crate::snapshot::{CompiledRoute, Snapshot, Target, Upstream, needs_https};
@@ -32,7 +32,7 @@ use http::uri::{PathAndQuery, Uri};
 use http::{Response, StatusCode, Version, response};
 use http1::FieldLines;
 use model::{Mono, Now};
-use plugin::{Context, ErrorReply, Flow, LogRecord, Reply, Source, Then, Timing};
+use plugin::{Context, ErrorReply, Flow, LogRecord, Reply, ResponseHead, Source, Then, Timing};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -132,8 +132,9 @@ impl Exchange {
         }
     }
 
-    /// Turns the head of the upstream's response into the client's; returns further headers of it. Of 1xx only for 101.
-    pub fn upstream_head(&mut self, head: &mut response::Parts, now: Now) -> FieldLines {
+    /// Turns the head of the upstream's response, whose further fields are in `lines`, into the client's; returns further
+    /// fields of that. Of 1xx only for 101.
+    pub fn upstream_head(&mut self, head: &mut response::Parts, mut lines: FieldLines, now: Now) -> FieldLines {
         self.cx.now = now;
         self.source = Source::Service;
         self.status = head.status.as_u16();
@@ -146,17 +147,15 @@ impl Exchange {
         let handed_over = self.proxied_at.unwrap_or(now.mono);
         let upstream_us = micros(handed_over, now.mono);
         self.upstream_us = Some(upstream_us);
-        self.filter_head(head);
         let proxy_us = micros(self.cx.received.mono, handed_over);
-        let mut lines = std::mem::take(&mut self.lines);
-        lines.clear();
+        self.filter_head(head, &mut lines);
         forward::from_upstream(&mut head.headers, &mut lines, upstream_us / 1000, proxy_us / 1000);
         forward::put_request_id(&mut lines, &self.cx.request_id);
         lines
     }
 
     /// Ends the request: the log phase runs and it is counted.
-    pub fn finish(mut self, transferred: Transferred, now: Now) {
+    pub fn finish(mut self: Box<Self>, transferred: Transferred, now: Now) {
         self.cx.now = now;
         self.log(transferred);
     }
@@ -362,32 +361,33 @@ impl Exchange {
         self.status = head.status.as_u16();
         self.head_at = self.cx.now.mono;
         head.headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(body.len()));
-        self.filter_head(&mut head);
+        let mut lines = FieldLines::default();
+        self.filter_head(&mut head, &mut lines);
+        lines.append_to(&mut head.headers);
         let response_ms = micros(self.cx.received.mono, self.cx.now.mono) / 1000;
         forward::from_us(&mut head.headers, response_ms);
         forward::set_request_id(&mut head.headers, &self.cx.request_id);
         Response::from_parts(head, body)
     }
 
-    fn filter_head(&mut self, head: &mut response::Parts) {
+    /// Runs the header filters, and sets what plugins set.
+    fn filter_head(&mut self, head: &mut response::Parts, lines: &mut FieldLines) {
         self.complete_choice();
         for n in 0..self.chain().len() {
             if let Some(handler) = self.chosen(n).map(|link| Arc::clone(&link.handler)) {
-                handler.header_filter(&mut self.cx, head);
+                handler.header_filter(&mut self.cx, &mut ResponseHead::new(head, lines));
             }
         }
-        for (name, value) in self.cx.response_headers.drain(..) {
-            head.headers.insert(name, value);
-        }
+        forward::set_all(&mut head.headers, lines, &self.cx.response_headers);
         if self.counters.allow_debug_header.load(Ordering::Relaxed) {
             self.tell_debug(&mut head.headers);
         }
         if let Some(kept) = &mut self.kept {
-            kept.response_headers.clone_from(&head.headers);
+            kept.response_headers = all_fields(head, lines);
         }
         let cookies = [self.cookie.take(), self.call.as_mut().and_then(Call::take_cookie)];
         for cookie in cookies.into_iter().flatten() {
-            forward::set_cookie(&mut head.headers, cookie);
+            forward::set_cookie(&mut ResponseHead::new(head, lines).parts().headers, cookie);
         }
     }
 

@@ -10,6 +10,7 @@
 use crate::reason::Reason;
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, SERVER, SET_COOKIE, TE, VIA};
 use http1::FieldLines;
+use model::field_lines::is_same;
 use plugin::{Context, RequestId, RouteInfo, Scheme, ServiceInfo};
 use std::net::IpAddr;
 
@@ -164,9 +165,32 @@ fn is_of_the_request(name: &HeaderName) -> bool {
 }
 
 /// Whether the gateway alone says this to a client.
-fn is_of_the_response(name: &HeaderName) -> bool {
-    let name = name.as_str().strip_prefix("x-kong-");
-    matches!(name, Some("proxy-latency" | "request-id" | "upstream-latency"))
+fn is_of_the_response(name: &[u8]) -> bool {
+    name.len() > 7
+        && name[..7].eq_ignore_ascii_case(b"x-kong-")
+        && [&b"proxy-latency"[..], b"request-id", b"upstream-latency"]
+            .iter()
+            .any(|own| name[7..].eq_ignore_ascii_case(own))
+}
+
+/// Sets all fields of `set` instead of others of the same name. Of the lines an upstream sent, those go too that are ours
+/// to say.
+pub(crate) fn set_all(headers: &mut HeaderMap, lines: &mut FieldLines, set: &FieldLines) {
+    let names: Vec<&[u8]> = set.iter().map(|(name, _)| name).collect();
+    lines.retain(|name| {
+        !is_of_the_response(name)
+            && !is_same(name, b"proxy")
+            && !is_same(name, b"trailer")
+            && !names.iter().any(|other| is_same(name, other))
+    });
+    if !headers.is_empty() {
+        for name in names {
+            if let Ok(name) = HeaderName::from_bytes(name) {
+                headers.remove(name);
+            }
+        }
+    }
+    lines.extend(set);
 }
 
 /// Removes the headers whose names `is_ours`; costs one look at each name if there is none.
@@ -179,6 +203,9 @@ fn remove_all(headers: &mut HeaderMap, is_ours: fn(&HeaderName) -> bool) {
 /// Removes what concerns one connection only, before any plugin adds a header: so no client can have one of those
 /// removed by naming it in `Connection`. `TE: trailers` stays.
 pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.keys().all(|name| !http1::is_hop_by_hop(name) && *name != PROXY && *name != TRAILER) {
+        return;
+    }
     let trailers = headers.iter().any(|(name, value)| name == TE && asks_for_trailers(value));
     http1::strip_hop_by_hop(headers);
     remove_all(headers, |name| *name == PROXY || *name == TRAILER);
@@ -192,12 +219,14 @@ fn asks_for_trailers(value: &HeaderValue) -> bool {
     codings.any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
 }
 
-/// What a proxied response is told about itself.
+/// What a proxied response is told about itself. `lines` are fields that came without those of the connection.
 pub(crate) fn from_upstream(headers: &mut HeaderMap, lines: &mut FieldLines, upstream_ms: u64, proxy_ms: u64) {
-    remove_hop_by_hop(headers);
-    remove_all(headers, is_of_the_response);
+    if !headers.is_empty() {
+        remove_hop_by_hop(headers);
+        remove_all(headers, |name| is_of_the_response(name.as_str().as_bytes()));
+    }
     lines.put(&VIA, &VIA_VALUE);
-    if headers.keys().all(|name| name != SERVER) {
+    if lines.get(&SERVER).is_none() && headers.keys().all(|name| name != SERVER) {
         lines.put(&SERVER, &PRODUCT_VALUE);
     }
     lines.put_number(&X_KONG_UPSTREAM_LATENCY, upstream_ms);
@@ -257,7 +286,7 @@ pub(crate) fn set_request_id(headers: &mut HeaderMap, request_id: &RequestId) {
 
 /// What every request to an upstream and every proxied response carries.
 pub(crate) fn put_request_id(lines: &mut FieldLines, request_id: &RequestId) {
-    let _ = lines.put_text(&X_KONG_REQUEST_ID, request_id.as_str());
+    lines.put_received(b"x-kong-request-id", request_id.as_bytes());
 }
 
 /// The `Host` an upstream is asked by: its port only if it is not the scheme's.
@@ -326,6 +355,21 @@ mod tests {
         let mut headers = HeaderMap::new();
         told(&mut headers, 0, 0);
         assert_eq!(headers[SERVER], PRODUCT);
+    }
+
+    #[test]
+    fn what_is_set_replaces_lines_and_fields_of_the_same_name() {
+        let lines_of = |pairs: &[(&str, &str)]| {
+            let mut lines = FieldLines::default();
+            pairs.iter().for_each(|(name, value)| lines.put_received(name.as_bytes(), value.as_bytes()));
+            lines
+        };
+        let mut lines =
+            lines_of(&[("X-Limit", "theirs"), ("X-Kong-Request-Id", "forged"), ("Trailer", "x"), ("Etag", "1")]);
+        let mut headers = map(&[("x-left", "theirs"), ("vary", "a")]);
+        set_all(&mut headers, &mut lines, &lines_of(&[("x-limit", "5"), ("x-left", "4")]));
+        assert_eq!(lines.as_bytes(), b"Etag: 1\r\nx-limit: 5\r\nx-left: 4\r\n");
+        assert_eq!(text(&headers), "vary: a\n");
     }
 
     #[test]

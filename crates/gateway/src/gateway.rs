@@ -189,14 +189,14 @@ impl Gateway {
     /// Begins a request whose head is complete.
     ///
     /// `request` is in origin form, or has its authority in the target as HTTP/2 does. `request_number` counts the
-    /// requests of the connection from 1.
+    /// requests of the connection from 1. The exchange is boxed because it is handed on several times.
     pub fn begin(
         &self,
         connection: &Arc<Connection>,
         request_number: u64,
         mut request: request::Parts,
         now: Now,
-    ) -> (Exchange, Decision) {
+    ) -> (Box<Exchange>, Decision) {
         forward::remove_hop_by_hop(&mut request.headers);
         let snapshot = self.snapshot.load_full();
         let (host, port) = host_value(&request);
@@ -224,7 +224,7 @@ impl Gateway {
         });
         let mut cx = self.context(connection, request_number, request, now);
         cx.client_ip = client_ip;
-        let mut exchange = Exchange {
+        let mut exchange = Box::new(Exchange {
             snapshot,
             counters: Arc::clone(&self.counters),
             cx,
@@ -254,7 +254,7 @@ impl Gateway {
             tunnel: false,
             kept: None,
             finished: false,
-        };
+        });
         if self.counters.telling.access_log.is_some() {
             let target = exchange.cx.request.uri.path_and_query().map_or("", PathAndQuery::as_str).to_owned();
             exchange.kept = Some(Box::new(Kept { target, ..Kept::default() }));
@@ -299,7 +299,7 @@ impl Gateway {
             consumer: None,
             credential: None,
             correlation_id: None,
-            response_headers: Vec::new(),
+            response_headers: FieldLines::default(),
             received: now,
             now,
         }

@@ -197,8 +197,8 @@ impl Mirror {
     pub fn answered(&mut self, head: &response::Parts, now: Now) {
         self.place.end = End::Answered;
         if let Some((call, peer)) = &mut self.call {
-            let answer = (&self.request.method, head.status, &head.headers);
-            let _ = call.answered(peer, answer, self.began.mono, false, now);
+            let answer = (&self.request.method, head.status);
+            let _ = call.answered(peer, answer, || head.headers.clone(), self.began.mono, false, now);
         }
     }
 

@@ -19,9 +19,10 @@ use crate::reason::Reason;
 use crate::snapshot::{Target, Upstream};
 use crate::uri;
 use bytes::Bytes;
-use http::header::{HOST, HeaderValue, RETRY_AFTER};
+use http::header::{HOST, HeaderMap, HeaderValue, RETRY_AFTER};
 use http::uri::{PathAndQuery, Uri};
 use http::{Response, StatusCode, request, response};
+use http1::FieldLines;
 use model::Now;
 use std::borrow::Cow;
 use std::fmt;
@@ -208,12 +209,20 @@ impl Exchange {
         })
     }
 
-    /// A try has an answer: what to do, if it is not good enough. `may_repeat` says whether its body can be sent again.
-    pub fn upstream_answered(&mut self, head: &response::Parts, may_repeat: bool, now: Now) -> Option<u64> {
+    /// A try has an answer, with further fields in `lines`: what to do, if it is not good enough. `may_repeat` says whether
+    /// its body can be sent again.
+    pub fn upstream_answered(
+        &mut self,
+        head: &response::Parts,
+        lines: &FieldLines,
+        may_repeat: bool,
+        now: Now,
+    ) -> Option<u64> {
         let (Some(call), Some(peer)) = (&mut self.call, &self.peer) else { return None };
         self.cx.now = now;
-        let answer = (&self.cx.request.method, head.status, &head.headers);
-        match call.answered(peer, answer, self.tried_at.mono, may_repeat, now) {
+        let answer = (&self.cx.request.method, head.status);
+        let headers = || all_fields(head, lines);
+        match call.answered(peer, answer, headers, self.tried_at.mono, may_repeat, now) {
             Verdict::Again(next, wait_ms) => {
                 self.note(TryEnd::Status(head.status.as_u16()), now);
                 self.next(next);
@@ -364,6 +373,13 @@ impl Exchange {
         let status = StatusCode::INTERNAL_SERVER_ERROR;
         self.refuse(Reason::Internal, status, error::message_of(status))
     }
+}
+
+/// The fields of a head in one map; for what is seldom asked.
+pub(crate) fn all_fields(head: &response::Parts, lines: &FieldLines) -> HeaderMap {
+    let mut headers = head.headers.clone();
+    lines.append_to(&mut headers);
+    headers
 }
 
 const fn no_peer(nobody: NoPeer) -> Reason {

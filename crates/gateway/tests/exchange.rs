@@ -11,6 +11,7 @@ use expect_test::{Expect, expect};
 use gateway::entity::{ApiConsumerId, Backend, Entities, HttpsRedirect, RouteId, RouteProtocols, ServiceId};
 use gateway::{BodyFailure, Decision, Next, Transferred, UpstreamFailure};
 use http::{HeaderMap, Response, StatusCode};
+use http1::FieldLines;
 use serde_json::json;
 use support::*;
 
@@ -83,7 +84,7 @@ fn the_response_is_told_its_latencies_and_loses_what_is_hop_by_hop() {
         .header("server", "blog/1")
         .header("via", "1.0 inner");
     let (mut head, ()) = upstream.body(()).unwrap().into_parts();
-    exchange.upstream_head(&mut head, at(1_025)).append_to(&mut head.headers);
+    exchange.upstream_head(&mut head, FieldLines::default(), at(1_025)).append_to(&mut head.headers);
     let expected = expect![[r#"
         server: blog/1
         via: 1.0 inner

@@ -13,6 +13,7 @@ use gateway::entity::{
 };
 use gateway::{Decision, Exchange, Transferred, UpstreamFailure};
 use http::{Response, header};
+use http1::FieldLines;
 use std::collections::BTreeMap;
 use support::{Node, at, consumer, parts, plugin_config, queue, route, service, upstream};
 
@@ -30,7 +31,7 @@ fn split(shares: &[(&str, f64)], hash_on: HashInput) -> Entities {
     entities
 }
 
-fn proxied(node: &Node, ask: &str) -> Exchange {
+fn proxied(node: &Node, ask: &str) -> Box<Exchange> {
     let (exchange, decision) = node.gateway.begin(&node.http, 1, parts(ask), at(1));
     assert!(matches!(decision, Decision::Proxy), "{decision:?}");
     exchange
@@ -102,7 +103,7 @@ fn a_cookie_is_set_where_it_is_missing() {
         let mut exchange = proxied(&node, ASK);
         let first = to(&mut exchange);
         let mut head = Response::new(()).into_parts().0;
-        exchange.upstream_head(&mut head, at(2));
+        exchange.upstream_head(&mut head, FieldLines::default(), at(2));
         exchange.finish(Transferred::default(), at(2));
         let cookie = head.headers[header::SET_COOKIE].to_str().unwrap().to_owned();
         let (pair, rest) = cookie.split_once(';').unwrap();
@@ -110,7 +111,7 @@ fn a_cookie_is_set_where_it_is_missing() {
         let mut again = proxied(&node, &format!("{ASK}\ncookie: {pair}"));
         assert_eq!(to(&mut again), first);
         let mut head = Response::new(()).into_parts().0;
-        again.upstream_head(&mut head, at(2));
+        again.upstream_head(&mut head, FieldLines::default(), at(2));
         assert!(!head.headers.contains_key(header::SET_COOKIE));
     }
 }
@@ -120,7 +121,7 @@ fn who_may_ask_is_told_which_route_and_service_took_the_request() {
     let node = Node::new(&split(&[("canary", 100.0)], HashInput::None));
     let told = |ask: &str| {
         let mut head = Response::new(()).into_parts().0;
-        proxied(&node, ask).upstream_head(&mut head, at(2));
+        proxied(&node, ask).upstream_head(&mut head, FieldLines::default(), at(2));
         let text = |name: &str| head.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
         ["kong-route-id", "kong-route-name", "kong-service-id", "kong-service-name"].map(text)
     };

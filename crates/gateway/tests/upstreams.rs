@@ -14,6 +14,7 @@ use gateway::entity::{
 };
 use gateway::{AccessLog, Decision, Exchange, Gateway, Next, Reason, Telling, Transferred, UpstreamFailure};
 use http::{Response, StatusCode, header, response};
+use http1::FieldLines;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -57,13 +58,13 @@ fn address(exchange: &mut Exchange) -> String {
 }
 
 /// Begins a request that is proxied.
-fn proxied(node: &Node, head: &str, ms: u64) -> Exchange {
+fn proxied(node: &Node, head: &str, ms: u64) -> Box<Exchange> {
     let (exchange, decision) = node.gateway.begin(&node.http, 1, parts(head), at(ms));
     assert!(matches!(decision, Decision::Proxy), "{decision:?}");
     exchange
 }
 
-fn get(node: &Node, ms: u64) -> Exchange {
+fn get(node: &Node, ms: u64) -> Box<Exchange> {
     proxied(node, "GET /orders\nhost: a", ms)
 }
 
@@ -75,13 +76,13 @@ fn head(status: u16) -> response::Parts {
 fn answer(node: &Node, status: u16, ms: u64) -> String {
     let mut exchange = get(node, ms);
     let to = address(&mut exchange);
-    assert_eq!(exchange.upstream_answered(&head(status), true, at(ms)), None);
-    exchange.upstream_head(&mut head(status), at(ms));
+    assert_eq!(exchange.upstream_answered(&head(status), &FieldLines::default(), true, at(ms)), None);
+    exchange.upstream_head(&mut head(status), FieldLines::default(), at(ms));
     exchange.finish(Transferred::default(), at(ms));
     to
 }
 
-fn refused(node: &Node, ms: u64) -> (Exchange, Response<bytes::Bytes>) {
+fn refused(node: &Node, ms: u64) -> (Box<Exchange>, Response<bytes::Bytes>) {
     match node.gateway.begin(&node.http, 1, parts("GET /orders\nhost: a"), at(ms)) {
         (exchange, Decision::Respond(response)) => (exchange, response),
         (_, other) => panic!("{other:?}"),
@@ -170,22 +171,22 @@ fn a_status_is_retried_within_the_budget_and_never_twice_at_once() {
     let node = three(|upstream| upstream.resilience.retry = Some(retry));
     let (mut one, mut two) = (get(&node, 1), get(&node, 1));
     let first = address(&mut one);
-    assert_eq!(one.upstream_answered(&head(503), true, at(2)), Some(0));
+    assert_eq!(one.upstream_answered(&head(503), &FieldLines::default(), true, at(2)), Some(0));
     assert_ne!(address(&mut one), first);
-    assert_eq!(two.upstream_answered(&head(503), true, at(2)), None, "one retry is under way");
-    two.upstream_head(&mut head(503), at(2));
+    assert_eq!(two.upstream_answered(&head(503), &FieldLines::default(), true, at(2)), None, "one retry is under way");
+    two.upstream_head(&mut head(503), FieldLines::default(), at(2));
     two.finish(Transferred::default(), at(2));
     assert_eq!(failures(&node), BTreeMap::from([("retry_budget", 1)]));
-    assert_eq!(one.upstream_answered(&head(200), true, at(3)), None);
+    assert_eq!(one.upstream_answered(&head(200), &FieldLines::default(), true, at(3)), None);
     drop(one);
     let mut post = proxied(&node, "POST /orders\nhost: a", 4);
-    assert_eq!(post.upstream_answered(&head(503), true, at(5)), None, "a POST is not repeated");
+    assert_eq!(post.upstream_answered(&head(503), &FieldLines::default(), true, at(5)), None, "a POST is not repeated");
     let mut streamed = get(&node, 6);
-    assert_eq!(streamed.upstream_answered(&head(503), false, at(7)), None, "its body is gone");
+    assert_eq!(streamed.upstream_answered(&head(503), &FieldLines::default(), false, at(7)), None, "its body is gone");
     let mut later = get(&node, 8);
     let mut soon = head(503);
     soon.headers.insert(header::RETRY_AFTER, 1.into());
-    assert_eq!(later.upstream_answered(&soon, true, at(9)), Some(1_000));
+    assert_eq!(later.upstream_answered(&soon, &FieldLines::default(), true, at(9)), Some(1_000));
 }
 
 #[test]
@@ -277,8 +278,8 @@ fn an_answer_that_breaks_off_is_a_failure() {
     ));
     let broken = |ms| {
         let mut exchange = get(&node, ms);
-        assert_eq!(exchange.upstream_answered(&head(200), true, at(ms)), None);
-        exchange.upstream_head(&mut head(200), at(ms));
+        assert_eq!(exchange.upstream_answered(&head(200), &FieldLines::default(), true, at(ms)), None);
+        exchange.upstream_head(&mut head(200), FieldLines::default(), at(ms));
         exchange.upstream_broke(UpstreamFailure::Reset, at(ms + 1));
         exchange.finish(Transferred::default(), at(ms + 1));
     };
@@ -304,7 +305,7 @@ fn requests_beside_a_slow_one_take_from_the_budget_of_retries() {
     let (mut one, mut two) = (get(&node, 1), get(&node, 1));
     let beside = one.hedge(at(11)).unwrap();
     assert!(one.hedge(at(21)).is_none() && two.hedge(at(11)).is_none(), "one is under way");
-    assert_eq!(two.upstream_answered(&head(503), true, at(12)), None, "nor is there a retry");
+    assert_eq!(two.upstream_answered(&head(503), &FieldLines::default(), true, at(12)), None, "nor is there a retry");
     drop(beside);
     assert!(two.hedge(at(31)).is_some());
 }
@@ -366,8 +367,8 @@ fn a_cookie_sticks_to_its_target() {
         let to = address(&mut exchange);
         let mut answered = head(200);
         answered.headers.insert(header::SET_COOKIE, "other=1".parse().unwrap());
-        exchange.upstream_answered(&answered, true, at(ms));
-        exchange.upstream_head(&mut answered, at(ms));
+        exchange.upstream_answered(&answered, &FieldLines::default(), true, at(ms));
+        exchange.upstream_head(&mut answered, FieldLines::default(), at(ms));
         let cookies: Vec<&str> =
             answered.headers.get_all(header::SET_COOKIE).iter().map(|value| value.to_str().unwrap()).collect();
         let cookie = cookies[1].split(';').next().unwrap();
@@ -376,7 +377,7 @@ fn a_cookie_sticks_to_its_target() {
             let mut again = proxied(&node, &format!("GET /orders\nhost: a\ncookie: {cookie}"), ms);
             assert_eq!(address(&mut again), to);
             let mut answered = head(200);
-            again.upstream_head(&mut answered, at(ms));
+            again.upstream_head(&mut answered, FieldLines::default(), at(ms));
             assert!(!answered.headers.contains_key(header::SET_COOKIE));
         }
     }
@@ -469,8 +470,8 @@ fn the_access_log_and_proxy_status_say_why() {
     again(exchange.upstream_failed(UpstreamFailure::ConnectTimeout, true, at(1_100)));
     exchange.try_begins(at(1_100));
     let to = address(&mut exchange);
-    exchange.upstream_answered(&head(201), true, at(1_150));
-    exchange.upstream_head(&mut head(201), at(1_150));
+    exchange.upstream_answered(&head(201), &FieldLines::default(), true, at(1_150));
+    exchange.upstream_head(&mut head(201), FieldLines::default(), at(1_150));
     exchange.finish(Transferred { bytes_in: 10, bytes_out: 20 }, at(1_170));
     let (exchange, decision) = node.gateway.begin(&node.http, 1, parts("GET /nowhere\nhost: a"), at(2_000));
     let Decision::Respond(response) = decision else { panic!("{decision:?}") };

@@ -5,12 +5,12 @@
 //! Connection (RFC 9110 §7.8), which is done for an Upgrade in the map of a request, a 101 or a 426. A head is
 //! written in one piece into the caller's buffer, without formatting machinery.
 
-use crate::fields::{FieldLines, decimal};
 use crate::framing::Persistence;
 use bytes::{BufMut, BytesMut};
 use http::header::{self, HeaderMap, HeaderName};
 use http::uri::Uri;
 use http::{Method, StatusCode, Version};
+use model::field_lines::{FieldLines, decimal};
 
 /// How the message we send is framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 //! CONNECT and TRACE are refused. It does not decode or normalise the path.
 
 use crate::error::{HeadError, RequestError};
-use crate::framing::{BodyFraming, Decisive, DeclaredLength, Once, Persistence, tokens};
+use crate::framing::{BodyFraming, Decisive, DeclaredLength, Once, Persistence, raw_fields, tokens};
 use crate::lines::{LineWatch, header_map, lines_end_in_crlf, span};
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{self, HeaderMap};
@@ -116,7 +116,7 @@ fn read(buf: &[u8]) -> Result<Option<(usize, RequestHead)>, RequestError> {
 }
 
 fn assemble(method: Method, target: Bytes, version: Version, headers: HeaderMap) -> Result<RequestHead, RequestError> {
-    let decisive = Decisive::of(&headers);
+    let decisive = Decisive::of(raw_fields(&headers));
     decisive.no_look_alikes()?;
     let uri = request_target(&method, target, host(version, decisive.host)?)?;
     let framing = match decisive.declared_length(version)? {
@@ -124,7 +124,7 @@ fn assemble(method: Method, target: Bytes, version: Version, headers: HeaderMap)
         DeclaredLength::Length(length) => BodyFraming::Length(length),
         DeclaredLength::Chunked => BodyFraming::Chunked,
     };
-    let options = decisive.connection_options(&headers)?;
+    let options = decisive.connection_options(raw_fields(&headers))?;
     let expect_continue = decisive.expects && expect_continue(version, &headers)?;
     let upgrade = options.upgrade && decisive.upgrade;
 
@@ -148,7 +148,7 @@ fn host(version: Version, host: Once<'_>) -> Result<Option<&[u8]>, RequestError>
         Once::Repeated => Err(RequestError::DuplicateHost),
         Once::Absent if version == Version::HTTP_10 => Ok(None),
         Once::Absent => Err(RequestError::MissingHost),
-        Once::Value(value) if is_host(value.as_bytes()) => Ok(Some(value.as_bytes())),
+        Once::Value(value) if is_host(value) => Ok(Some(value)),
         Once::Value(_) => Err(RequestError::InvalidHost),
     }
 }
@@ -243,7 +243,7 @@ fn expect_continue(version: Version, headers: &HeaderMap) -> Result<bool, Reques
     }
     let mut expected = false;
     for value in headers.get_all(header::EXPECT) {
-        for token in tokens(value) {
+        for token in tokens(value.as_bytes()) {
             if !token.eq_ignore_ascii_case(b"100-continue") {
                 return Err(RequestError::Expectation);
             }

@@ -1,22 +1,30 @@
 //! The response head as a client reads it (RFC 9112 §4, §6.3).
 //!
 //! Framing depends on the request: a response to HEAD and those with 1xx, 204 and 304 have no body whatever their
-//! fields say. The fields are checked all the same. The reason phrase is dropped.
+//! fields say. The fields are checked all the same. The reason phrase is dropped. Fields that are passed on come out as
+//! lines: most of them are only written out again, and a map of them is the greater part of a head's cost.
 
 use crate::error::{HeadError, ResponseError};
-use crate::framing::{BodyFraming, Decisive, DeclaredLength, Persistence};
-use crate::lines::{LineWatch, header_map, lines_end_in_crlf};
+use crate::framing::{BodyFraming, Decisive, DeclaredLength, Once, Persistence, Role, nominated};
+use crate::lines::{LineWatch, lines_end_in_crlf};
 use crate::upgrade::Upgrade;
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
+use http::header::{CONTENT_LENGTH, HeaderValue};
 use http::{Method, StatusCode, Version};
+use model::FieldLines;
 use model::limits::{HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX};
 use std::mem::MaybeUninit;
+
+/// Room for the fields a proxy adds.
+const LINES_ADDED_BYTES: usize = 384;
 
 /// A response whose framing is decided.
 #[derive(Debug)]
 pub struct ResponseHead {
-    /// Status, version and fields as received.
+    /// Status and version. Of the fields only the length of the body there would be, if there is none.
     pub parts: http::response::Parts,
+    /// The other fields as received, but those of this connection (RFC 9110 §7.6.1) and those that frame the body.
+    pub lines: FieldLines,
     /// Where the body ends.
     pub framing: BodyFraming,
     /// Whether the server keeps the connection.
@@ -76,16 +84,13 @@ impl ResponseParser {
         if head_len > HTTP_HEAD_BYTES_MAX {
             return Err(HeadError::TooLarge.into());
         }
-        let head = &lines[..head_len];
-        let headers = header_map(head, response.headers, &Bytes::copy_from_slice(head))?;
-        buf.advance(head_len);
-        self.watch.reset();
-
         let (mut parts, ()) = http::Response::new(()).into_parts();
         parts.status = StatusCode::from_u16(code).map_err(|_| HeadError::StartLine)?;
         parts.version = if version == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
-        parts.headers = headers;
-        frame(method, self.upgrade.as_ref(), parts).map(Some)
+        let head = frame(method, self.upgrade.as_ref(), parts, response.headers, head_len)?;
+        buf.advance(head_len);
+        self.watch.reset();
+        Ok(Some(head))
     }
 }
 
@@ -100,14 +105,29 @@ fn partial<T>(buf: &[u8]) -> Result<Option<T>, ResponseError> {
 fn frame(
     method: &Method,
     upgrade: Option<&Upgrade>,
-    parts: http::response::Parts,
+    mut parts: http::response::Parts,
+    fields: &[httparse::Header<'_>],
+    head_len: usize,
 ) -> Result<ResponseHead, ResponseError> {
-    let decisive = Decisive::of(&parts.headers);
+    let raw = || fields.iter().map(|field| (field.name.as_bytes(), field.value));
+    let mut decisive = Decisive::default();
+    let mut lines = FieldLines::with_capacity(head_len + LINES_ADDED_BYTES);
+    for (name, value) in raw() {
+        let role = Role::of(name);
+        decisive.see(role, value);
+        if role.is_passed_on() {
+            lines.put_received(name, value);
+        }
+    }
     let declared = decisive.declared_length(parts.version)?;
-    let options = decisive.connection_options(&parts.headers)?;
+    let options = decisive.connection_options(raw())?;
+    if options.names_fields {
+        let nominated = nominated(raw());
+        lines.retain(|name| !nominated.contains(&name.to_ascii_lowercase()));
+    }
     let status = parts.status;
     let switches = status == StatusCode::SWITCHING_PROTOCOLS;
-    let asked_for = || options.upgrade && upgrade.is_some_and(|upgrade| upgrade.is_answered_by(&parts.headers));
+    let asked_for = || options.upgrade && upgrade.is_some_and(|upgrade| upgrade.is_answered_by(raw()));
     if (switches && !asked_for()) || (method == Method::CONNECT && status.is_success()) {
         return Err(ResponseError::UnexpectedUpgrade);
     }
@@ -115,6 +135,10 @@ fn frame(
         || status.is_informational()
         || status == StatusCode::NO_CONTENT
         || status == StatusCode::NOT_MODIFIED;
+    if bodiless && let Once::Value(length) = decisive.length {
+        let length = HeaderValue::from_bytes(length).map_err(|_| HeadError::FieldValue)?;
+        parts.headers.insert(CONTENT_LENGTH, length);
+    }
     let framing = match declared {
         _ if bodiless => BodyFraming::Empty,
         DeclaredLength::Length(0) => BodyFraming::Empty,
@@ -127,5 +151,5 @@ fn frame(
     } else {
         options.persistence(parts.version)
     };
-    Ok(ResponseHead { parts, framing, persistence })
+    Ok(ResponseHead { parts, lines, framing, persistence })
 }

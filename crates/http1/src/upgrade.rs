@@ -3,7 +3,7 @@
 //! Exactly one protocol is passed on, and never another version of HTTP or TLS: those are between two neighbours, and
 //! an `h2c` that is passed on would be a way around everything a gateway checks.
 
-use crate::framing::tokens;
+use crate::framing::{RawField, Role, tokens};
 use http::header::{HeaderMap, HeaderValue, UPGRADE};
 
 /// A protocol that a client asks for and that an upstream may switch to.
@@ -20,7 +20,7 @@ impl Upgrade {
     /// What a request asks for, if that can be passed on.
     #[must_use]
     pub fn asked(headers: &HeaderMap) -> Option<Self> {
-        let mut asked = headers.get_all(UPGRADE).iter().flat_map(tokens);
+        let mut asked = headers.get_all(UPGRADE).iter().flat_map(|value| tokens(value.as_bytes()));
         let (Some(protocol), None) = (asked.next(), asked.next()) else { return None };
         if protocol.eq_ignore_ascii_case(b"websocket") {
             return Some(Self::websocket());
@@ -39,8 +39,9 @@ impl Upgrade {
     }
 
     /// Whether a 101 with these fields switches to this protocol.
-    pub(crate) fn is_answered_by(&self, headers: &HeaderMap) -> bool {
-        let mut answered = headers.get_all(UPGRADE).iter().flat_map(tokens);
+    pub(crate) fn is_answered_by<'f>(&self, fields: impl Iterator<Item = RawField<'f>>) -> bool {
+        let upgrades = fields.filter(|(name, _)| Role::of(name) == Role::Upgrade);
+        let mut answered = upgrades.flat_map(|(_, value)| tokens(value));
         let same = answered.next().is_some_and(|protocol| protocol.eq_ignore_ascii_case(self.0.as_bytes()));
         same && answered.next().is_none()
     }

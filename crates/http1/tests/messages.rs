@@ -282,6 +282,21 @@ fn hop_by_hop_fields_and_those_named_are_removed() {
 }
 
 #[test]
+fn of_a_response_only_what_is_passed_on_becomes_a_line() {
+    let raw = b"HTTP/1.1 200 OK\r\nServer: a\r\nConnection: X-Mine, keep-alive\r\nX-Mine: 1\r\nKeep-Alive: 5\r\nContent-Length: 3\r\n\
+        Upgrade: h2c\r\nProxy-Connection: x\r\nx-MINE: 2\r\nX-Other:  y \r\n\r\n";
+    let head = response(&Method::GET, raw).unwrap().unwrap();
+    assert_eq!(head.lines.as_bytes(), b"Server: a\r\nX-Other: y\r\n");
+    assert_eq!((head.framing, head.parts.headers.len()), (BodyFraming::Length(3), 0));
+    // There the length says what GET would have been answered with.
+    let head = response(&Method::HEAD, raw).unwrap().unwrap();
+    assert_eq!(
+        (head.framing, &head.parts.headers["content-length"]),
+        (BodyFraming::Empty, &HeaderValue::from_static("3"))
+    );
+}
+
+#[test]
 fn framing_fields_of_a_map_are_never_written() {
     let mut headers = HeaderMap::new();
     headers.insert("host", HeaderValue::from_static("a"));
@@ -373,9 +388,11 @@ proptest! {
         prop_assert_eq!(head.persistence, persistence);
         let expected = if code == 204 || code == 304 { BodyFraming::Empty } else { BodyFraming::Length(length) };
         prop_assert_eq!(head.framing, expected);
+        let mut received = HeaderMap::new();
+        head.lines.append_to(&mut received);
         for (name, _) in &headers {
             let sent: Vec<_> = headers.get_all(name).iter().collect();
-            let read: Vec<_> = head.parts.headers.get_all(name).iter().collect();
+            let read: Vec<_> = received.get_all(name).iter().collect();
             prop_assert_eq!(sent, read);
         }
     }

@@ -5,6 +5,7 @@
 
 pub mod arena;
 pub mod definitions;
+pub mod field_lines;
 pub mod ids;
 pub mod large_body;
 pub mod limits;
@@ -20,6 +21,7 @@ pub mod uri;
 pub mod value;
 
 pub use arena::{MessageArena, MessageDraft};
+pub use field_lines::FieldLines;
 pub use ids::{ChannelId, ConnectionId, ConsumerId, DeliveryTag, HolderId, PublishSeq, QueueId, Seq};
 pub use large_body::LargeBody;
 pub use message::{Envelope, Message, Origin};

@@ -25,7 +25,7 @@ impl HttpService for Proxy {
         let (mut head, mut body) = request.into_parts();
         match self.pool.exchange(&self.target, &mut head, &FieldLines::default(), &mut body, Timeouts::default()).await
         {
-            Ok(response) => response.into(),
+            Ok(answer) => answer,
             Err(error) => {
                 let mut response = Response::new(Body::from(bytes::Bytes::from(error.to_string())));
                 *response.status_mut() = StatusCode::BAD_GATEWAY;

@@ -26,6 +26,14 @@ impl Clock {
         }
     }
 
+    /// Both clocks, not long after `earlier`: only one of them is read.
+    #[must_use]
+    pub fn after(&self, earlier: Now) -> Now {
+        let mono = Mono(u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX));
+        let passed_ms = u64::try_from(mono.since(earlier.mono).as_millis()).unwrap_or(u64::MAX);
+        Now { mono, wall: earlier.wall.after_millis(passed_ms) }
+    }
+
     /// The instant of the runtime's timers that is `mono` on this clock.
     #[must_use]
     pub fn instant(&self, mono: Mono) -> Instant {

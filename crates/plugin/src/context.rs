@@ -7,9 +7,9 @@ use crate::Id;
 use crate::directory::{Consumer, Credential};
 use crate::handler::QueueTarget;
 use bytes::Bytes;
-use http::header::{HeaderName, HeaderValue};
+use http::header::HeaderValue;
 use http::request::Parts;
-use model::Now;
+use model::{FieldLines, Now};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -40,8 +40,8 @@ pub struct Context {
     pub credential: Option<Arc<Credential>>,
     /// The value of correlation-id's header, for logs.
     pub correlation_id: Option<HeaderValue>,
-    /// Headers set on the response, whoever makes it.
-    pub response_headers: Vec<(HeaderName, HeaderValue)>,
+    /// Headers set on the response, whoever makes it, instead of others of the same name.
+    pub response_headers: FieldLines,
     /// When the request's head was complete.
     pub received: Now,
     /// The time of this phase.
@@ -57,8 +57,9 @@ impl RequestId {
     #[must_use]
     pub fn new(id: u128) -> Self {
         let mut digits = [0; 32];
-        for (at, digit) in digits.iter_mut().enumerate() {
-            *digit = b"0123456789abcdef"[(id >> (124 - 4 * at)) as usize & 0xf];
+        for (byte, pair) in id.to_be_bytes().into_iter().zip(digits.chunks_exact_mut(2)) {
+            pair[0] = b"0123456789abcdef"[usize::from(byte >> 4)];
+            pair[1] = b"0123456789abcdef"[usize::from(byte & 0xf)];
         }
         Self(digits)
     }
@@ -68,6 +69,12 @@ impl RequestId {
     pub fn value(&self) -> u128 {
         let value = |digit: u8| if digit.is_ascii_digit() { digit - b'0' } else { digit - b'a' + 10 };
         self.0.iter().fold(0, |number, digit| number << 4 | u128::from(value(*digit)))
+    }
+
+    /// Its digits.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8] {
+        &self.0
     }
 
     /// Its digits.

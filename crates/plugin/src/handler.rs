@@ -8,7 +8,7 @@ use crate::services::{BoxFuture, Services};
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 use http::{Response, StatusCode};
-use model::Principal;
+use model::{FieldLines, Principal};
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
@@ -73,14 +73,36 @@ pub trait Handler: Send + Sync {
         None
     }
 
-    /// When the head of the response is known, from the upstream or from us.
-    fn header_filter(&self, cx: &mut Context, head: &mut http::response::Parts) {
+    /// When the head of the response is known, from the upstream or from us. Who only sets fields does so in
+    /// [`Context::response_headers`].
+    fn header_filter(&self, cx: &mut Context, head: &mut ResponseHead<'_>) {
         let _ = (cx, head);
     }
 
     /// When the response was sent or the client left.
     fn log(&self, cx: &Context, record: &mut LogRecord) {
         let _ = (cx, record);
+    }
+}
+
+/// The head of a response, as far as it is known.
+#[derive(Debug)]
+pub struct ResponseHead<'a> {
+    parts: &'a mut http::response::Parts,
+    lines: &'a mut FieldLines,
+}
+
+impl<'a> ResponseHead<'a> {
+    /// A head whose fields are those of `parts` and those in `lines`.
+    pub const fn new(parts: &'a mut http::response::Parts, lines: &'a mut FieldLines) -> Self {
+        Self { parts, lines }
+    }
+
+    /// Status and all fields. Makes a map of what an upstream sent, which costs as much as reading its head did.
+    pub fn parts(&mut self) -> &mut http::response::Parts {
+        self.lines.append_to(&mut self.parts.headers);
+        self.lines.clear();
+        self.parts
     }
 }
 

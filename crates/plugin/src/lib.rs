@@ -18,7 +18,9 @@ mod services;
 
 pub use context::{Connection, Context, Export, LogRecord, RequestId, RouteInfo, Scheme, ServiceInfo, Source, Timing};
 pub use directory::{Consumer, Credential, Directory};
-pub use handler::{ErrorReply, Flow, Handler, Pending, Plugin, QueueTarget, Registry, Reply, Setup, Then};
+pub use handler::{
+    ErrorReply, Flow, Handler, Pending, Plugin, QueueTarget, Registry, Reply, ResponseHead, Setup, Then,
+};
 pub use id::{Id, NotAnId};
 pub use push::{Fed, FedId, Feed, PushServices, SendError, Verdict};
 pub use schema::{DefaultValue, Field, Kind, Nulls, Problem, ProblemKind, Schema, Segment, Syntax};

@@ -4,7 +4,7 @@
 //! `tracker` (`server ip-port-pid-connection-request-time`).
 
 use http::header::{HeaderName, HeaderValue};
-use plugin::{Context, DefaultValue, Field, Flow, Handler, Kind, Plugin, Problem, Schema, Setup};
+use plugin::{Context, DefaultValue, Field, Flow, Handler, Kind, Plugin, Problem, ResponseHead, Schema, Setup};
 use serde::Deserialize;
 use serde_json::Value;
 use std::cell::RefCell;
@@ -159,12 +159,12 @@ impl Handler for Tag {
         Flow::Continue
     }
 
-    fn header_filter(&self, cx: &mut Context, head: &mut http::response::Parts) {
+    fn header_filter(&self, cx: &mut Context, _: &mut ResponseHead<'_>) {
         // Without an access phase (no route) the client's own value is echoed.
         if self.echo
             && let Some(value) = cx.correlation_id.as_ref().or_else(|| cx.request.headers.get(&self.header))
         {
-            head.headers.insert(self.header.clone(), value.clone());
+            cx.response_headers.put(&self.header, value);
         }
     }
 }
@@ -173,15 +173,17 @@ impl Handler for Tag {
 mod tests {
     use super::*;
     use crate::testing::{handler, header, outcome, problems, request};
+    use model::FieldLines;
     use serde_json::json;
 
     /// The id a request gets, and the one its response gets.
     fn tag(handler: &dyn Handler, name: &str, sent: &[(&str, &str)]) -> (String, Option<String>) {
         let mut cx = request("GET", "/", sent);
         assert_eq!(outcome(handler.access(&mut cx)), "continue");
-        let (mut head, ()) = http::Response::new(()).into_parts();
-        handler.header_filter(&mut cx, &mut head);
-        let echoed = head.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+        let ((mut head, ()), mut lines) = (http::Response::new(()).into_parts(), FieldLines::default());
+        handler.header_filter(&mut cx, &mut ResponseHead::new(&mut head, &mut lines));
+        let echoed = cx.response_headers.get(&name.parse().unwrap());
+        let echoed = echoed.map(|value| String::from_utf8(value.to_vec()).unwrap());
         (header(&cx, name).to_owned(), echoed)
     }
 

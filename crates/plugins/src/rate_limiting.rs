@@ -267,24 +267,25 @@ impl Limiter {
     }
 
     fn tell(&self, cx: &mut Context, usage: &Usage, tightest: Option<&Tightest>) {
+        cx.response_headers.reserve(HEADERS_BYTES);
         for (at, limit) in self.limits.iter().enumerate() {
             if let Some(limit) = limit {
-                let remaining = HeaderValue::from(usage.remaining[at]);
                 let (limit_name, remaining_name) = &PERIOD_HEADERS[at];
-                cx.response_headers.push((limit_name.clone(), limit.value.clone()));
-                cx.response_headers.push((remaining_name.clone(), remaining));
+                cx.response_headers.put(limit_name, &limit.value);
+                cx.response_headers.put_number(remaining_name, usage.remaining[at]);
             }
         }
         let Some(tightest) = tightest else { return };
         if let Some(limit) = &self.limits[tightest.period] {
-            cx.response_headers.push((RATELIMIT_LIMIT, limit.value.clone()));
+            cx.response_headers.put(&RATELIMIT_LIMIT, &limit.value);
         }
-        let numbers = [(RATELIMIT_REMAINING, tightest.remaining), (RATELIMIT_RESET, tightest.reset_s)];
-        for (name, number) in numbers {
-            cx.response_headers.push((name, HeaderValue::from(number)));
-        }
+        cx.response_headers.put_number(&RATELIMIT_REMAINING, tightest.remaining);
+        cx.response_headers.put_number(&RATELIMIT_RESET, tightest.reset_s);
     }
 }
+
+/// Room for the headers of one limit.
+const HEADERS_BYTES: usize = 256;
 
 // Made when the program is built: a name made for each request is looked up and hashed.
 const RATELIMIT_LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");

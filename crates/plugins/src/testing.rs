@@ -93,7 +93,7 @@ pub(crate) fn request(method: &str, target: &str, headers: &[(&str, &str)]) -> C
         consumer: None,
         credential: None,
         correlation_id: None,
-        response_headers: Vec::new(),
+        response_headers: model::FieldLines::default(),
         received: now,
         now,
     }

@@ -146,7 +146,8 @@ impl Call {
     pub(crate) fn answered(
         &mut self,
         peer: &Peer,
-        (method, status, headers): (&Method, StatusCode, &HeaderMap),
+        (method, status): (&Method, StatusCode),
+        headers: impl FnOnce() -> HeaderMap,
         began: Mono,
         may_repeat: bool,
         now: Now,
@@ -156,7 +157,7 @@ impl Call {
         let settings = self.balancer.upstream.resilience.retry.as_ref();
         let verdict = match settings {
             Some(settings) if may_repeat && retry::is_retriable(settings, method, status) => {
-                let asked_ms = retry::retry_after_ms(headers, now.wall);
+                let asked_ms = retry::retry_after_ms(&headers(), now.wall);
                 self.try_again(peer, asked_ms, now.mono)
             }
             _ => Verdict::Final,

@@ -138,7 +138,7 @@ mod tests {
             consumer: None,
             credential: None,
             correlation_id: None,
-            response_headers: Vec::new(),
+            response_headers: http1::FieldLines::default(),
             received: Now::default(),
             now: Now::default(),
         }

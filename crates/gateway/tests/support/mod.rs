@@ -48,7 +48,7 @@ impl Node {
     }
 
     /// Begins a plain request at 1 s; `head` is `METHOD target` and header lines.
-    pub(crate) fn begin(&self, head: &str) -> (Exchange, Decision) {
+    pub(crate) fn begin(&self, head: &str) -> (Box<Exchange>, Decision) {
         self.gateway.begin(&self.http, 1, parts(head), at(1_000))
     }
 

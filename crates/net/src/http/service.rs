@@ -16,6 +16,16 @@ pub struct Answer {
     pub lines: FieldLines,
 }
 
+impl Answer {
+    /// The response with all its fields in one map.
+    #[must_use]
+    pub fn into_response(self) -> Response<Body> {
+        let Self { mut response, lines } = self;
+        lines.append_to(response.headers_mut());
+        response
+    }
+}
+
 impl From<Response<Body>> for Answer {
     fn from(response: Response<Body>) -> Self {
         Self { response, lines: FieldLines::default() }

@@ -92,7 +92,10 @@ impl Proxy {
 
     pub(crate) async fn exchange(&self, request: Request<Body>) -> Result<Response<Body>, UpstreamError> {
         let (mut head, mut body) = request.into_parts();
-        self.pool.exchange(&self.target, &mut head, &FieldLines::default(), &mut body, self.timeouts).await
+        self.pool
+            .exchange(&self.target, &mut head, &FieldLines::default(), &mut body, self.timeouts)
+            .await
+            .map(Answer::into_response)
     }
 }
 

@@ -106,7 +106,8 @@ impl HttpService for ClientConnection {
         let (head, body) = request.into_parts();
         let bytes_in = request_bytes(&head);
         let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
-        let (mut exchange, decision) = service.gateway.begin(&self.connection, number, head, service.clock.now());
+        let received = service.clock.now();
+        let (mut exchange, decision) = service.gateway.begin(&self.connection, number, head, received);
         let Answer { response, lines } = service.carry_out(self.shard, &mut exchange, decision, body).await;
         let (head, body) = response.into_parts();
         let bytes_out = response_bytes(&head) + lines.as_bytes().len() as u64;
@@ -116,7 +117,7 @@ impl HttpService for ClientConnection {
             Body::Empty | Body::Full(_) => {
                 let body_bytes = body.size_hint().exact().unwrap_or_default();
                 let bytes_out = transferred.bytes_out + body_bytes;
-                exchange.finish(Transferred { bytes_out, ..transferred }, clock.now());
+                exchange.finish(Transferred { bytes_out, ..transferred }, clock.after(received));
                 Response::from_parts(head, body)
             }
             Body::Tunnel(mut tunnel) => {
@@ -191,7 +192,7 @@ fn header_bytes(headers: &HeaderMap) -> u64 {
 /// A response's body that ends its exchange when it has ended, or the client has left.
 struct Watched {
     body: Body,
-    exchange: Option<Exchange>,
+    exchange: Option<Box<Exchange>>,
     transferred: Transferred,
     clock: Clock,
 }

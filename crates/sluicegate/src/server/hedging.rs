@@ -7,17 +7,17 @@ use super::proxy::{Attempt, Failed, once, planned};
 use gateway::balancer::Peer;
 use gateway::entity::Hedge;
 use gateway::{Exchange, UpstreamFailure};
-use http::{Response, request};
+use http::request;
 use http1::FieldLines;
 use model::Now;
 use net::Clock;
-use net::http::{Body, UpstreamPool};
+use net::http::{Answer, Body, UpstreamPool};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
-type Running<'a> = Pin<Box<dyn Future<Output = Result<Response<Body>, Failed>> + Send + 'a>>;
+type Running<'a> = Pin<Box<dyn Future<Output = Result<Answer, Failed>> + Send + 'a>>;
 
 /// Where a try goes and when it began; none is the exchange's own address.
 type Beside = Option<(Peer, Now)>;
@@ -35,7 +35,7 @@ struct Over {
     first: Option<UpstreamFailure>,
     others: Vec<(Peer, Option<UpstreamFailure>)>,
     /// An answer to fall back to.
-    answer: Option<(Beside, Response<Body>)>,
+    answer: Option<(Beside, Answer)>,
 }
 
 /// Asks one address, and more of them while none has answered.
@@ -45,7 +45,7 @@ pub(super) async fn attempt(
     hedge: Hedge,
     body: Body,
     clock: Clock,
-) -> Result<Response<Body>, Failed> {
+) -> Result<Answer, Failed> {
     let gone = || Failed { failure: UpstreamFailure::Unavailable, may_repeat: false };
     let (attempt, head, lines) = {
         let plan = exchange.plan().ok_or_else(gone)?;
@@ -59,10 +59,10 @@ pub(super) async fn attempt(
         tokio::select! {
             (tried, result) = first_to_end(&mut tries) => {
                 match result {
-                    Ok(response) if response.status().as_u16() < 500 || tries.is_empty() && over.answer.is_none() => {
-                        return Ok(win(exchange, (tried.peer, response), tries, over, clock));
+                    Ok(answer) if answer.response.status().as_u16() < 500 || tries.is_empty() && over.answer.is_none() => {
+                        return Ok(win(exchange, (tried.peer, answer), tries, over, clock));
                     }
-                    Ok(response) if over.answer.is_none() => over.answer = Some((tried.peer, response)),
+                    Ok(answer) if over.answer.is_none() => over.answer = Some((tried.peer, answer)),
                     Ok(_) => over.lose(tried.peer, None),
                     // The last failure is told as that of the exchange's own address; the others are told here.
                     Err(failed) if tries.is_empty() && over.answer.is_none() => {
@@ -100,7 +100,7 @@ fn run<'a>(
 }
 
 /// Waits until one of the tries has ended, and takes it out.
-async fn first_to_end<'a>(tries: &mut Vec<Try<'a>>) -> (Try<'a>, Result<Response<Body>, Failed>) {
+async fn first_to_end<'a>(tries: &mut Vec<Try<'a>>) -> (Try<'a>, Result<Answer, Failed>) {
     poll_fn(|cx| {
         for at in 0..tries.len() {
             if let Poll::Ready(result) = tries[at].running.as_mut().poll(cx) {
@@ -124,11 +124,11 @@ impl Over {
 /// One answer counts; the rest is given up.
 fn win(
     exchange: &mut Exchange,
-    (winner, response): (Beside, Response<Body>),
+    (winner, answer): (Beside, Answer),
     tries: Vec<Try<'_>>,
     mut over: Over,
     clock: Clock,
-) -> Response<Body> {
+) -> Answer {
     if let Some((answered, _)) = over.answer.take() {
         over.lose(answered, None);
     }
@@ -136,5 +136,5 @@ fn win(
         over.lose(tried.peer, None);
     }
     exchange.hedged(winner, over.first, over.others, clock.now());
-    response
+    answer
 }

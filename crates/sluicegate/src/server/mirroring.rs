@@ -84,8 +84,8 @@ impl Place {
         let (clock, mut body) = (self.service.clock, Body::from(body));
         match send(&self.service.pools[self.shard], mirror.plan(clock.now()), &mut body).await {
             Err(Failed { failure, .. }) => mirror.failed(failure, clock.now()),
-            Ok(response) => {
-                let (head, answer) = response.into_parts();
+            Ok(answer) => {
+                let (head, answer) = answer.into_response().into_parts();
                 mirror.answered(&head, clock.now());
                 let broke = read_away(answer).await;
                 mirror.ended(broke, clock.now());

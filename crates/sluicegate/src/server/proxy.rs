@@ -40,12 +40,13 @@ pub(super) async fn proxy(
     }
     loop {
         let wait_ms = match attempt(pool, exchange, body, clock).await {
-            Ok(response) => {
+            Ok(Answer { response, lines }) => {
                 let (mut head, answer) = response.into_parts();
                 let may_repeat = !matches!(body, Body::Taken);
-                match exchange.upstream_answered(&head, may_repeat, clock.now()) {
+                let now = clock.after(exchange.context().received);
+                match exchange.upstream_answered(&head, &lines, may_repeat, now) {
                     None => {
-                        let lines = exchange.upstream_head(&mut head, clock.now());
+                        let lines = exchange.upstream_head(&mut head, lines, now);
                         return Ok(Answer { response: Response::from_parts(head, answer), lines });
                     }
                     Some(wait_ms) => wait_ms,
@@ -71,7 +72,7 @@ async fn attempt(
     exchange: &mut Exchange,
     body: &mut Body,
     clock: Clock,
-) -> Result<Response<Body>, Failed> {
+) -> Result<Answer, Failed> {
     let gone = || Failed { failure: UpstreamFailure::Unavailable, may_repeat: false };
     let plan = exchange.plan().ok_or_else(gone)?;
     if let Some(hedge) = plan.hedge
@@ -84,7 +85,7 @@ async fn attempt(
 }
 
 /// Sends a request as it is planned, once.
-pub(super) async fn send(pool: &UpstreamPool, plan: Plan<'_>, body: &mut Body) -> Result<Response<Body>, Failed> {
+pub(super) async fn send(pool: &UpstreamPool, plan: Plan<'_>, body: &mut Body) -> Result<Answer, Failed> {
     let Plan { request, lines, upstream, member, per_try_timeout_ms, .. } = plan;
     let target = match target(pool, &upstream) {
         Ok(target) => target,
@@ -109,7 +110,7 @@ pub(super) async fn once(
     request: &mut request::Parts,
     lines: &FieldLines,
     body: &mut Body,
-) -> Result<Response<Body>, Failed> {
+) -> Result<Answer, Failed> {
     let Attempt { target, timeouts, per_try_timeout_ms } = attempt;
     let is_idempotent = request.method.is_idempotent();
     let asked = pool.exchange(target, request, lines, body, *timeouts);

@@ -65,7 +65,8 @@ impl Sender {
             .pool
             .exchange(&target, &mut head, &FieldLines::default(), &mut body, timeouts)
             .await
-            .map_err(send_error)?;
+            .map_err(send_error)?
+            .into_response();
         let (head, body) = response.into_parts();
         Ok(Response::from_parts(head, collect(body, body_bytes_max).await?))
     }

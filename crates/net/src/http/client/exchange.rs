@@ -5,11 +5,15 @@ use super::connection::{UpstreamBody, UpstreamConnection};
 use super::error::{Retry, UpstreamError};
 use super::pool::{Timeouts, UpstreamPool, UpstreamTarget};
 use crate::http::body::Body;
+use crate::http::service::Answer;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Method, Response};
 use http_body::Body as _;
-use http1::{FieldLines, OutgoingFraming, Persistence, ResponseHead, Upgrade, encode_request_head, strip_hop_by_hop};
+use http1::{
+    FieldLines, OutgoingFraming, Persistence, ResponseHead, Upgrade, encode_request_head, is_hop_by_hop,
+    strip_hop_by_hop,
+};
 use std::future::poll_fn;
 
 impl UpstreamPool {
@@ -29,10 +33,10 @@ impl UpstreamPool {
         lines: &FieldLines,
         body: &mut Body,
         timeouts: Timeouts,
-    ) -> Result<Response<Body>, UpstreamError> {
+    ) -> Result<Answer, UpstreamError> {
         if target.http2 {
             // Boxed, so that the futures of HTTP/1 stay small.
-            return Box::pin(self.exchange_http2(target, head, lines, body, timeouts)).await;
+            return Box::pin(self.exchange_http2(target, head, lines, body, timeouts)).await.map(Answer::from);
         }
         prepare(&mut head.headers);
         let upgrade = head.extensions.get::<Upgrade>();
@@ -83,6 +87,9 @@ impl super::error::UpstreamErrorKind {
 
 /// Remove what is this connection's business and not the next one's.
 pub(super) fn prepare(headers: &mut HeaderMap) {
+    if headers.keys().all(|name| !is_hop_by_hop(name) && name != header::EXPECT) {
+        return;
+    }
     let is_trailers = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"trailers");
     let wants_trailers = headers.iter().any(|(name, value)| name == header::TE && is_trailers(value));
     strip_hop_by_hop(headers);
@@ -109,13 +116,12 @@ fn assemble(
     mut connection: Box<UpstreamConnection>,
     slot: std::sync::Arc<super::pool::Slot>,
     upgrade: Option<&Upgrade>,
-) -> Response<Body> {
+) -> Answer {
     let switches = head.switches_protocols();
-    let mut parts = head.parts;
-    strip_hop_by_hop(&mut parts.headers);
+    let ResponseHead { parts, lines, .. } = head;
     if let (true, Some(protocol)) = (switches, upgrade) {
         let tunnel = connection.into_tunnel(protocol.clone());
-        return Response::from_parts(parts, Body::Tunnel(Box::new(tunnel)));
+        return Answer { response: Response::from_parts(parts, Body::Tunnel(Box::new(tunnel))), lines };
     }
     let body = match connection.ready_body() {
         Some(bytes) => {
@@ -124,5 +130,5 @@ fn assemble(
         }
         None => Body::Upstream(UpstreamBody::new(connection, slot)),
     };
-    Response::from_parts(parts, body)
+    Answer { response: Response::from_parts(parts, body), lines }
 }

@@ -39,11 +39,11 @@ pub(super) async fn send(
     exchange: &Exchange,
     settings: ServerSettings,
 ) -> Sent {
-    let Answer { response, lines } = answer;
-    let (mut parts, body) = response.into_parts();
+    let Answer { response, mut lines } = answer;
+    let (parts, body) = response.into_parts();
     let plan = plan(parts.status, &parts.headers, &body, exchange);
-    if !parts.headers.contains_key(header::DATE) {
-        parts.headers.insert(header::DATE, date::now());
+    if !parts.headers.contains_key(header::DATE) && lines.get(&header::DATE).is_none() {
+        lines.put(&header::DATE, &date::now());
     }
     let mut outbox = Outbox::default();
     std::mem::swap(&mut outbox.flat, scratch);

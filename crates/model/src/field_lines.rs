@@ -1,0 +1,251 @@
+//! Header fields as they stand on the wire: one line each, behind those of a header map.
+//!
+//! A proxy passes on most fields unread, and adds the same dozen to every message. In a header map each of them costs a
+//! hash, an index and a value of its own, only to be written out once; as lines they are written where they are made.
+//!
+//! Invariants: every line is `name: value` and CR LF, the name is a token and the value has no control character but tabs,
+//! so whatever is in it cannot end a line. No line frames a message or concerns a connection: those fields are the
+//! encoder's.
+//!
+//! Looking a field up reads the lines one after another. What must replace a field of the map is removed there by the
+//! caller.
+
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+
+/// Fields to add to a message, in order.
+#[derive(Clone, Debug, Default)]
+pub struct FieldLines(Vec<u8>);
+
+/// A value that cannot be sent, for it would not be one line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NotALine;
+
+impl FieldLines {
+    /// No fields, and room for `n_bytes` of them.
+    #[must_use]
+    pub fn with_capacity(n_bytes: usize) -> Self {
+        Self(Vec::with_capacity(n_bytes))
+    }
+
+    /// Makes room for `n_bytes` more.
+    pub fn reserve(&mut self, n_bytes: usize) {
+        self.0.reserve(n_bytes);
+    }
+
+    /// Adds a field.
+    pub fn put(&mut self, name: &HeaderName, value: &HeaderValue) {
+        self.put_received(name.as_str().as_bytes(), value.as_bytes());
+    }
+
+    /// Adds a field whose value is this number.
+    pub fn put_number(&mut self, name: &HeaderName, value: u64) {
+        let (digits, start) = decimal(value);
+        self.put_received(name.as_str().as_bytes(), &digits[start..]);
+    }
+
+    /// Adds a field whose value is this text.
+    ///
+    /// # Errors
+    /// [`NotALine`], and nothing is added.
+    pub fn put_text(&mut self, name: &HeaderName, value: &str) -> Result<(), NotALine> {
+        if value.bytes().any(|byte| byte < b' ' || byte == 0x7f) {
+            return Err(NotALine);
+        }
+        self.put_received(name.as_str().as_bytes(), value.as_bytes());
+        Ok(())
+    }
+
+    /// Adds a field whose value is a list: the members of all `values`, then `last` (RFC 9110 §5.3).
+    pub fn put_list<'a>(
+        &mut self,
+        name: &HeaderName,
+        values: impl Iterator<Item = &'a HeaderValue>,
+        last: &HeaderValue,
+    ) {
+        self.start(name.as_str().as_bytes(), last.len());
+        for value in values.filter(|value| !value.is_empty()) {
+            self.0.extend_from_slice(value.as_bytes());
+            self.0.extend_from_slice(b", ");
+        }
+        self.0.extend_from_slice(last.as_bytes());
+        self.0.extend_from_slice(b"\r\n");
+    }
+
+    /// Adds a field as it was received: its name is a token, its value has no control character but tabs, which whoever
+    /// calls has made sure of.
+    pub fn put_received(&mut self, name: &[u8], value: &[u8]) {
+        debug_assert!(!name.is_empty() && !name.iter().any(|byte| matches!(byte, b':' | b'\r' | b'\n')), "a token");
+        debug_assert!(!value.iter().any(|byte| matches!(byte, b'\0' | b'\r' | b'\n')), "one line");
+        self.start(name, value.len());
+        self.0.extend_from_slice(value);
+        self.0.extend_from_slice(b"\r\n");
+    }
+
+    fn start(&mut self, name: &[u8], value_len: usize) {
+        debug_assert!(!is_framing(name), "framing is the encoder's");
+        self.0.reserve(name.len() + value_len + 4);
+        self.0.extend_from_slice(name);
+        self.0.extend_from_slice(b": ");
+    }
+
+    /// Adds all fields of `others`.
+    pub fn extend(&mut self, others: &Self) {
+        self.0.extend_from_slice(&others.0);
+    }
+
+    /// The fields: name as it stands there, and value.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let mut rest = &self.0[..];
+        std::iter::from_fn(move || {
+            let line = Line::first(rest)?;
+            rest = &rest[line.len..];
+            Some((line.name, line.value))
+        })
+    }
+
+    /// The value of the first field of that name.
+    #[must_use]
+    pub fn get(&self, name: &HeaderName) -> Option<&[u8]> {
+        let name = name.as_str().as_bytes();
+        self.iter().find(|(other, _)| is_same(other, name)).map(|(_, value)| value)
+    }
+
+    /// Keeps the fields whose name passes.
+    pub fn retain(&mut self, mut passes: impl FnMut(&[u8]) -> bool) {
+        let (mut from, mut kept) = (0, 0);
+        while let Some(line) = Line::first(&self.0[from..]) {
+            let len = line.len;
+            if passes(line.name) {
+                if kept < from {
+                    self.0.copy_within(from..from + len, kept);
+                }
+                kept += len;
+            }
+            from += len;
+        }
+        self.0.truncate(kept);
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The lines.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Forgets the fields and keeps the memory.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Appends the fields to a map, for a protocol that has no lines.
+    pub fn append_to(&self, headers: &mut HeaderMap) {
+        for (name, value) in self.iter() {
+            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+                headers.append(name, value);
+            }
+        }
+    }
+}
+
+/// One line, and the length of all of it.
+struct Line<'a> {
+    name: &'a [u8],
+    value: &'a [u8],
+    len: usize,
+}
+
+impl<'a> Line<'a> {
+    /// The line that `text` begins with.
+    fn first(text: &'a [u8]) -> Option<Self> {
+        let end = memchr::memchr(b'\n', text)?;
+        let line = text[..end].strip_suffix(b"\r")?;
+        let colon = line.iter().position(|byte| *byte == b':')?;
+        Some(Self { name: &line[..colon], value: line[colon + 1..].trim_ascii_start(), len: end + 1 })
+    }
+}
+
+/// Whether two names are the same (RFC 9110 §5.1).
+#[must_use]
+pub fn is_same(name: &[u8], other: &[u8]) -> bool {
+    name.len() == other.len() && name.eq_ignore_ascii_case(other)
+}
+
+fn is_framing(name: &[u8]) -> bool {
+    let framing = [&b"content-length"[..], b"transfer-encoding", b"connection", b"keep-alive"];
+    framing.iter().any(|field| name.eq_ignore_ascii_case(field))
+}
+
+/// The digits of a number, at the end of an array from an index on.
+#[must_use]
+pub fn decimal(mut value: u64) -> ([u8; 20], usize) {
+    let mut digits = [0u8; 20];
+    let mut start = digits.len();
+    loop {
+        start -= 1;
+        digits[start] = b'0' + u8::try_from(value % 10).unwrap_or(0);
+        value /= 10;
+        if value == 0 {
+            return (digits, start);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_lines_and_become_headers() {
+        let name = HeaderName::from_static;
+        let mut lines = FieldLines::default();
+        lines.put(&name("via"), &HeaderValue::from_static("1.1 a"));
+        lines.put_number(&name("x-ms"), 0);
+        lines.put_number(&name("x-max"), u64::MAX);
+        lines.put_text(&name("x-path"), "/ä b").unwrap();
+        let seen = [HeaderValue::from_static("1.1.1.1"), HeaderValue::from_static("")];
+        lines.put_list(&name("x-forwarded-for"), seen.iter(), &HeaderValue::from_static("2.2.2.2"));
+        let text = "via: 1.1 a\r\nx-ms: 0\r\nx-max: 18446744073709551615\r\nx-path: /ä b\r\n\
+                    x-forwarded-for: 1.1.1.1, 2.2.2.2\r\n";
+        assert_eq!(std::str::from_utf8(lines.as_bytes()), Ok(text));
+        let mut headers = HeaderMap::new();
+        headers.insert("via", HeaderValue::from_static("1.0 b"));
+        lines.append_to(&mut headers);
+        assert_eq!(headers.get_all("via").iter().collect::<Vec<_>>(), ["1.0 b", "1.1 a"]);
+        assert_eq!((headers.len(), &headers["x-path"]), (6, &HeaderValue::from_bytes("/ä b".as_bytes()).unwrap()));
+        lines.clear();
+        assert_eq!(lines.as_bytes(), b"");
+    }
+
+    #[test]
+    fn fields_are_found_and_taken_out_whatever_their_case() {
+        let mut lines = FieldLines::default();
+        for (name, value) in [("Server", "a"), ("X-One", ""), ("Date", "b: c"), ("x-one", "2"), ("x-two", "3")] {
+            lines.put_received(name.as_bytes(), value.as_bytes());
+        }
+        assert_eq!(lines.get(&HeaderName::from_static("date")), Some(&b"b: c"[..]));
+        assert_eq!(lines.get(&HeaderName::from_static("x-one")), Some(&b""[..]));
+        assert_eq!(lines.get(&HeaderName::from_static("x-on")), None);
+        lines.retain(|name| !is_same(name, b"x-ONE"));
+        assert_eq!(lines.as_bytes(), b"Server: a\r\nDate: b: c\r\nx-two: 3\r\n");
+        lines.retain(|name| name != b"Server");
+        lines.retain(|name| name != b"x-two");
+        assert_eq!(lines.as_bytes(), b"Date: b: c\r\n");
+        lines.retain(|_| false);
+        assert!(lines.is_empty());
+    }
+
+    #[test]
+    fn no_value_ends_its_line() {
+        let mut lines = FieldLines::default();
+        for text in ["a\r\nset-cookie: x", "a\nb", "\0", "\x7f", "\t"] {
+            assert_eq!(lines.put_text(&HeaderName::from_static("x-path"), text), Err(NotALine), "{text:?}");
+        }
+        assert_eq!(lines.as_bytes(), b"");
+    }
+}
