@@ -68,7 +68,7 @@ fn state() -> Arc<State> {
             .unwrap();
     let gateway = Arc::new(Gateway::new(plugins::registry(), Arc::new(NoServices)));
     // Nobody changes anything here.
-    let (control, _) = Control::new(Arc::clone(&gateway), Arc::new(move || now));
+    let (control, _) = Control::new(Arc::clone(&gateway), Arc::new(move || now), |_| None);
     Arc::new(State {
         broker,
         engine,

@@ -1,6 +1,6 @@
 //! From a path and an environment to settings: read, parse, overlay, check everything, resolve.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -111,14 +111,17 @@ pub fn load_text(
     };
     let readable = parsed.is_some();
     let mut root = parsed.unwrap_or_else(|| Node::empty_map(Span::whole(main)));
+    let env: HashMap<String, String> = env.into_iter().collect();
+    let variable = |name: &str| env.get(name).cloned();
     let known: Vec<&str> = OWN_KEYS.iter().chain(&entities::KEYS).chain(&META_KEYS).copied().collect();
-    for variable in env::ours(env) {
+    for variable in env::ours(env.iter().map(|(name, value)| (name.clone(), value.clone()))) {
         env::apply(&mut root, variable, &known, cwd, &mut sources, &mut problems);
     }
     let definitions_file = definitions_file(&root, &mut sources, &mut problems);
     let mut check = Check::new(&sources, problems);
     let settings = if readable {
-        settings(&mut check, &root, definitions_file.as_ref(), cwd, registry)
+        let from = gateway::convert::Sources { registry, variable: &variable };
+        settings(&mut check, &root, definitions_file.as_ref(), cwd, from)
     } else {
         // After a syntax error everything would be "missing".
         Settings::default()
@@ -201,7 +204,7 @@ fn settings(
     root: &Node,
     definitions_file: Option<&Node>,
     cwd: &Path,
-    registry: &Registry,
+    from: gateway::convert::Sources<'_>,
 ) -> Settings {
     let mut settings = Settings::default();
     let Some(mut map) = check.map(root, "a configuration") else { return settings };
@@ -220,7 +223,7 @@ fn settings(
     settings.dns = dns::dns(check, section(&mut map, "dns"));
     (settings.real_ip, settings.allow_debug_header) = forwarding::gateway(check, section(&mut map, "gateway"));
     settings.telemetry = listen::telemetry(check, section(&mut map, "telemetry"));
-    let read = entities::read(check, &mut map, root, registry);
+    let read = entities::read(check, &mut map, root, from);
     settings.entities = read.entities;
     settings.store = read.store;
     let mut uses = read.uses;

@@ -45,6 +45,18 @@ pub(crate) const PRIVATE_KEY: Syntax = Syntax {
 pub(crate) const VAULT_PREFIX: Syntax =
     Syntax { name: "vault prefix", expected: "small letters, digits and `-`, such as my-vault", check: vault_prefix };
 
+/// What the names of environment variables begin with.
+pub(crate) const VARIABLE_PREFIX: Syntax = Syntax {
+    name: "prefix of variables",
+    expected: "letters, digits, `-` and `_`, such as MY_",
+    check: |text| {
+        let bytes = text.as_bytes();
+        let fits = bytes.first().is_some_and(|byte| !byte.is_ascii_digit())
+            && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+        if fits { Ok(()) } else { Err(format!("invalid value: {text}")) }
+    },
+};
+
 fn route_host(text: &str) -> Result<(), String> {
     match text.matches('*').count() {
         0 => {}
@@ -144,6 +156,9 @@ mod tests {
             (&VAULT_PREFIX, "my-vault", ""),
             (&VAULT_PREFIX, "env", "must not be one of: env"),
             (&VAULT_PREFIX, "My", "invalid value: My"),
+            (&VARIABLE_PREFIX, "my-app_1", ""),
+            (&VARIABLE_PREFIX, "1a", "invalid value: 1a"),
+            (&VARIABLE_PREFIX, "a.b", "invalid value: a.b"),
         ] {
             assert_eq!((syntax.check)(text).err().unwrap_or_default(), message, "{text}");
         }

@@ -7,7 +7,7 @@ use crate::balancer::Member;
 use crate::exchange::Exchange;
 use crate::proxying::{Try, TryEnd};
 use http::header::{AUTHORIZATION, COOKIE, HeaderMap, PROXY_AUTHORIZATION, SET_COOKIE};
-use plugin::{LogRecord, Source};
+use plugin::{ClientCertificate, LogRecord, Source, TlsHandshake};
 use serde_json::{Map, Value, json};
 
 /// Takes the lines of an access log. Called in a request's task: it must not wait.
@@ -68,6 +68,9 @@ pub(crate) fn line(exchange: &Exchange, kept: &Kept, record: &LogRecord) -> Vec<
 /// What only some requests have.
 fn optional(exchange: &Exchange, record: &LogRecord, fields: &mut Map<String, Value>) {
     let cx = &exchange.cx;
+    if let (Some(tls), Some(Value::Object(request))) = (&cx.connection.tls, fields.get_mut("request")) {
+        request.insert("tls".to_owned(), handshake(tls));
+    }
     let entity = |id: plugin::Id, name: Option<&str>| json!({"id": id.to_string(), "name": name});
     if exchange.proxied_at.is_some() {
         fields.insert("upstream_uri".to_owned(), Value::from(cx.request.uri.to_string()));
@@ -95,6 +98,16 @@ fn optional(exchange: &Exchange, record: &LogRecord, fields: &mut Map<String, Va
     if let Some(reason) = exchange.reason {
         fields.insert("reason".to_owned(), Value::from(reason.as_str()));
     }
+}
+
+/// Kong's three fields, and who the client is (ours).
+fn handshake(tls: &TlsHandshake) -> Value {
+    let verify = if tls.client.is_some() { "SUCCESS" } else { "NONE" };
+    let mut value = json!({"version": tls.version, "cipher": tls.cipher, "client_verify": verify});
+    if let Some(ClientCertificate { subject, issuer, serial }) = &tls.client {
+        value["client"] = json!({"subject": subject, "issuer": issuer, "serial": serial});
+    }
+    value
 }
 
 /// The tries that failed, then the one that did not.

@@ -5,6 +5,7 @@ use crate::http::ServerTls;
 use crate::proxy_protocol;
 use crate::shards::Shards;
 use crate::shutdown::{Drain, Tasks};
+use plugin::TlsHandshake;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -48,8 +49,8 @@ pub struct Peer {
     pub alpn: Option<Vec<u8>>,
     /// The server name the client asked for.
     pub sni: Option<String>,
-    /// TLS is on.
-    pub tls: bool,
+    /// What TLS agreed on, if it is on.
+    pub tls: Option<Arc<TlsHandshake>>,
     /// The shard that serves it; 0 without shards.
     pub shard: usize,
 }
@@ -230,7 +231,7 @@ async fn prepare(
     let mut stream = stream?.or_else(TcpStream::from_std)?;
     stream.set_nodelay(true)?;
     let local = stream.local_addr()?;
-    let mut peer = Peer { address, local, via: None, alpn: None, sni: None, tls: tls.is_some(), shard };
+    let mut peer = Peer { address, local, via: None, alpn: None, sni: None, tls: None, shard };
     if proxy_protocol && let Some(announced) = proxy_protocol::read(&mut stream).await? {
         (peer.address, peer.local, peer.via) = (announced.source, announced.destination, Some(address));
     }
@@ -244,6 +245,7 @@ async fn prepare(
     let (_, session) = stream.get_ref();
     peer.alpn = session.alpn_protocol().map(<[u8]>::to_vec);
     peer.sni = session.server_name().map(str::to_owned);
+    peer.tls = Some(Arc::new(gateway::tls::handshake(session)));
     Ok((Accepted::Tls(Box::new(stream)), peer))
 }
 

@@ -95,6 +95,8 @@ pub struct Connection {
     pub scheme: Scheme,
     /// Server name the client asked for in TLS, in lower case.
     pub sni: Option<Box<str>>,
+    /// What TLS agreed on, if it is TLS.
+    pub tls: Option<Arc<TlsHandshake>>,
     /// Number of the connection in this process.
     pub serial: u64,
     /// The client's IP address as a header value.
@@ -113,11 +115,34 @@ impl Connection {
             local,
             scheme,
             sni: sni.map(|name| name.to_ascii_lowercase().into()),
+            tls: None,
             serial,
             peer_ip_value: HeaderValue::try_from(ip).expect("an IP address is a header value"),
             local_port_value: HeaderValue::from(local.port()),
         }
     }
+}
+
+/// What a handshake agreed on, and who the client proved to be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TlsHandshake {
+    /// `TLSv1.2` or `TLSv1.3`.
+    pub version: &'static str,
+    /// The cipher suite by OpenSSL's name, which is Kong's; by IANA's if it has none.
+    pub cipher: &'static str,
+    /// The certificate that the client showed and the listener verified.
+    pub client: Option<ClientCertificate>,
+}
+
+/// A client's certificate that a listener verified (`client_ca`).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ClientCertificate {
+    /// Whose it is: `CN=alice,O=Example`, as RFC 4514 writes names.
+    pub subject: Box<str>,
+    /// Who signed it, in the same form.
+    pub issuer: Box<str>,
+    /// Its number at the issuer, in hexadecimal.
+    pub serial: Box<str>,
 }
 
 /// Scheme of a request or of an upstream.

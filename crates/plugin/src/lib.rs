@@ -16,7 +16,10 @@ mod push;
 pub mod schema;
 mod services;
 
-pub use context::{Connection, Context, Export, LogRecord, RequestId, RouteInfo, Scheme, ServiceInfo, Source, Timing};
+pub use context::{
+    ClientCertificate, Connection, Context, Export, LogRecord, RequestId, RouteInfo, Scheme, ServiceInfo, Source,
+    Timing, TlsHandshake,
+};
 pub use directory::{Consumer, Credential, Directory};
 pub use handler::{
     ErrorReply, Flow, Handler, Pending, Plugin, QueueTarget, Registry, Reply, ResponseHead, Setup, Then,

@@ -476,7 +476,9 @@ VAULTS = dict(
                                     ("A", "invalid value: A"), ("a_b", "invalid value: a_b")]),
         ("name", MUST, [], [("nothing", "vault 'nothing' is not installed"), (None, REQUIRED)]),
         ("description", NONE, ["x"], [(1, STRING)]),
-        ("config", AUTO, [{"prefix": "MY_"}], [("x", RECORD), ({"nope": 1}, {"nope": UNKNOWN})]),
+        ("config", AUTO, [{"prefix": "MY_"}], [("x", RECORD), ({"nope": 1}, {"nope": UNKNOWN}),
+                                                ({"prefix": "1a"}, {"prefix": "invalid value: 1a"}),
+                                                ({"prefix": 1}, {"prefix": STRING})]),
     ],
     rules=[], shown=[], unique=[("prefix", "one")], foreign=[],
 )
@@ -530,10 +532,6 @@ CA_CERTIFICATES = dict(
            ({"cert": "$ca$ca"}, ["please submit only one certificate at a time"], {})],
     shown=[], unique=[], foreign=[],
 )
-
-# Kinds whose entities are checked and not run yet: they are refused by name when they are created, so that their rows are
-# asked of `POST /schemas/{kind}/validate`.
-NOT_YET = {"vaults"}
 
 ENTITIES = [SERVICES, ROUTES, CONSUMERS, PLUGINS, KEYAUTH, UPSTREAMS, TARGETS, CERTIFICATES, SNIS, CA_CERTIFICATES,
             KEY_SETS, KEYS, VAULTS]

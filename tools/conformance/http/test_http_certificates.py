@@ -8,11 +8,12 @@ import ssl
 
 import pytest
 import trustme
+from cryptography import x509
 
 from harness.http_client import request
 from harness.keys import tls_files
 from harness.ports import free_ports
-from harness.server import Server
+from harness.server import Server, run_cli
 from harness.upstream import Upstream, send
 from harness.wait import until
 
@@ -287,3 +288,83 @@ def test_kept_tls_connections_stay_while_their_settings_do(plain):
         plain.admin("PATCH", "/services/s", {"tls_verify_depth": 3})
         assert ask(plain, "/", client) == 200 and upstream.connections == 2
         client.close()
+
+
+def test_references_to_vaults_stand_for_variables_and_are_what_is_shown(tmp_path):
+    first, second = pair("a.example"), pair("b.example")
+    env = {"SITE_CERT": first[0], "SITE_KEY": first[1], "BOTH": json.dumps({"cert": second[0], "key": second[1]})}
+    kong = Kong(tmp_path, {"certificates": [
+        {"cert": "{vault://env/site-cert}", "key": "{vault://env/site-key}", "snis": [{"name": "a.example"}]}]}, env=env)
+    try:
+        assert kong.shown("a.example") == der(first[0])
+        vault = kong.admin("POST", "/vaults", {"prefix": "my-env", "name": "env", "config": {"prefix": "SITE_"}})
+        both = {"cert": "{vault://env/both/cert}", "key": "{vault://env/both/key}", "snis": ["b.example"]}
+        made = kong.admin("POST", "/certificates", both)
+        assert kong.shown("b.example") == der(second[0])
+        kong.admin("PATCH", "/certificates/b.example", {"cert": "{vault://my-env/cert}", "key": "{vault://my-env/key}"})
+        assert kong.shown("b.example") == der(first[0])
+        shown = kong.admin("GET", "/certificates")["data"] + [kong.admin("GET", "/config"), made]
+        assert "PRIVATE KEY" not in json.dumps(shown) and "{vault://my-env/key}" in json.dumps(shown)
+
+        # What cannot be resolved changes nothing; a vault in use neither.
+        refused = kong.admin("PATCH", "/certificates/b.example", {"key": "{vault://env/nobody}"}, status=400)
+        words = "key: cannot resolve {vault://env/nobody}: the environment has no variable `NOBODY`"
+        assert refused["fields"] == {"@entity": [words]}
+        refused = kong.admin("DELETE", f"/vaults/{vault['id']}", status=400)
+        assert "there is no vault `my-env`" in refused["message"]
+        for name in ("hcv", "aws", "gcp", "azure"):
+            refused = kong.admin("POST", "/vaults", {"prefix": "other", "name": name}, status=400)
+            assert refused["fields"] == {"name": f"vault '{name}' is not installed"}
+        kong.server.restart()
+        assert kong.shown("a.example") == der(first[0]) and kong.shown("b.example") == der(first[0])
+        assert "PRIVATE KEY" not in kong.server.stderr()
+    finally:
+        kong.server.close()
+
+
+def test_a_file_with_a_reference_to_nothing_is_refused_with_its_place(tmp_path):
+    cert = pair("a.example")[0]
+    file = tmp_path / "kong.json"
+    file.write_text(json.dumps({"_format_version": "3.0", "certificates": [
+        {"cert": cert, "key": "{vault://env/NO_SUCH_VARIABLE}"}]}, indent=1))
+    done = run_cli("check", str(file))
+    assert done.returncode != 0
+    assert "kong.json:" in done.stderr and "`key` in a certificate" in done.stderr, done.stderr
+    assert "{vault://env/NO_SUCH_VARIABLE}: the environment has no variable `NO_SUCH_VARIABLE`" in done.stderr
+
+
+def test_who_the_caller_proved_to_be_is_in_the_access_log(tmp_path):
+    authority = trustme.CA()
+    client = authority.issue_cert("client.example", common_name="client, of us", organization_name="Example")
+    (tmp_path / "ca.pem").write_bytes(authority.cert_pem.bytes())
+    log = tmp_path / "access.log"
+    (strict, easy), files = free_ports(2), tls_files(tmp_path)
+    server = Server(tmp_path / "server", {"telemetry": {"access_log": str(log)}}, listen={"http": [
+        {"address": f"127.0.0.1:{strict}", "tls": {**files, "client_ca": str(tmp_path / "ca.pem")}},
+        {"address": f"127.0.0.1:{easy}", "tls": files}]}).start()
+    try:
+        for port in (strict, easy):
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            client.configure_cert(context)
+            peer = http.client.HTTPSConnection("127.0.0.1", port, timeout=10, context=context)
+            peer.request("GET", "/nothing")
+            assert peer.getresponse().status == 404
+            cipher = peer.sock.cipher()[0]
+            peer.close()
+        until(lambda: log.read_text().count("\n") == 2, "both are in the log", 10)
+        first, second = (json.loads(line)["request"]["tls"] for line in log.read_text().splitlines())
+        serial = f"{client_serial(client):X}"
+        assert first == {"version": "TLSv1.3", "cipher": cipher, "client_verify": "SUCCESS", "client": {
+            "subject": first["client"]["subject"], "issuer": first["client"]["issuer"],
+            "serial": serial if len(serial) % 2 == 0 else "0" + serial}}
+        assert "CN=client\\, of us" in first["client"]["subject"] and "O=Example" in first["client"]["subject"]
+        assert "trustme" in first["client"]["issuer"]
+        assert second == {"version": "TLSv1.3", "cipher": cipher, "client_verify": "NONE"}
+    finally:
+        server.close()
+
+
+def client_serial(certificate):
+    pem = certificate.cert_chain_pems[0].bytes()
+    return x509.load_pem_x509_certificate(pem).serial_number

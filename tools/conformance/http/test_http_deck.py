@@ -18,7 +18,6 @@ import pytest
 
 from harness.http_client import request
 from harness.keys import ca_pem, cert_pair
-from kong_parity import NOT_YET
 
 pytestmark = pytest.mark.ours
 CALLS = pathlib.Path(__file__).with_name("deck_calls.json")
@@ -28,7 +27,7 @@ DECK = shutil.which("deck")
 def state():
     """Every kind of entity that deck knows and we run, and every plugin."""
     (cert, key), ca = cert_pair(), ca_pem()
-    everything = {
+    return {
         "_format_version": "3.0",
         "services": [
             {"name": "orders", "url": "http://127.0.0.1:9/base", "retries": 2, "tags": ["team-a"], "connect_timeout": 1000,
@@ -57,7 +56,6 @@ def state():
         "ca_certificates": [{"id": "c7f4c7f2-3d1b-4a64-9a5c-6f2f3a1f9d02", "cert": ca, "cert_digest": digest(ca)}],
         "vaults": [{"prefix": "my-env", "name": "env", "config": {"prefix": "MY_"}}],
     }
-    return {name: value for name, value in everything.items() if name not in NOT_YET}
 
 
 def digest(pem):

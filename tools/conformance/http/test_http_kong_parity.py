@@ -12,7 +12,7 @@ import trustme
 from harness.http_client import request
 from harness.server import Server
 from harness.keys import ca_pem, cert_pair, public_key
-from kong_parity import AUTO, ENTITIES, MUST, NONE, NOT_YET, UNKNOWN
+from kong_parity import AUTO, ENTITIES, MUST, NONE, UNKNOWN
 
 pytestmark = pytest.mark.ours
 COUNTS = collections.Counter()
@@ -73,12 +73,8 @@ class Kong:
         return self.filled({name: value for name, value in body.items()})
 
     def create(self, entity, body):
-        """Creates, and takes away again; returns what was shown, or nothing if it is only checked."""
+        """Creates, and takes away again; returns what was shown."""
         self.parent(entity)
-        if kind(entity) in NOT_YET:
-            status, said, _ = self.call("POST", f"/schemas/{kind(entity)}/validate", body)
-            assert (status, said) == (200, {"message": "schema validation successful"})
-            return None
         status, shown, _ = self.call("POST", f"/{entity['path']}", body)
         assert status == 201, shown
         own = single(entity)
@@ -157,11 +153,6 @@ def cases(make):
     return [pytest.param(*row, id=f"{kind(row[0])}-{'-'.join(short(part) for part in row[1:])}"[:150]) for row in made]
 
 
-def run(what):
-    """The rows of kinds that are run."""
-    return lambda entity: [] if kind(entity) in NOT_YET else entity.get(what, [])
-
-
 def counted(entity):
     COUNTS[kind(entity)] += 1
 
@@ -175,8 +166,6 @@ def test_default(kong, entity, field, default):
     if field in entity["base"] and default in (NONE, AUTO):
         return
     shown = kong.create(entity, base)
-    if shown is None:
-        return
     assert field in shown
     if default == AUTO:
         assert shown[field] is not None or field in ("config", "pem")
@@ -198,8 +187,6 @@ def test_required(kong, entity, field):
 def test_accepted(kong, entity, field, value, overlay):
     counted(entity)
     shown = kong.create(entity, kong.body(entity, overlay, {field: value}))
-    if shown is None:
-        return
     if isinstance(value, dict):
         assert value.items() <= shown[field].items()
     elif field == "snis" and kind(entity) == "certificates":
@@ -231,10 +218,10 @@ def test_shown(kong, entity, body, shown):
     if "url" in body:
         base.pop("host")
     made = kong.create(entity, base)
-    assert made is None or {name: made[name] for name in shown} == shown
+    assert {name: made[name] for name in shown} == shown
 
 
-@pytest.mark.parametrize("entity, field, value", cases(run("unique")))
+@pytest.mark.parametrize("entity, field, value", cases(lambda entity: entity["unique"]))
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
 def test_unique(kong, entity, field, value, method):
     counted(entity)
@@ -260,7 +247,7 @@ def test_unique(kong, entity, field, value, method):
             kong.call("DELETE", f"/{single(entity)}/{made['id']}")
 
 
-@pytest.mark.parametrize("entity, body, field, to", cases(run("foreign")))
+@pytest.mark.parametrize("entity, body, field, to", cases(lambda entity: entity["foreign"]))
 def test_foreign(kong, entity, body, field, to):
     counted(entity)
     status, answer, _ = kong.call("POST", f"/{entity['path']}", kong.body(entity, body))
@@ -283,15 +270,7 @@ def of(entities):
     return pytest.mark.parametrize("entity", [pytest.param(entity, id=kind(entity)) for entity in entities])
 
 
-each, each_run = of(ENTITIES), of([entity for entity in ENTITIES if kind(entity) not in NOT_YET])
-
-
-@of([entity for entity in ENTITIES if kind(entity) in NOT_YET])
-def test_what_is_not_run_yet_is_refused_by_name(kong, entity):
-    counted(entity)
-    status, answer, _ = kong.call("POST", f"/{entity['path']}", kong.body(entity))
-    assert status == 400, answer
-    assert "not supported yet" in answer["message"] or answer["code"] == 4, answer
+each = of(ENTITIES)
 
 
 @each
@@ -385,7 +364,7 @@ def test_bodies_that_cannot_be_read(kong, entity):
         assert (answer.status, json.loads(answer.text)) == (status, {"message": words})
 
 
-@each_run
+@each
 def test_primary_key(kong, entity):
     counted(entity)
     kong.parent(entity)

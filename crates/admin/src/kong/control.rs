@@ -16,7 +16,7 @@ use axum::http::StatusCode;
 use broker::{Broker, Wake};
 use engine::{Batch, Engine, EngineError, Ticket};
 use entities::{Change, Code, Entity, Error, Kind, Origin, Store, Write};
-use gateway::convert::{Converter, Refusal};
+use gateway::convert::{Converter, Refusal, Sources};
 use gateway::{BuildError, Gateway, Snapshot};
 use model::Now;
 use parking_lot::Mutex;
@@ -38,6 +38,8 @@ const EMPTY_HASH: &str = "00000000000000000000000000000000";
 
 /// What tells the time.
 pub type Clock = Arc<dyn Fn() -> Now + Send + Sync>;
+/// What knows the environment, for references to vaults.
+pub type Variable = fn(&str) -> Option<String>;
 
 /// What a change of entities comes to.
 pub(crate) struct Altered {
@@ -111,6 +113,7 @@ struct Shared {
     converter: Mutex<Converter>,
     gateway: Arc<Gateway>,
     clock: Clock,
+    variable: Variable,
 }
 
 /// What names the present configuration.
@@ -137,7 +140,7 @@ impl Control {
     /// Nothing yet: [`Control::reload`] brings the file's entities and those that are kept of the API, and
     /// [`Worker::work`] lets changes be made.
     #[must_use]
-    pub fn new(gateway: Arc<Gateway>, clock: Clock) -> (Self, Worker) {
+    pub fn new(gateway: Arc<Gateway>, clock: Clock, variable: Variable) -> (Self, Worker) {
         let (waiting, queue) = mpsc::channel(WAITING_MAX);
         let shared = Arc::new(Shared {
             current: ArcSwap::default(),
@@ -147,6 +150,7 @@ impl Control {
             converter: Mutex::default(),
             gateway,
             clock,
+            variable,
         });
         (Self { shared: Arc::clone(&shared), waiting, node_id: fresh_id() }, Worker { shared, queue })
     }
@@ -387,7 +391,8 @@ impl Shared {
             let what = refusal.field.map_or_else(String::new, |field| format!("{field}: ")) + &refusal.reason;
             BuildError { kind: refusal.kind.name(), id: refusal.id, what }
         };
-        let converted = self.converter.lock().entities(store);
+        let sources = Sources { registry: self.gateway.registry(), variable: &self.variable };
+        let converted = self.converter.lock().entities(store, sources);
         let entities = converted.map_err(|all| all.into_iter().map(unusable).collect::<Vec<_>>())?;
         self.gateway.prepare(&entities)
     }

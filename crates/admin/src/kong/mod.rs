@@ -28,7 +28,7 @@ mod paths;
 mod schemas;
 mod tags;
 
-pub use control::{Clock, Control, Held, Reload, Worker};
+pub use control::{Clock, Control, Held, Reload, Variable, Worker};
 pub use keep::{Kept, kept_metas};
 
 use crate::State;

@@ -17,7 +17,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use ::entities::declarative::{self, META_KEYS};
 use ::entities::{Kind, Origin, REFUSED, Store, Write, derived_id};
-use ::plugin::Registry;
+use gateway::convert::Sources;
 use gateway::entity::{Backend, Entities};
 
 use crate::problem::Problem;
@@ -55,7 +55,8 @@ pub(crate) struct Read {
 }
 
 /// Reads all entities from the top level of the configuration.
-pub(crate) fn read(check: &mut Check<'_>, map: &mut MapReader<'_, '_>, root: &Node, registry: &Registry) -> Read {
+pub(crate) fn read(check: &mut Check<'_>, map: &mut MapReader<'_, '_>, root: &Node, sources: Sources<'_>) -> Read {
+    let registry = sources.registry;
     for key in KEYS {
         map.entry(key);
     }
@@ -89,7 +90,7 @@ pub(crate) fn read(check: &mut Check<'_>, map: &mut MapReader<'_, '_>, root: &No
             return Read::default();
         }
     };
-    let (entities, refusals) = match gateway::convert::entities(&declared.store) {
+    let (entities, refusals) = match gateway::convert::entities(&declared.store, sources) {
         Ok(entities) => {
             let refusals = gateway::convert::patterns(&entities.routes);
             (entities, refusals)

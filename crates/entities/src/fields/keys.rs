@@ -3,7 +3,7 @@
 use super::{CREATED_AT, Def, ID, TAGS, UPDATED_AT, cascade};
 use crate::kind::Kind;
 use crate::rules::Rules;
-use crate::syntax::VAULT_PREFIX;
+use crate::syntax::{VARIABLE_PREFIX, VAULT_PREFIX};
 use plugin::{Field, Kind as FieldKind, Problem, ProblemKind, Schema};
 use serde_json::Value;
 
@@ -110,10 +110,11 @@ pub(crate) static VAULTS: Def = Def {
             Field::optional("description", FieldKind::Text, "what it is for"),
             Field::optional(
                 "config",
-                FieldKind::Record(&[
-                    Field::optional("prefix", FieldKind::Text, "what the names of variables begin with"),
-                    Field::optional("base64_decode", FieldKind::Bool, "whether values are base64"),
-                ]),
+                FieldKind::Record(&[Field::optional(
+                    "prefix",
+                    FieldKind::Like(&VARIABLE_PREFIX),
+                    "what the names of variables begin with",
+                )]),
                 "of the kind of vault",
             ),
             CREATED_AT,

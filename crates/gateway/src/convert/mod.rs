@@ -13,16 +13,19 @@ mod route;
 mod service;
 mod traffic;
 mod upstream;
+mod vault;
 
 use crate::entity::{
-    ApiConsumer, CaCertificate, Certificate, Entities, Id, KeyAuthCredential, PluginConfig, Route, Service, Sni,
-    Target, Upstream,
+    ApiConsumer, CaCertificate, Certificate, Entities, Id, KeyAuthCredential, PluginConfig, Route, Secret, Service,
+    Sni, Target, Upstream,
 };
+use ::plugin::Registry;
 use entities::{Entity, Kind, Store};
 use record::Record;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use vault::Vaults;
 
 /// An entity that this gateway cannot run.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -51,12 +54,21 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
+/// What references to vaults are resolved with.
+#[derive(Clone, Copy)]
+pub struct Sources<'s> {
+    /// The plugins there are: their schemas say where references may stand.
+    pub registry: &'s Registry,
+    /// The value of a variable of the environment.
+    pub variable: &'s dyn Fn(&str) -> Option<String>,
+}
+
 /// The typed form of a store, in the order in which its entities came.
 ///
 /// # Errors
 /// Everything that cannot be run.
-pub fn entities(store: &Store) -> Result<Entities, Vec<Refusal>> {
-    Converter::default().entities(store)
+pub fn entities(store: &Store, sources: Sources<'_>) -> Result<Entities, Vec<Refusal>> {
+    Converter::default().entities(store, sources)
 }
 
 /// Patterns of routes that the router cannot use. A snapshot finds them too, when it compiles them; this tells all of them,
@@ -90,31 +102,26 @@ impl Converter {
     ///
     /// # Errors
     /// Everything that cannot be run.
-    pub fn entities(&mut self, store: &Store) -> Result<Entities, Vec<Refusal>> {
+    pub fn entities(&mut self, store: &Store, sources: Sources<'_>) -> Result<Entities, Vec<Refusal>> {
         let mut refusals = Vec::new();
         let found = &mut refusals;
+        let vaults = Vaults::of(store, sources);
+        let inputs = &Inputs { store, vaults: &vaults };
         let entities = Entities {
-            services: self.services.all(store, Kind::Services, found, service::service),
-            routes: self.routes.all(store, Kind::Routes, found, route::route),
-            consumers: self.consumers.all(store, Kind::Consumers, found, consumer::consumer),
-            keyauth_credentials: self.keyauth_credentials.all(store, Kind::KeyauthCredentials, found, consumer::key),
-            plugins: self.plugins.all(store, Kind::Plugins, found, plugin::plugin),
-            certificates: self.certificates.all(store, Kind::Certificates, found, certificate::certificate),
-            snis: self.snis.all(store, Kind::Snis, found, certificate::sni),
-            ca_certificates: self.ca_certificates.all(store, Kind::CaCertificates, found, certificate::ca_certificate),
-            upstreams: self.upstreams.all(store, Kind::Upstreams, found, upstream::upstream),
-            targets: self.targets.all(store, Kind::Targets, found, upstream::target),
+            services: self.services.all(inputs, Kind::Services, found, service::service),
+            routes: self.routes.all(inputs, Kind::Routes, found, route::route),
+            consumers: self.consumers.all(inputs, Kind::Consumers, found, consumer::consumer),
+            keyauth_credentials: self.keyauth_credentials.all(inputs, Kind::KeyauthCredentials, found, consumer::key),
+            plugins: self.plugins.all(inputs, Kind::Plugins, found, plugin::plugin),
+            certificates: self.certificates.all(inputs, Kind::Certificates, found, certificate::certificate),
+            snis: self.snis.all(inputs, Kind::Snis, found, certificate::sni),
+            ca_certificates: self.ca_certificates.all(inputs, Kind::CaCertificates, found, certificate::ca_certificate),
+            upstreams: self.upstreams.all(inputs, Kind::Upstreams, found, upstream::upstream),
+            targets: self.targets.all(inputs, Kind::Targets, found, upstream::target),
         };
-        for kind in Kind::ALL {
-            let Some(reason) = refusals::of_kind(kind) else { continue };
-            let refuse = |entity: &Arc<Entity>| Refusal {
-                kind,
-                id: entity.id(),
-                field: None,
-                index: None,
-                reason: reason.to_owned(),
-            };
-            refusals.extend(store.in_order(kind).into_iter().map(refuse));
+        // Nothing runs them yet, but what cannot be resolved is told all the same.
+        for entity in store.in_order(Kind::Keys).into_iter().filter(|entity| vault::may_refer(entity.text())) {
+            vaults.resolve(&mut Record::of(entity), &mut refusals);
         }
         // What a service or upstream names may have gone without a change of its own.
         for service in &entities.services {
@@ -137,9 +144,23 @@ impl fmt::Debug for Converter {
     }
 }
 
+/// What entities are made of.
+struct Inputs<'i> {
+    store: &'i Store,
+    vaults: &'i Vaults<'i>,
+}
+
 /// What was made of the entities of a kind.
 struct Made<T> {
-    made: HashMap<Id, (Arc<Entity>, T)>,
+    made: HashMap<Id, Kept<T>>,
+}
+
+/// What was made of one entity.
+struct Kept<T> {
+    entity: Arc<Entity>,
+    /// What its references to vaults stood for.
+    secrets: Vec<Secret>,
+    made: T,
 }
 
 impl<T> Default for Made<T> {
@@ -151,28 +172,40 @@ impl<T> Default for Made<T> {
 impl<T: Clone> Made<T> {
     fn all(
         &mut self,
-        store: &Store,
+        inputs: &Inputs<'_>,
         kind: Kind,
         refusals: &mut Vec<Refusal>,
         read: fn(&Record, &Store, &mut Vec<Refusal>) -> Option<T>,
     ) -> Vec<T> {
+        let store = inputs.store;
         if self.made.len() > store.len(kind) {
             self.made.retain(|id, _| store.get(kind, *id).is_some());
         }
         let mut all = Vec::with_capacity(store.len(kind));
         for entity in store.in_order(kind) {
-            match self.made.get(&entity.id()) {
-                Some((from, made)) if Arc::ptr_eq(from, entity) => all.push(made.clone()),
-                _ => {
-                    let before = refusals.len();
-                    let record = Record::of(entity);
-                    refusals::of_record(&record, entity.text(), refusals);
-                    let made = read(&record, store, refusals);
-                    if let Some(made) = made.filter(|_| refusals.len() == before) {
-                        self.made.insert(entity.id(), (Arc::clone(entity), made.clone()));
-                        all.push(made);
-                    }
+            let kept = self.made.get(&entity.id()).filter(|kept| Arc::ptr_eq(&kept.entity, entity));
+            if let Some(kept) = kept.filter(|kept| kept.secrets.is_empty()) {
+                all.push(kept.made.clone());
+                continue;
+            }
+            let before = refusals.len();
+            let mut record = Record::of(entity);
+            let mut secrets = Vec::new();
+            if vault::may_refer(entity.text()) {
+                secrets = inputs.vaults.resolve(&mut record, refusals);
+                if refusals.len() > before {
+                    continue;
                 }
+                if let Some(kept) = kept.filter(|kept| kept.secrets == secrets) {
+                    all.push(kept.made.clone());
+                    continue;
+                }
+            }
+            refusals::of_record(&record, refusals);
+            let made = read(&record, store, refusals);
+            if let Some(made) = made.filter(|_| refusals.len() == before) {
+                self.made.insert(entity.id(), Kept { entity: Arc::clone(entity), secrets, made: made.clone() });
+                all.push(made);
             }
         }
         all

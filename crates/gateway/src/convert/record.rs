@@ -17,6 +17,15 @@ impl Record {
         Self { kind: entity.kind(), id: entity.id(), fields: entity.record() }
     }
 
+    /// The fields, to be changed and [put back](Self::put_fields).
+    pub(super) fn take_fields(&mut self) -> Map<String, Value> {
+        std::mem::take(&mut self.fields)
+    }
+
+    pub(super) fn put_fields(&mut self, fields: Map<String, Value>) {
+        self.fields = fields;
+    }
+
     pub(super) fn fields(&self) -> &Map<String, Value> {
         &self.fields
     }

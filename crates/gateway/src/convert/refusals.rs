@@ -1,11 +1,8 @@
-//! What Kong can and this gateway cannot run yet: whole kinds, fields, and words in fields. The one list of it.
+//! What Kong can and this gateway cannot run yet: fields, and words in fields. The one list of it.
 
 use super::{Record, Refusal};
 use entities::Kind;
 use serde_json::Value;
-
-/// Kinds that nothing here uses.
-const KINDS: [(Kind, &str); 1] = [(Kind::Vaults, "vaults are not supported yet: give secrets in the environment")];
 
 /// Fields that may not say anything.
 const FIELDS: [(Kind, &str, &str); 2] = [
@@ -20,13 +17,8 @@ const WORDS: [(Kind, &str, &[&str]); 3] = [
     (Kind::Routes, "path_handling", &["v1"]),
 ];
 
-/// Why no entity of a kind can be used.
-pub(super) fn of_kind(kind: Kind) -> Option<&'static str> {
-    KINDS.iter().find(|(refused, _)| *refused == kind).map(|(_, reason)| *reason)
-}
-
-/// What of a record cannot be used. `text` is the same as JSON.
-pub(super) fn of_record(record: &Record, text: &str, refusals: &mut Vec<Refusal>) {
+/// What of a record cannot be used.
+pub(super) fn of_record(record: &Record, refusals: &mut Vec<Refusal>) {
     for (_, field, reason) in FIELDS.iter().filter(|(kind, ..)| *kind == record.kind) {
         let says = match record.value(field) {
             None => false,
@@ -50,21 +42,5 @@ pub(super) fn of_record(record: &Record, text: &str, refusals: &mut Vec<Refusal>
             }
             _ => {}
         }
-    }
-    if text.contains("{vault://") {
-        for field in record.kind.fields() {
-            if record.value(field.name).is_some_and(has_vault_reference) {
-                record.refuse(refusals, field.name, None, "vault references are not supported yet");
-            }
-        }
-    }
-}
-
-fn has_vault_reference(value: &Value) -> bool {
-    match value {
-        Value::String(text) => text.starts_with("{vault://"),
-        Value::Array(items) => items.iter().any(has_vault_reference),
-        Value::Object(map) => map.values().any(has_vault_reference),
-        _ => false,
     }
 }

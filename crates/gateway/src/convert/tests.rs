@@ -1,7 +1,7 @@
 //! Stores become typed sets; what cannot be run is refused by name.
 
-use super::{Converter, entities};
-use crate::entity::{Algorithm, Backend, HashInput, RouteProtocols};
+use super::{Converter, Sources};
+use crate::entity::{Algorithm, Backend, Entities, HashInput, RouteProtocols};
 use ::entities::{Kind, Origin, Store, Write, derived_id};
 use serde_json::{Value, json};
 
@@ -26,6 +26,22 @@ fn store(all: &[(Kind, Value)]) -> Store {
         store.load(*kind, body.clone(), &mut write).unwrap_or_else(|error| panic!("{body}: {error}"));
     }
     store
+}
+
+/// The typed form of a store; the environment has `MY_CERT`, `MY_KEY` and `JSON`.
+fn convert(converter: &mut Converter, store: &Store) -> Result<Entities, Vec<super::Refusal>> {
+    use crate::tls::testing::EC;
+    let variable = |name: &str| match name {
+        "MY_CERT" => Some(EC.cert.to_owned()),
+        "MY_KEY" => Some(EC.key.to_owned()),
+        "JSON" => Some(json!({"key": EC.key, "cert": EC.cert, "port": 1}).to_string()),
+        _ => None,
+    };
+    converter.entities(store, Sources { registry: &plugins::registry(), variable: &variable })
+}
+
+fn entities(store: &Store) -> Result<Entities, Vec<super::Refusal>> {
+    convert(&mut Converter::default(), store)
 }
 
 fn refusals(all: &[(Kind, Value)]) -> Vec<String> {
@@ -88,14 +104,53 @@ fn certificates_are_ready_for_use_and_read_once() {
     let pair = json!({"cert": EC.cert, "key": EC.key, "cert_alt": RSA.cert, "key_alt": RSA.key, "snis": ["b", "*.a"]});
     let store = store(&[(Kind::Certificates, pair), (Kind::CaCertificates, json!({"cert": CA}))]);
     let mut converter = Converter::default();
-    let set = converter.entities(&store).unwrap_or_else(|refusals| panic!("{refusals:?}"));
+    let set = convert(&mut converter, &store).unwrap_or_else(|refusals| panic!("{refusals:?}"));
     let certificate = &set.certificates[0];
     assert_eq!(format!("{:?}", certificate.identity), "Identity(2 pairs)");
     let names: Vec<_> = set.snis.iter().map(|sni| (sni.name.as_str(), sni.certificate)).collect();
     assert_eq!(names, [("*.a", certificate.id), ("b", certificate.id)]);
     assert_eq!(set.ca_certificates.len(), 1);
-    let again = converter.entities(&store).unwrap_or_default();
+    let again = convert(&mut converter, &store).unwrap_or_default();
     assert!(std::sync::Arc::ptr_eq(&certificate.identity, &again.certificates[0].identity));
+}
+
+#[test]
+fn references_to_vaults_become_what_they_stand_for() {
+    use crate::tls::testing::EC;
+    let referring = |cert: &str, key: &str| (Kind::Certificates, json!({"cert": cert, "key": key}));
+    let vault = (Kind::Vaults, json!({"prefix": "my-env", "name": "env", "config": {"prefix": "MY_"}}));
+    let all = store(&[
+        vault.clone(),
+        referring("{vault://env/my-cert}", "{vault://my-env/key}"),
+        referring("{vault://env/json/cert}", "{vault://env/key?prefix=my-}"),
+        referring(EC.cert, "{vault://my-env/son/key?prefix=J}"),
+    ]);
+    let mut converter = Converter::default();
+    let set = convert(&mut converter, &all).unwrap_or_else(|refusals| panic!("{refusals:?}"));
+    assert!(set.certificates.len() == 3 && set.certificates.windows(2).all(|two| two[0].identity == two[1].identity));
+    let again = convert(&mut converter, &all).unwrap_or_default();
+    assert!(std::sync::Arc::ptr_eq(&set.certificates[0].identity, &again.certificates[0].identity), "nothing changed");
+    assert_eq!(
+        refusals(&[
+            vault,
+            referring("{vault://my-env/cert}", "{vault://nobody/key}"),
+            referring("{vault://aws/cert}", "{vault://my-env/key}"),
+            referring("{vault://env/no-such}", "{vault://env/json/port}"),
+            referring("{vault://env/my-cert/x}", "{vault://env/json/nothing}"),
+            referring("{vault://my-env/key}", "{vault://my-env/cert}"),
+            (Kind::Keys, json!({"kid": "k", "pem": {"private_key": "{vault://env/nobody}"}})),
+        ]),
+        [
+            "key: cannot resolve {vault://nobody/key}: there is no vault `nobody`",
+            "cert: cannot resolve {vault://aws/cert}: there is no vault `aws`; vaults of that kind are Kong Enterprise's",
+            "cert: cannot resolve {vault://env/no-such}: the environment has no variable `NO_SUCH`",
+            "key: cannot resolve {vault://env/json/port}: `port` in the variable `JSON` is no text",
+            "cert: cannot resolve {vault://env/my-cert/x}: the variable `MY_CERT` has no JSON object, so no `x` in it",
+            "key: cannot resolve {vault://env/json/nothing}: the variable `JSON` has no `nothing` in it",
+            "cert: no PEM certificate found",
+            "pem: private_key: cannot resolve {vault://env/nobody}: the environment has no variable `NOBODY`",
+        ]
+    );
 }
 
 #[test]
@@ -111,7 +166,6 @@ fn what_cannot_be_run_is_refused_by_name() {
             ),
             (Kind::Routes, json!({"protocols": ["tls"], "snis": ["a"]})),
             (Kind::Routes, json!({"paths": ["/"], "path_handling": "v1"})),
-            (Kind::Vaults, json!({"prefix": "my-env", "name": "env"})),
             (Kind::Upstreams, json!({"name": "u", "resilience": {"fallback": "nobody"}})),
             (Kind::Consumers, json!({"username": "{vault://env/user}"})),
         ]),
@@ -119,9 +173,8 @@ fn what_cannot_be_run_is_refused_by_name() {
             "protocol: `tcp` is not supported yet",
             "protocols: `tls` is not supported yet",
             "path_handling: `v1` is not supported yet",
-            "username: vault references are not supported yet",
+            "username: no reference to a vault can stand here",
             "resilience: fallback: there is no service `nobody`",
-            "-: vaults are not supported yet: give secrets in the environment",
             "ca_certificates: there is no CA certificate `5d1b5b4e-26de-4d7e-8d0e-5c1e3c1b0a11`",
         ]
     );
@@ -144,12 +197,12 @@ fn a_converter_reads_again_only_what_changed() {
         is_kept: false,
     };
     let mut converter = Converter::default();
-    assert_eq!(converter.entities(&before).unwrap().routes.len(), 2);
+    assert_eq!(convert(&mut converter, &before).unwrap().routes.len(), 2);
     let after = before.update(Kind::Routes, "a", json!({"paths": ["/c"]}), &mut write).unwrap().store;
-    let routes = converter.entities(&after).unwrap().routes;
+    let routes = convert(&mut converter, &after).unwrap().routes;
     assert_eq!((routes[0].paths[0].as_str(), routes[1].paths[0].as_str()), ("/c", "/b"), "the order stays");
     let fewer = after.delete(Kind::Routes, "a", Origin::Api).unwrap().store;
-    assert_eq!(converter.entities(&fewer).unwrap().routes.len(), 1);
+    assert_eq!(convert(&mut converter, &fewer).unwrap().routes.len(), 1);
     assert_eq!(format!("{converter:?}"), "Converter(1 routes)");
 }
 

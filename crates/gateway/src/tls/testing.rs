@@ -15,3 +15,4 @@ pub(crate) const CA: &str = include_str!("../../tests/fixtures/ca.pem");
 pub(crate) fn identity() -> Identity {
     Identity::of_pem(EC, None).unwrap()
 }
+pub(crate) const EC_SERIAL: &str = "66FAB93431E9DDCEFA64920E2F7531FD57C13C1E";

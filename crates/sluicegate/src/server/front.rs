@@ -50,7 +50,8 @@ impl Front {
         };
         let gateway = Gateway::new(plugins::registry(), Arc::new(services.clone())).telling(telling);
         let gateway = Arc::new(gateway);
-        let (control, worker) = Control::new(Arc::clone(&gateway), Arc::new(move || clock.now()));
+        let now = Arc::new(move || clock.now());
+        let (control, worker) = Control::new(Arc::clone(&gateway), now, |name| std::env::var(name).ok());
         Ok((Self { settings, source, clock, resolver, pool, services, access_log, gateway }, control, worker))
     }
 

@@ -144,9 +144,10 @@ impl HttpService for ClientConnection {
 impl GatewayService {
     /// The service of one client connection.
     pub(crate) fn connection(self: &Arc<Self>, peer: &Peer) -> ClientConnection {
-        let scheme = if peer.tls { Scheme::Https } else { Scheme::Http };
+        let scheme = if peer.tls.is_some() { Scheme::Https } else { Scheme::Http };
         let serial = self.connections.fetch_add(1, Ordering::Relaxed);
         let connection = Connection::new(peer.address, peer.local, scheme, peer.sni.as_deref(), serial);
+        let connection = Connection { tls: peer.tls.clone(), ..connection };
         ClientConnection {
             service: Arc::clone(self),
             connection: Arc::new(connection),
