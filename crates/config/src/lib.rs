@@ -33,7 +33,7 @@ pub use load::{DEFAULT_FILE, Loaded, default_file, environment, load, load_text,
 pub use problem::{ConfigError, Errors, Warning};
 pub use settings::{
     Access, AccessLogTo, Admin, AdminRole, AdminToken, Broker, Dns, DnsRecord, Limits, Listen, Listener, Log,
-    LogFormat, LogLevel, Settings, Storage, Telemetry, TlsFiles,
+    LogFormat, LogLevel, Settings, Storage, StreamListener, StreamTransport, Telemetry, TlsFiles,
 };
 
 /// A configuration to start from: runs as it is, and its comments teach.

@@ -11,7 +11,8 @@ use crate::problem::Problem;
 use crate::reader::{Check, MapReader, Place};
 use crate::scalars;
 use crate::settings::{
-    Access, AccessLogTo, Limits, Listen, Listener, Log, LogFormat, LogLevel, Storage, Telemetry, TlsFiles,
+    Access, AccessLogTo, Limits, Listen, Listener, Log, LogFormat, LogLevel, Storage, StreamListener, StreamTransport,
+    Telemetry, TlsFiles,
 };
 use crate::source::Span;
 use crate::tree::{Node, Value};
@@ -54,13 +55,32 @@ pub(crate) fn listen(check: &mut Check<'_>, node: &Node) -> (Listen, Vec<Placed>
             }));
         }
     }
-    map.not_yet(check, &["kafka", "mqtt", "stomp", "websocket", "tcp", "tls", "udp", "grpc", "status", "stream"]);
+    if let Some(read) = map.get(check, "stream", |check, node, place| items(check, node, place, stream)) {
+        for (at, listener) in read {
+            let shown = Listener { address: listener.address, tls: None, proxy_protocol: false };
+            placed.push(Placed { kind: "stream", at, is_default: false, listener: shown });
+            listen.stream.push(listener);
+        }
+    }
+    map.not_yet(check, &["kafka", "mqtt", "stomp", "websocket", "tcp", "tls", "udp", "grpc", "status"]);
     map.finish(check);
     collisions(check, &placed);
     (listen, placed)
 }
 
 fn listeners(check: &mut Check<'_>, node: &Node, place: Place<'_>, kind: &'static str) -> Option<Vec<Placed>> {
+    let read = items(check, node, place, |check, node, place| listener(check, node, place, kind))?;
+    let placed = |(at, listener)| Placed { kind, at, is_default: false, listener };
+    Some(read.into_iter().map(placed).collect())
+}
+
+/// The addresses of one kind of listener, each with its place.
+fn items<T>(
+    check: &mut Check<'_>,
+    node: &Node,
+    place: Place<'_>,
+    read: impl Fn(&mut Check<'_>, &Node, Place<'_>) -> Option<T>,
+) -> Option<Vec<(Span, T)>> {
     let items = match &node.value {
         // One address needs no brackets.
         Value::Map(_) => std::slice::from_ref(node).into(),
@@ -71,13 +91,32 @@ fn listeners(check: &mut Check<'_>, node: &Node, place: Place<'_>, kind: &'stati
         check.report(Problem::new(node.at, format!("{place} has more than {LISTENERS_MAX} addresses")));
         return None;
     }
-    let mut all = Vec::new();
-    for item in items.iter() {
-        if let Some(listener) = listener(check, item, place, kind) {
-            all.push(Placed { kind, at: item.at, is_default: false, listener });
-        }
+    let read = |item: &Node| read(check, item, place).map(|read| (item.at, read));
+    Some(items.iter().filter_map(read).collect())
+}
+
+/// A listener for what is carried without a look at what is in it.
+fn stream(check: &mut Check<'_>, node: &Node, place: Place<'_>) -> Option<StreamListener> {
+    if !matches!(node.value, Value::Map(_)) {
+        let carries = StreamTransport::Tcp { proxy_protocol: false };
+        return Some(StreamListener { address: address(check, node, place)?, carries });
     }
-    Some(all)
+    let mut map = check.map(node, "a listener of `listen.stream`")?;
+    let address = map.required(check, "address", "127.0.0.1:9000", address);
+    let proxy_protocol = map.get(check, "proxy_protocol", Check::bool).unwrap_or_default();
+    let tls = node.get("tls").filter(|tls| !matches!(tls.value, Value::Null));
+    // `{}`: TLS comes, and none of it ends here.
+    let files = map.get(check, "tls", |check, node, place| match &node.value {
+        Value::Map(entries) if entries.is_empty() => Some(None),
+        _ => tls_files(check, node, place).map(Some),
+    });
+    map.not_yet(check, &["udp"]);
+    map.finish(check);
+    let carries = match tls {
+        None => StreamTransport::Tcp { proxy_protocol },
+        Some(_) => StreamTransport::Tls { files: files?, proxy_protocol },
+    };
+    Some(StreamListener { address: address?, carries })
 }
 
 fn listener(check: &mut Check<'_>, node: &Node, place: Place<'_>, kind: &str) -> Option<Listener> {
@@ -86,7 +125,7 @@ fn listener(check: &mut Check<'_>, node: &Node, place: Place<'_>, kind: &str) ->
             let what = format!("a listener of `listen.{kind}`");
             let mut map = check.map(node, &what)?;
             let address = map.required(check, "address", "127.0.0.1:8000", address);
-            let tls = map.get(check, "tls", tls);
+            let tls = map.get(check, "tls", tls_files);
             let proxy_protocol = map.get(check, "proxy_protocol", Check::bool).unwrap_or_default();
             if proxy_protocol && !matches!(kind, "http" | "amqp") {
                 let message =
@@ -119,7 +158,7 @@ fn address(check: &mut Check<'_>, node: &Node, place: Place<'_>) -> Option<Socke
     }
 }
 
-fn tls(check: &mut Check<'_>, node: &Node, _: Place<'_>) -> Option<TlsFiles> {
+fn tls_files(check: &mut Check<'_>, node: &Node, _: Place<'_>) -> Option<TlsFiles> {
     let mut map = check.map(node, "`tls`")?;
     let cert = map.required(check, "cert", "server.pem", file);
     let key = map.required(check, "key", "server.key", file);

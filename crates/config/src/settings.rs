@@ -53,7 +53,7 @@ impl Settings {
     pub fn named_queues(&self) -> Vec<(&str, &str)> {
         let of_services = self.entities.services.iter().filter_map(|service| match &service.backend {
             Backend::Queue(queue) => Some((queue.vhost.as_str(), queue.queue.as_str())),
-            Backend::Http(_) => None,
+            Backend::Http(_) | Backend::Stream(_) => None,
         });
         let of_subscriptions = self.subscriptions.iter().flat_map(|subscription| {
             let names = std::iter::once(&subscription.queue).chain(&subscription.dead_letter);
@@ -75,6 +75,34 @@ pub struct Listen {
     pub admin: Vec<Listener>,
     /// The management API and the page for people. Default `127.0.0.1:15672`.
     pub management: Vec<Listener>,
+    /// Connections and datagrams for routes of `tcp`, `tls`, `tls_passthrough` and `udp`. Default none.
+    pub stream: Vec<StreamListener>,
+}
+
+/// One address to listen on for what is carried without a look at what is in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamListener {
+    /// The address; port 0 lets the system choose.
+    pub address: SocketAddr,
+    /// What comes.
+    pub carries: StreamTransport,
+}
+
+/// What comes to a listener for connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StreamTransport {
+    /// TCP connections.
+    Tcp {
+        /// Each begins with a PROXY header. Default no.
+        proxy_protocol: bool,
+    },
+    /// TLS over TCP, which ends here or passes through, as its route says.
+    Tls {
+        /// The certificate for what ends here; without files nothing does.
+        files: Option<TlsFiles>,
+        /// Each begins with a PROXY header. Default no.
+        proxy_protocol: bool,
+    },
 }
 
 /// One address to listen on.
@@ -134,6 +162,7 @@ impl Default for Listen {
             amqp: vec![Listener::loopback(5672)],
             admin: vec![Listener::loopback(8001)],
             management: vec![Listener::loopback(15672)],
+            stream: Vec::new(),
         }
     }
 }

@@ -273,7 +273,8 @@ impl Exchange {
         let target = self.route().map_or(&Target::None, |route| &route.target);
         match target {
             Target::Http(_) => self.forward(),
-            Target::None => {
+            // A service for connections never gets here: a snapshot with such a route is not built.
+            Target::None | Target::Stream(_) => {
                 let (status, message) = (StatusCode::SERVICE_UNAVAILABLE, "no Service found with those values");
                 Decision::Respond(self.refuse(Reason::NoService, status, message))
             }

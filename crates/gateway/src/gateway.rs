@@ -14,6 +14,7 @@ use crate::reason::Reason;
 use crate::router::{Ask, split_port};
 use crate::snapshot::{BuildError, Snapshot};
 use crate::stats::Stats;
+use crate::stream::{Client, Session, SessionStep};
 use crate::tls::CertificateTable;
 use crate::uri;
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -115,7 +116,9 @@ impl Gateway {
     /// Makes a prepared snapshot the current one. Requests under way keep theirs.
     pub fn activate(&self, mut snapshot: Snapshot) {
         snapshot.real_ip = self.real_ip.load_full();
-        let routes: std::collections::HashSet<_> = snapshot.routes.iter().map(|route| route.info.id).collect();
+        let http = snapshot.routes.iter().map(|route| route.info.id);
+        let streams = snapshot.streams.routes.iter().map(|route| route.info.id);
+        let routes: std::collections::HashSet<_> = http.chain(streams).collect();
         self.counters.stats.retain(|id| routes.contains(&id.0));
         let guard = self.changing.lock();
         snapshot.balancers.values().for_each(|balancer| balancer.refresh());
@@ -271,6 +274,17 @@ impl Gateway {
         }
         let decision = exchange.start();
         (exchange, decision)
+    }
+
+    /// Begins a connection that is carried without a look at what is in it, or the datagrams of a client.
+    pub fn begin_session(&self, client: Client, now: Now) -> (Session, SessionStep) {
+        let random = self.next_id().value();
+        Session::begin(self.snapshot.load_full(), Arc::clone(&self.counters), client, random, now)
+    }
+
+    /// Counts a connection that ended before it could be routed.
+    pub fn reject_session(&self, client: Client, reason: Reason, now: Now) {
+        Session::reject(self.snapshot.load_full(), Arc::clone(&self.counters), client, reason, now);
     }
 
     /// Answers and counts a request whose head is not usable. `headers` are those that could be read; `reason` is said

@@ -9,6 +9,7 @@
 //! | [`Snapshot`] | all of that compiled, immutable, swapped whole |
 //! | [`tls`] | certificates, parsed, and which is shown for which server name |
 //! | [`balancer`] | upstreams: which address a request goes to, health, breakers, retries |
+//! | [`stream`] | connections that are carried without a look at what is in them |
 //! | [`Exchange`] | one request's life as steps that the owner of the sockets performs |
 //! | [`Mirror`], `split` | copies of requests for another service, services that share a route's requests |
 //! | [`uri`], `forward`, `error` | paths, headers and error bodies, as Kong has them |
@@ -37,6 +38,7 @@ pub mod router;
 mod snapshot;
 mod split;
 pub mod stats;
+pub mod stream;
 pub mod tls;
 pub mod uri;
 

@@ -382,7 +382,7 @@ pub(crate) fn all_fields(head: &response::Parts, lines: &FieldLines) -> HeaderMa
     headers
 }
 
-const fn no_peer(nobody: NoPeer) -> Reason {
+pub(crate) const fn no_peer(nobody: NoPeer) -> Reason {
     match nobody {
         NoPeer::NoTargets => Reason::NoTarget,
         NoPeer::NotResolved => Reason::NameResolution,

@@ -84,8 +84,14 @@ reasons! {
     Overload = "overload", "connection_limit_reached";
     /// The request cannot be read, or is not one we take.
     BadRequest = "bad_request", "http_request_error";
-    /// The client left before its answer began.
+    /// The client left before its answer began, or broke off its connection.
     ClientLeft = "client_left", "http_request_error";
+    /// The client's TLS handshake failed; only of connections that are not HTTP's.
+    ClientTls = "client_tls", "tls_protocol_error";
+    /// Nothing moved for as long as may be; only of connections that are not HTTP's.
+    IdleTimeout = "idle_timeout", "connection_read_timeout";
+    /// The gateway stopped, and the connection did not end in time; only of connections that are not HTTP's.
+    Shutdown = "shutdown", "destination_unavailable";
     /// Our own fault.
     Internal = "internal", "proxy_internal_error";
 }

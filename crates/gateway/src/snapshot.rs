@@ -7,7 +7,7 @@ use crate::balancer::Balancer;
 use crate::chain::{Chain, Link, Links, Scope};
 use crate::entity::{
     self, ApiConsumer, Backend, CertificateId, Entities, HttpBackend, HttpsRedirect, Id, KeyAuthCredential,
-    PluginConfig, PluginId, Route, RouteId, RouteProtocols, Service, ServiceId, UpstreamId,
+    PluginConfig, PluginId, Route, RouteId, RouteProtocols, Service, ServiceId, StreamBackend, UpstreamId,
 };
 use crate::forward;
 use crate::mirror::Mirroring;
@@ -15,6 +15,7 @@ use crate::real_ip::RealIp;
 use crate::router::Router;
 use crate::split::Splitting;
 use crate::stats::{RouteStats, Stats};
+use crate::stream::{self, StreamRouteView, StreamRoutes, StreamService};
 use crate::tls::{Certificates, Identity};
 use http::HeaderValue;
 use model::Principal;
@@ -47,7 +48,7 @@ impl fmt::Display for BuildError {
 
 impl std::error::Error for BuildError {}
 
-/// An HTTP service, ready for use. Shared by its routes.
+/// A service of HTTP or of connections, ready for use. Shared by its routes.
 #[derive(Debug)]
 pub struct Upstream {
     /// The service it belongs to.
@@ -73,8 +74,20 @@ pub(crate) enum Target {
     None,
     /// An upstream.
     Http(Arc<Upstream>),
+    /// An upstream of connections.
+    Stream(StreamService),
     /// A queue; its plugin answers.
     Queue(Arc<QueueTarget>),
+}
+
+impl Target {
+    /// What carries connections.
+    pub(crate) const fn stream(&self) -> Option<&StreamService> {
+        match self {
+            Self::Stream(service) => Some(service),
+            Self::None | Self::Http(_) | Self::Queue(_) => None,
+        }
+    }
 }
 
 /// A route with all it needs.
@@ -114,6 +127,8 @@ pub struct RouteView {
 pub struct Snapshot {
     pub(crate) router: Router,
     pub(crate) routes: Vec<CompiledRoute>,
+    /// Routes for connections.
+    pub(crate) streams: StreamRoutes,
     pub(crate) links: Links,
     /// The chain of requests without a route: global plugins.
     pub(crate) unmatched: Chain,
@@ -155,6 +170,13 @@ impl Snapshot {
             matches: Arc::clone(&route.matches),
             stats: Arc::clone(&route.stats),
         })
+    }
+}
+
+impl Snapshot {
+    /// The routes for connections, for people and metrics.
+    pub fn stream_routes(&self) -> impl Iterator<Item = StreamRouteView> {
+        self.streams.views()
     }
 }
 
@@ -205,9 +227,12 @@ impl Build<'_> {
         });
         let implied = self.implied();
         let routes = alive.iter().map(|route| self.route(route, &services, &links, implied.as_ref())).collect();
+        let errors = &mut self.errors;
+        let mut error = |kind, id, what| errors.push(BuildError { kind, id, what });
+        let streams = stream::compile(entities, &services, self.stats, &mut error);
         let unmatched = Chain::new(&links, self.registry.len(), Scope::default(), None);
         let certificates = self.certificates();
-        Snapshot { router, routes, links, unmatched, balancers, fallbacks, certificates, real_ip: None }
+        Snapshot { router, routes, streams, links, unmatched, balancers, fallbacks, certificates, real_ip: None }
     }
 
     fn error(&mut self, kind: &'static str, id: Id, what: String) {
@@ -293,8 +318,10 @@ impl Build<'_> {
             let Some(id) = upstream.resilience.fallback else { continue };
             match services.get(&id) {
                 Some((_, Target::Http(service))) => drop(fallbacks.insert(id, Arc::clone(service))),
+                // Those are the streams' own.
+                Some((_, Target::Stream(_))) => {}
                 Some(_) => {
-                    let what = "resilience.fallback: not a service of protocol http or https".to_owned();
+                    let what = "resilience.fallback: not a service with an upstream".to_owned();
                     self.error("upstreams", upstream.id.0, what);
                 }
                 None => {
@@ -308,23 +335,11 @@ impl Build<'_> {
 
     fn target(&mut self, service: &Service, balancers: &HashMap<String, &Arc<Balancer>>) -> Target {
         match &service.backend {
-            Backend::Http(backend) => {
-                let Some(host_value) = forward::upstream_host(backend.scheme, &backend.host, backend.port) else {
-                    self.error("services", service.id.0, "host: not a host name".to_owned());
-                    return Target::None;
-                };
-                let balancer = balancers.get(&backend.host.to_ascii_lowercase()).map(|balancer| Arc::clone(balancer));
-                let own = backend.client_certificate.and_then(|id| self.identities.get(&id));
-                let identity = own.or_else(|| balancer.as_ref()?.identity()).cloned();
-                Target::Http(Arc::new(Upstream {
-                    service: service.id,
-                    backend: backend.clone(),
-                    ca_certificates: self.ca_certificates(backend),
-                    identity,
-                    host_value,
-                    balancer,
-                    connector: OnceLock::new(),
-                }))
+            Backend::Http(backend) => self.upstream(service.id, backend, balancers).map_or(Target::None, Target::Http),
+            Backend::Stream(StreamBackend { protocol, server }) => {
+                let upstream = self.upstream(service.id, server, balancers);
+                upstream
+                    .map_or(Target::None, |upstream| Target::Stream(StreamService { protocol: *protocol, upstream }))
             }
             Backend::Queue(backend) => Target::Queue(Arc::new(QueueTarget {
                 principal: Principal { user: backend.user.as_str().into(), vhost: backend.vhost.as_str().into() },
@@ -342,6 +357,30 @@ impl Build<'_> {
             }
         }
         Arc::new(Certificates::new(names.into_iter()))
+    }
+
+    fn upstream(
+        &mut self,
+        service: ServiceId,
+        backend: &HttpBackend,
+        balancers: &HashMap<String, &Arc<Balancer>>,
+    ) -> Option<Arc<Upstream>> {
+        let Some(host_value) = forward::upstream_host(backend.scheme, &backend.host, backend.port) else {
+            self.error("services", service.0, "host: not a host name".to_owned());
+            return None;
+        };
+        let balancer = balancers.get(&backend.host.to_ascii_lowercase()).map(|balancer| Arc::clone(balancer));
+        let own = backend.client_certificate.and_then(|id| self.identities.get(&id));
+        let identity = own.or_else(|| balancer.as_ref()?.identity()).cloned();
+        Some(Arc::new(Upstream {
+            service,
+            backend: backend.clone(),
+            ca_certificates: self.ca_certificates(backend),
+            identity,
+            host_value,
+            balancer,
+            connector: OnceLock::new(),
+        }))
     }
 
     fn ca_certificates(&self, backend: &HttpBackend) -> Vec<CertificateDer<'static>> {
@@ -370,6 +409,12 @@ impl Build<'_> {
             Some((_, Target::Queue(queue))) => Target::Queue(Arc::clone(queue)),
             Some((_, Target::Http(upstream))) => Target::Http(Arc::clone(upstream)),
             Some((_, Target::None)) => Target::None,
+            Some((service, Target::Stream(_))) => {
+                let protocol = service.protocol().as_str();
+                let what = format!("service: one of `{protocol}` cannot serve a route of http, https, grpc or grpcs");
+                self.error("routes", route.id.0, what);
+                Target::None
+            }
         };
         let implied = implied.filter(|_| matches!(target, Target::Queue(_))).cloned();
         if matches!(target, Target::Queue(_)) && implied.is_none() {

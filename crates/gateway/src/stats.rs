@@ -4,6 +4,10 @@
 //! families a route appears in ([`Counts::export`]), so both views read the same counters. Counters live as long as
 //! their route, over reloads. One short lock per request, never held across anything.
 
+mod streams;
+
+pub use streams::{StreamCounts, StreamStats};
+
 use crate::entity::RouteId;
 use crate::reason::Reason;
 use parking_lot::Mutex;
@@ -151,11 +155,18 @@ impl Counts {
 pub struct Stats {
     routes: Mutex<HashMap<RouteId, Arc<RouteStats>>>,
     unmatched: Arc<RouteStats>,
+    streams: Mutex<HashMap<RouteId, Arc<StreamStats>>>,
+    unmatched_streams: Arc<StreamStats>,
 }
 
 impl Default for Stats {
     fn default() -> Self {
-        Self { routes: Mutex::default(), unmatched: Arc::new(RouteStats::new()) }
+        Self {
+            routes: Mutex::default(),
+            unmatched: Arc::new(RouteStats::new()),
+            streams: Mutex::default(),
+            unmatched_streams: Arc::default(),
+        }
     }
 }
 
@@ -165,9 +176,21 @@ impl Stats {
         Arc::clone(self.routes.lock().entry(id).or_insert_with(|| Arc::new(RouteStats::new())))
     }
 
+    /// The counters of a route for connections, made if there are none.
+    pub(crate) fn stream_route(&self, id: RouteId) -> Arc<StreamStats> {
+        Arc::clone(self.streams.lock().entry(id).or_default())
+    }
+
+    /// The counters of connections that matched no route.
+    #[must_use]
+    pub const fn unmatched_streams(&self) -> &Arc<StreamStats> {
+        &self.unmatched_streams
+    }
+
     /// Forgets the routes that are no more.
     pub(crate) fn retain(&self, alive: impl Fn(RouteId) -> bool) {
         self.routes.lock().retain(|id, _| alive(*id));
+        self.streams.lock().retain(|id, _| alive(*id));
     }
 
     /// Counts a request that was refused before it could be routed.

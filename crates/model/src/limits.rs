@@ -149,6 +149,13 @@ pub const TAKE_OVER_WAITING_MAX: usize = 1_024;
 /// Bytes of a record that one process hands over to the next: what the Admin API takes, with room to be written otherwise.
 pub const HANDED_OVER_BYTES_MAX: u32 = 64 * 1024 * 1024;
 
+// Connections that are not HTTP's (`listen.stream`), and tunnels.
+
+/// Bytes of each direction that were read and that the other side did not take yet; while there are any, no more is read.
+pub const RELAY_BUFFER_BYTES: usize = 32 * 1024;
+/// Bytes until the end of a TLS ClientHello, records around it included; a longer one is refused.
+pub const CLIENT_HELLO_BYTES_MAX: usize = 16 * 1024;
+
 /// Bytes of the access log that wait to be written; lines that come while they do are dropped and counted.
 pub const ACCESS_LOG_BUFFER_BYTES_MAX: usize = 4 * 1024 * 1024;
 

@@ -17,9 +17,11 @@ mod probe;
 mod proxy_protocol;
 mod random;
 mod read_buffer;
+mod relay;
 pub mod resolve;
 mod shards;
 mod shutdown;
+pub mod stream;
 mod upkeep;
 
 pub use abort::AbortOnPanic;

@@ -24,7 +24,7 @@ use tokio_rustls::server::TlsStream;
 /// Connections waiting to be accepted.
 const BACKLOG: i32 = 4096;
 /// What a client has for its TLS handshake (RabbitMQ's figure).
-const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A pause after `accept` failed for lack of a resource, so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 

@@ -167,7 +167,7 @@ const KNOWN: [&str; 62] = [
     "429", "431", "451", "500", "501", "502", "503", "504", "505", "506", "507", "508", "510", "511",
 ];
 
-fn seconds<const N: usize>(histogram: &Histogram<N>, bounds_ms: &[u64; N]) -> HistogramValue {
+pub(super) fn seconds<const N: usize>(histogram: &Histogram<N>, bounds_ms: &[u64; N]) -> HistogramValue {
     scaled(histogram, bounds_ms, 1000.0)
 }
 

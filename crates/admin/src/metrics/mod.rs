@@ -8,6 +8,7 @@ mod broker;
 mod engine;
 mod gateway;
 mod process;
+mod streams;
 mod upstreams;
 
 pub(crate) use process::Figures;
@@ -53,6 +54,7 @@ impl Collector for All {
     fn encode(&self, encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
         let mut page = Page { encoder };
         gateway::encode(&mut page, &self.state.gateway)?;
+        streams::encode(&mut page, &self.state.gateway)?;
         upstreams::encode(&mut page, &self.state.gateway, (self.state.now)().mono)?;
         page.counter(
             "sluicegate_access_log_lines_dropped",

@@ -92,7 +92,7 @@ pub(crate) fn read(check: &mut Check<'_>, map: &mut MapReader<'_, '_>, root: &No
     };
     let (entities, refusals) = match gateway::convert::entities(&declared.store, sources) {
         Ok(entities) => {
-            let refusals = gateway::convert::patterns(&entities.routes);
+            let refusals = gateway::convert::patterns(&entities);
             (entities, refusals)
         }
         Err(refusals) => (Entities::default(), refusals),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use gateway::entity::{ApiConsumerId, Backend, Protocol, RouteId, RouteProtocols, Scheme, ServiceId};
 
 use super::{load_with, settings};
-use crate::{LogFormat, LogLevel, QUICKSTART, Settings};
+use crate::{LogFormat, LogLevel, QUICKSTART, Settings, StreamTransport};
 
 /// The example of the product's description.
 const DESCRIPTION: &str = r#"
@@ -322,4 +322,20 @@ fn https_without_a_port_is_kongs_80_and_a_warning() {
     let loaded =
         load_with("_format_version: '3.0'\nservices:\n- {name: a, protocol: https, host: a.b}\n", &[]).unwrap();
     assert_eq!(loaded.warnings[0].place, "sluicegate.yaml:3:30");
+}
+
+#[test]
+fn listeners_for_connections_are_read() {
+    let settings = settings(
+        "listen: {stream: [127.0.0.1:1, {address: 127.0.0.1:2, proxy_protocol: true}, {address: 127.0.0.1:3, tls: {}}]}\n",
+    );
+    let carries: Vec<_> = settings.listen.stream.into_iter().map(|listener| listener.carries).collect();
+    assert_eq!(
+        carries,
+        [
+            StreamTransport::Tcp { proxy_protocol: false },
+            StreamTransport::Tcp { proxy_protocol: true },
+            StreamTransport::Tls { files: None, proxy_protocol: false },
+        ]
+    );
 }

@@ -61,7 +61,7 @@ fn mistakes_name_the_variable() {
             = help: did you mean SLUICEGATE_LISTEN__HTTP?
 
         environment variable SLUICEGATE_LISTEN__AMPQ: unknown key `ampq` in `listen`
-            = expected: `http`, `amqp`, `admin` or `management`
+            = expected: `http`, `amqp`, `admin`, `management` or `stream`
             = help: did you mean `amqp`?
 
         environment variable SLUICEGATE_LISTEN__AMQP: `amqp` in `listen`: `localhost:5674` is not an address to listen on

@@ -46,7 +46,7 @@ subscriptions:
         sluicegate.yaml:4:3: unknown key `ampq` in `listen`
           4 |   ampq: [127.0.0.1:5672]
             |   ^^^^
-            = expected: `http`, `amqp`, `admin` or `management`
+            = expected: `http`, `amqp`, `admin`, `management` or `stream`
             = help: did you mean `amqp`?
 
         sluicegate.yaml:10:5: unknown key `pathes` in route `get-post`
@@ -246,7 +246,7 @@ fn listeners() {
         sluicegate.yaml:3:3: unknown key `https` in `listen`
           3 |   https: [127.0.0.1:8443]
             |   ^^^^^
-            = expected: `http`, `amqp`, `admin` or `management`
+            = expected: `http`, `amqp`, `admin`, `management` or `stream`
             = help: did you mean `http`?
 
         sluicegate.yaml:5:43: `cert` in `tls`: /etc/sluicegate/nowhere.pem cannot be read: there is no such file
@@ -326,4 +326,37 @@ fn a_long_line_is_cut_around_the_caret() {
     let caret = lines[2].find('^').map(|at| lines[2][..at].chars().count());
     let wrong = lines[1].find("\"listne\"").map(|at| lines[1][..at].chars().count());
     assert_eq!(caret, wrong, "{shown}");
+}
+
+#[test]
+fn listeners_for_connections() {
+    expect![[r#"
+        sluicegate.yaml:3:5: `listen.stream` cannot have 127.0.0.1:8001, because `listen.admin` has 127.0.0.1:8001 by default
+          3 |   - 127.0.0.1:8001
+            |     ^^^^^^^^^^^^^^
+            = help: give each listener its own port
+
+        sluicegate.yaml:4:34: `tls` needs `key`
+          4 |   - {address: 127.0.0.1:1, tls: {cert: nowhere.pem}, udp: true}
+            |                                  ^^^^
+            = expected: `key: server.key`
+
+        sluicegate.yaml:4:40: `cert` in `tls`: /etc/sluicegate/nowhere.pem cannot be read: there is no such file
+          4 |   - {address: 127.0.0.1:1, tls: {cert: nowhere.pem}, udp: true}
+            |                                        ^^^^^^^^^^^
+
+        sluicegate.yaml:4:54: `udp` in a listener of `listen.stream` is not supported yet
+          4 |   - {address: 127.0.0.1:1, tls: {cert: nowhere.pem}, udp: true}
+            |                                                      ^^^
+
+        sluicegate.yaml:5:6: unknown key `adress` in a listener of `listen.stream`
+          5 |   - {adress: 127.0.0.1:2}
+            |      ^^^^^^
+            = expected: `address`, `proxy_protocol` or `tls`
+            = help: did you mean `address`?
+
+        5 errors in the configuration
+    "#]].assert_eq(&report(
+        "listen:\n  stream:\n  - 127.0.0.1:8001\n  - {address: 127.0.0.1:1, tls: {cert: nowhere.pem}, udp: true}\n  - {adress: 127.0.0.1:2}\n",
+    ));
 }

@@ -14,10 +14,11 @@ use super::hash_input::{self, HashedRequest};
 use super::random;
 use super::retry::{self, UnderWay};
 use super::table::{Choice, Member};
-use crate::entity::{Algorithm, Hedge};
+use crate::entity::{Algorithm, Hashing, Hedge};
 use crate::reason::Reason;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use model::{Mono, Now};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// A request to an upstream.
@@ -72,6 +73,27 @@ impl Call {
         random: u128,
         now: Mono,
     ) -> Gate {
+        Self::enter(balancer, retries, random, now, |hashing| hash_input::key(hashing, request, random))
+    }
+
+    /// The same for a connection, of which only the client is known.
+    pub(crate) fn begin_session(
+        balancer: &Arc<Balancer>,
+        client_ip: IpAddr,
+        retries: u16,
+        random: u128,
+        now: Mono,
+    ) -> Gate {
+        Self::enter(balancer, retries, random, now, |hashing| hash_input::key_of_client(hashing, client_ip))
+    }
+
+    fn enter(
+        balancer: &Arc<Balancer>,
+        retries: u16,
+        random: u128,
+        now: Mono,
+        key: impl FnOnce(&Hashing) -> hash_input::Key,
+    ) -> Gate {
         let resilience = &balancer.upstream.resilience;
         let admission = match &resilience.breaker {
             None => Admission::Pass,
@@ -81,7 +103,7 @@ impl Call {
             },
         };
         let key = match &balancer.upstream.algorithm {
-            Algorithm::ConsistentHashing(hashing) => hash_input::key(hashing, request, random),
+            Algorithm::ConsistentHashing(hashing) => key(hashing),
             _ => hash_input::Key::default(),
         };
         #[allow(clippy::cast_possible_truncation)] // half of the random bits are enough
@@ -183,6 +205,14 @@ impl Call {
             self.told = false;
         }
         self.tell(success, now);
+    }
+
+    /// A try has a connection, or its first datagram back, which is all that is known of a session's.
+    pub(crate) fn connected(&mut self, peer: &Peer, began: Mono, now: Mono) {
+        #[allow(clippy::cast_precision_loss)] // an average needs no more than 24 bits
+        peer.member.address.observe(now.since(began).as_micros() as f32 / 1000.0, now);
+        self.balancer.report(&peer.member, Outcome::Connected, now);
+        self.tell(true, now);
     }
 
     /// A try failed. `may_repeat` says whether the request could be sent again at all.

@@ -8,6 +8,7 @@ use crate::entity::{HashInput, Hashing};
 use crate::router::{Match, Router};
 use http::header::{COOKIE, HeaderName, HeaderValue};
 use plugin::Context;
+use std::net::IpAddr;
 
 /// A request before it is changed for the upstream.
 #[derive(Debug)]
@@ -45,6 +46,13 @@ pub(crate) fn hashed(input: &HashInput, request: &HashedRequest<'_>, random: u12
         }
         (None, _) => None,
     }
+}
+
+/// Hashes a connection, of which only the client's address is known: what is on anything else has its fallback.
+pub(super) fn key_of_client(hashing: &Hashing, client_ip: IpAddr) -> Key {
+    let is_ip = matches!(hashing.on, HashInput::Ip) || matches!(hashing.fallback, HashInput::Ip);
+    let value = if is_ip { client_ip.to_string() } else { String::new() };
+    Key { hash: hash(value.as_bytes()), cookie: None }
 }
 
 fn value(input: &HashInput, request: &HashedRequest<'_>) -> Option<Vec<u8>> {

@@ -11,13 +11,14 @@ mod refusals;
 mod resilience;
 mod route;
 mod service;
+mod stream_route;
 mod traffic;
 mod upstream;
 mod vault;
 
 use crate::entity::{
     ApiConsumer, CaCertificate, Certificate, Entities, Id, KeyAuthCredential, PluginConfig, Route, Secret, Service,
-    Sni, Target, Upstream,
+    Sni, StreamRoute, Target, Upstream,
 };
 use ::plugin::Registry;
 use entities::{Entity, Kind, Store};
@@ -74,10 +75,13 @@ pub fn entities(store: &Store, sources: Sources<'_>) -> Result<Entities, Vec<Ref
 /// Patterns of routes that the router cannot use. A snapshot finds them too, when it compiles them; this tells all of them,
 /// each with its place, and compiles all of them to do so.
 #[must_use]
-pub fn patterns(routes: &[Route]) -> Vec<Refusal> {
+pub fn patterns(entities: &Entities) -> Vec<Refusal> {
     let mut refusals = Vec::new();
-    for route in routes {
+    for route in &entities.routes {
         route::check_patterns(route, &mut refusals);
+    }
+    for route in &entities.stream_routes {
+        stream_route::check_patterns(route, &mut refusals);
     }
     refusals
 }
@@ -86,7 +90,7 @@ pub fn patterns(routes: &[Route]) -> Vec<Refusal> {
 #[derive(Default)]
 pub struct Converter {
     services: Made<Service>,
-    routes: Made<Route>,
+    routes: Made<AnyRoute>,
     consumers: Made<ApiConsumer>,
     keyauth_credentials: Made<KeyAuthCredential>,
     plugins: Made<PluginConfig>,
@@ -107,9 +111,17 @@ impl Converter {
         let found = &mut refusals;
         let vaults = Vaults::of(store, sources);
         let inputs = &Inputs { store, vaults: &vaults };
+        let (mut routes, mut stream_routes) = (Vec::new(), Vec::new());
+        for route in self.routes.all(inputs, Kind::Routes, found, any_route) {
+            match route {
+                AnyRoute::Http(route) => routes.push(route),
+                AnyRoute::Stream(route) => stream_routes.push(route),
+            }
+        }
         let entities = Entities {
+            routes,
+            stream_routes,
             services: self.services.all(inputs, Kind::Services, found, service::service),
-            routes: self.routes.all(inputs, Kind::Routes, found, route::route),
             consumers: self.consumers.all(inputs, Kind::Consumers, found, consumer::consumer),
             keyauth_credentials: self.keyauth_credentials.all(inputs, Kind::KeyauthCredentials, found, consumer::key),
             plugins: self.plugins.all(inputs, Kind::Plugins, found, plugin::plugin),
@@ -142,6 +154,19 @@ impl fmt::Debug for Converter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Converter({} routes)", self.routes.made.len())
     }
+}
+
+/// A route of either kind; one kind of entity makes both.
+#[derive(Clone)]
+enum AnyRoute {
+    Http(Route),
+    Stream(StreamRoute),
+}
+
+fn any_route(record: &Record, store: &Store, refusals: &mut Vec<Refusal>) -> Option<AnyRoute> {
+    stream_route::stream_route(record, refusals)
+        .map(AnyRoute::Stream)
+        .or_else(|| route::route(record, store, refusals).map(AnyRoute::Http))
 }
 
 /// What entities are made of.

@@ -4,31 +4,11 @@ use super::{Record, Refusal};
 use entities::Kind;
 use serde_json::Value;
 
-/// Fields that may not say anything.
-const FIELDS: [(Kind, &str, &str); 2] = [
-    (Kind::Routes, "sources", "routes of streams are not supported yet"),
-    (Kind::Routes, "destinations", "routes of streams are not supported yet"),
-];
-
 /// Words that may not stand in a field, in its list either.
-const WORDS: [(Kind, &str, &[&str]); 3] = [
-    (Kind::Services, "protocol", &["tcp", "tls", "tls_passthrough", "udp"]),
-    (Kind::Routes, "protocols", &["tcp", "tls", "tls_passthrough", "udp"]),
-    (Kind::Routes, "path_handling", &["v1"]),
-];
+const WORDS: [(Kind, &str, &[&str]); 1] = [(Kind::Routes, "path_handling", &["v1"])];
 
 /// What of a record cannot be used.
 pub(super) fn of_record(record: &Record, refusals: &mut Vec<Refusal>) {
-    for (_, field, reason) in FIELDS.iter().filter(|(kind, ..)| *kind == record.kind) {
-        let says = match record.value(field) {
-            None => false,
-            Some(Value::Array(items)) => !items.is_empty(),
-            Some(_) => true,
-        };
-        if says {
-            record.refuse(refusals, field, None, *reason);
-        }
-    }
     for (_, field, words) in WORDS.iter().filter(|(kind, ..)| *kind == record.kind) {
         let mut refuse = |word: &str, index| {
             if words.contains(&word) {

@@ -7,7 +7,7 @@ use crate::router::{self, Fields, PatternError};
 use entities::{Kind, Store};
 use serde_json::Value;
 
-/// `None` if its protocols cannot be run, which was refused.
+/// `None` if it is for connections.
 pub(super) fn route(record: &Record, store: &Store, refusals: &mut Vec<Refusal>) -> Option<Route> {
     let words = record.strings("protocols");
     let protocols = protocols(&words)?;

@@ -1,7 +1,10 @@
 //! Services.
 
 use super::{Record, Refusal, traffic};
-use crate::entity::{Backend, CaCertificateId, CertificateId, HttpBackend, QueueBackend, Scheme, Service, ServiceId};
+use crate::entity::{
+    Backend, CaCertificateId, CertificateId, HttpBackend, QueueBackend, Scheme, Service, ServiceId, StreamBackend,
+    StreamProtocol,
+};
 use entities::{Kind, Store};
 
 /// The virtual host and the user of a queue that says neither.
@@ -15,6 +18,10 @@ pub(super) fn service(record: &Record, store: &Store, refusals: &mut Vec<Refusal
         "https" => Backend::Http(http(record, Scheme::Https)),
         "grpc" => Backend::Http(HttpBackend { http2: true, ..http(record, Scheme::Http) }),
         "grpcs" => Backend::Http(HttpBackend { http2: true, ..http(record, Scheme::Https) }),
+        "tcp" => stream(record, StreamProtocol::Tcp, refusals),
+        "tls" => stream(record, StreamProtocol::Tls, refusals),
+        "tls_passthrough" => stream(record, StreamProtocol::TlsPassthrough, refusals),
+        "udp" => stream(record, StreamProtocol::Udp, refusals),
         "queue" => Backend::Queue(QueueBackend {
             queue: record.string("host").unwrap_or_default(),
             vhost: record.string("vhost").unwrap_or_else(|| DEFAULT_VHOST.to_owned()),
@@ -30,6 +37,14 @@ pub(super) fn service(record: &Record, store: &Store, refusals: &mut Vec<Refusal
         mirror: traffic::mirror(record, store, refusals),
         tags: record.strings("tags"),
     })
+}
+
+fn stream(record: &Record, protocol: StreamProtocol, refusals: &mut Vec<Refusal>) -> Backend {
+    if record.value("mirror").is_some() {
+        record.refuse(refusals, "mirror", None, "connections are not copied");
+    }
+    let scheme = if protocol == StreamProtocol::Tls { Scheme::Https } else { Scheme::Http };
+    Backend::Stream(StreamBackend { protocol, server: http(record, scheme) })
 }
 
 fn http(record: &Record, scheme: Scheme) -> HttpBackend {
@@ -58,7 +73,10 @@ fn http(record: &Record, scheme: Scheme) -> HttpBackend {
 
 /// Refuses trust anchors that are not there.
 pub(super) fn check_anchors(service: &Service, store: &Store, refusals: &mut Vec<Refusal>) {
-    let Backend::Http(http) = &service.backend else { return };
+    let http = match &service.backend {
+        Backend::Http(http) | Backend::Stream(StreamBackend { server: http, .. }) => http,
+        Backend::Queue(_) => return,
+    };
     for (at, anchor) in http.ca_certificates.iter().enumerate() {
         if store.get(Kind::CaCertificates, anchor.0).is_none() {
             refusals.push(Refusal {

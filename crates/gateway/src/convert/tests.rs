@@ -1,8 +1,12 @@
 //! Stores become typed sets; what cannot be run is refused by name.
 
 use super::{Converter, Sources};
-use crate::entity::{Algorithm, Backend, Entities, HashInput, RouteProtocols};
+use crate::entity::{
+    Algorithm, Backend, Endpoint, Entities, HashInput, RouteProtocols, Scheme, StreamBackend, StreamProtocol,
+    StreamProtocols,
+};
 use ::entities::{Kind, Origin, Store, Write, derived_id};
+use model::Network;
 use serde_json::{Value, json};
 
 /// A store with these entities.
@@ -154,24 +158,48 @@ fn references_to_vaults_become_what_they_stand_for() {
 }
 
 #[test]
+fn services_and_routes_of_connections_are_read() {
+    let ends = json!([{"ip": "10.0.0.1"}, {"ip": "10.1.2.3/8", "port": 7}, {"port": 5432}]);
+    let set = entities(&store(&[
+        (Kind::Services, json!({"name": "db", "protocol": "tls", "host": "h", "port": 5432, "read_timeout": 9})),
+        (Kind::Routes, json!({"protocols": ["tcp", "udp"], "sources": ends, "destinations": [{"port": 1}]})),
+        (Kind::Routes, json!({"protocols": ["tls_passthrough"], "snis": ["*.a"], "preserve_host": true})),
+        (Kind::Routes, json!({"protocols": ["tls"], "expression": "net.dst.port == 1", "priority": 3})),
+    ]))
+    .unwrap_or_else(|refusals| panic!("{refusals:?}"));
+    let Backend::Stream(StreamBackend { protocol, server }) = &set.services[0].backend else { panic!("a stream") };
+    assert_eq!((*protocol, server.scheme, server.port), (StreamProtocol::Tls, Scheme::Https, 5432));
+    assert_eq!((set.services[0].protocol().as_str(), server.read_timeout_ms), ("tls", 9));
+    assert!(set.routes.is_empty());
+    let [plain, pass, asked] = &set.stream_routes[..] else { panic!("three routes") };
+    let range = Network::of([10, 0, 0, 0].into(), 8).unwrap();
+    assert_eq!(
+        plain.sources,
+        [Endpoint::Address([10, 0, 0, 1].into()), Endpoint::NetworkPort(range, 7), Endpoint::Port(5432)]
+    );
+    assert_eq!(
+        (plain.protocols, &plain.destinations[..]),
+        (StreamProtocols::Of { tcp: true, tls: false, udp: true }, &[Endpoint::Port(1)][..])
+    );
+    assert_eq!((pass.protocols, pass.preserve_host), (StreamProtocols::TlsPassthrough, true));
+    assert_eq!((asked.expression.as_deref(), asked.priority), (Some("net.dst.port == 1"), 3));
+}
+
+#[test]
 fn what_cannot_be_run_is_refused_by_name() {
     assert_eq!(
         refusals(&[
-            (Kind::Services, json!({"protocol": "tcp", "host": "h"})),
             (
                 Kind::Services,
                 json!({
                     "protocol": "https", "host": "h", "ca_certificates": ["5d1b5b4e-26de-4d7e-8d0e-5c1e3c1b0a11"],
                 })
             ),
-            (Kind::Routes, json!({"protocols": ["tls"], "snis": ["a"]})),
             (Kind::Routes, json!({"paths": ["/"], "path_handling": "v1"})),
             (Kind::Upstreams, json!({"name": "u", "resilience": {"fallback": "nobody"}})),
             (Kind::Consumers, json!({"username": "{vault://env/user}"})),
         ]),
         [
-            "protocol: `tcp` is not supported yet",
-            "protocols: `tls` is not supported yet",
             "path_handling: `v1` is not supported yet",
             "username: no reference to a vault can stand here",
             "resilience: fallback: there is no service `nobody`",
@@ -208,13 +236,13 @@ fn a_converter_reads_again_only_what_changed() {
 
 #[test]
 fn patterns_that_the_router_cannot_use_are_told_with_their_place() {
-    let routes = entities(&store(&[
+    let found = entities(&store(&[
         (Kind::Routes, json!({"hosts": ["a.com", "b.com:0"], "headers": {"X": ["~*("]}})),
         (Kind::Routes, json!({"expression": "http.path = \"/\""})),
+        (Kind::Routes, json!({"protocols": ["tcp"], "expression": "http.path == \"/\""})),
     ]))
-    .unwrap_or_default()
-    .routes;
-    let found = super::patterns(&routes);
+    .unwrap_or_default();
+    let found = super::patterns(&found);
     let found: Vec<_> = found.iter().map(|refusal| (refusal.field.unwrap_or_default(), refusal.index)).collect();
-    assert_eq!(found, [("hosts", Some(1)), ("headers", None), ("expression", None)]);
+    assert_eq!(found, [("hosts", Some(1)), ("headers", None), ("expression", None), ("expression", None)]);
 }

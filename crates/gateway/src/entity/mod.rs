@@ -28,7 +28,7 @@ pub use plugin::{Id, Scheme};
 pub use plugin_config::PluginConfig;
 pub use resilience::{Breaker, Bulkhead, Hedge, OutlierDetection, Resilience, Retry, SlowStart};
 pub use route::{HttpsRedirect, Route, RouteProtocols};
-pub use service::{Backend, HttpBackend, Protocol, QueueBackend, Service};
+pub use service::{Backend, HttpBackend, Protocol, QueueBackend, Service, StreamBackend, StreamProtocol};
 pub use stream_route::{Endpoint, StreamProtocols, StreamRoute};
 pub use target::{Target, TargetAddress};
 pub use traffic::{Mirror, Share, Split};
@@ -115,6 +115,8 @@ pub struct Entities {
     pub services: Vec<Service>,
     /// Routes; ids and names are unique.
     pub routes: Vec<Route>,
+    /// Routes for connections; ids and names are unique among all routes.
+    pub stream_routes: Vec<StreamRoute>,
     /// Consumers; ids, user names and custom ids are unique.
     pub consumers: Vec<ApiConsumer>,
     /// API keys of consumers; keys are unique.

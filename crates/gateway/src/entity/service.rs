@@ -1,8 +1,8 @@
-//! Services: an HTTP upstream or a queue.
+//! Services: an HTTP upstream, an upstream of connections, or a queue.
 
 use super::{CaCertificateId, CertificateId, Mirror, Scheme, ServiceId};
 
-/// Where requests of its routes go: an HTTP upstream or a queue.
+/// Where requests and connections of its routes go.
 #[derive(Clone, Debug)]
 pub struct Service {
     /// Identifier.
@@ -30,12 +30,18 @@ impl Service {
                 (Scheme::Http, true) => Protocol::Grpc,
                 (Scheme::Https, true) => Protocol::Grpcs,
             },
+            Backend::Stream(stream) => match stream.protocol {
+                StreamProtocol::Tcp => Protocol::Tcp,
+                StreamProtocol::Tls => Protocol::Tls,
+                StreamProtocol::TlsPassthrough => Protocol::TlsPassthrough,
+                StreamProtocol::Udp => Protocol::Udp,
+            },
             Backend::Queue(_) => Protocol::Queue,
         }
     }
 }
 
-/// The values of a service's `protocol` that we know. Others (`tcp`, …) are refused by `config`.
+/// The values of a service's `protocol`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Protocol {
     /// `http`
@@ -46,8 +52,34 @@ pub enum Protocol {
     Grpc,
     /// `grpcs`
     Grpcs,
+    /// `tcp`
+    Tcp,
+    /// `tls`
+    Tls,
+    /// `tls_passthrough`
+    TlsPassthrough,
+    /// `udp`
+    Udp,
     /// `queue`: the route's requests are published to a queue.
     Queue,
+}
+
+impl Protocol {
+    /// The value.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+            Self::Grpc => "grpc",
+            Self::Grpcs => "grpcs",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::TlsPassthrough => "tls_passthrough",
+            Self::Udp => "udp",
+            Self::Queue => "queue",
+        }
+    }
 }
 
 /// What a service stands for.
@@ -55,6 +87,8 @@ pub enum Protocol {
 pub enum Backend {
     /// `protocol: http`, `https`, `grpc` or `grpcs`.
     Http(HttpBackend),
+    /// `protocol: tcp`, `tls`, `tls_passthrough` or `udp`.
+    Stream(StreamBackend),
     /// `protocol: queue`.
     Queue(QueueBackend),
 }
@@ -110,6 +144,30 @@ impl HttpBackend {
             client_certificate: None,
         }
     }
+}
+
+/// An upstream of connections or datagrams.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StreamBackend {
+    /// What is carried.
+    pub protocol: StreamProtocol,
+    /// Address, timeouts, tries and TLS, as those of an HTTP upstream; `https` where TLS is spoken to it. The time between
+    /// two reads is how long nothing may move in either direction.
+    pub server: HttpBackend,
+}
+
+/// What a service for connections is told to carry. Only `tls` makes a difference to what the upstream gets: the others
+/// get what came, by TCP or UDP as it came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StreamProtocol {
+    /// `tcp`
+    Tcp,
+    /// `tls`: TLS of our own to the upstream.
+    Tls,
+    /// `tls_passthrough`
+    TlsPassthrough,
+    /// `udp`
+    Udp,
 }
 
 /// A queue as a service.

@@ -25,7 +25,7 @@ mod inbox;
 mod outbox;
 mod server;
 mod service;
-mod timer;
+pub(crate) mod timer;
 mod tls;
 mod tunnel;
 
@@ -33,9 +33,9 @@ pub use body::{Body, BodyFault};
 pub use client::{
     FetchError, Fetched, PoolSettings, Retry, Timeouts, TlsSettings, TlsTrust, UpstreamBody, UpstreamError,
     UpstreamErrorKind, UpstreamHttp2Body, UpstreamPool, UpstreamTarget, UpstreamTls, UpstreamTlsCache,
-    UpstreamTlsError, fetch, fetch_head,
+    UpstreamTlsError, connect_stream, fetch, fetch_head,
 };
 pub use server::{ClientBody, Http2Body, ServerSettings, serve_connection};
 pub use service::{Answer, HttpService, Refusal};
 pub use tls::{ServerTls, TlsFiles, TlsFilesError};
-pub use tunnel::{Carried, Tunnel};
+pub use tunnel::Tunnel;

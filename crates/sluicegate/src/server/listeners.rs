@@ -1,6 +1,6 @@
 //! Every listening socket: bound before anything is served on it, so that a taken port is an error and not half a start.
 //!
-//! Those of HTTP and those that need the data directory are served and joined apart: when another process takes over, they
+//! Those of HTTP, with those of connections, and those that need the data directory are served and joined apart: when another process takes over, they
 //! begin and end at different times. A socket that was handed over is listened on and not bound anew.
 
 use super::Server;
@@ -8,10 +8,11 @@ use super::front::Front;
 use super::gateway_service::GatewayService;
 use super::pages::Pages;
 use super::protocols::{self, Protocol, ProtocolSettings};
+use super::stream_service::{StreamService, StreamTls};
 use super::upgrade::{Inheritance, Socket};
 use crate::commands::{Failure, complain};
 use broker::{Broker, ConnectionMeta};
-use config::Listener as ListenerSettings;
+use config::{Listener as ListenerSettings, StreamTransport};
 use gateway::tls::CertificateTable;
 use model::NameSource;
 use net::http::{HttpService, ServerSettings, ServerTls, TlsFiles, serve_connection};
@@ -29,11 +30,13 @@ const CONNECTIONS_MAX: usize = 65_536;
 /// What listens.
 pub(super) struct Listeners {
     http: Vec<Bound>,
+    streams: Vec<(StreamTls, Listener)>,
     stored: Vec<(Stored, Bound)>,
     /// Those that are served.
     http_tasks: JoinSet<usize>,
     stored_tasks: JoinSet<usize>,
     gateway: Arc<GatewayService>,
+    connections: Arc<StreamService>,
     shards: Arc<Shards>,
     /// Whose files are read again on SIGHUP.
     tls: Vec<Arc<ServerTls>>,
@@ -70,12 +73,20 @@ impl Listeners {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let shards = Arc::new(Shards::start(cores).map_err(Failure::new)?);
         let gateway = GatewayService::new(Arc::clone(&front.gateway), &front.resolver, shards.count(), front.clock);
+        let connections = StreamService {
+            gateway: Arc::clone(&front.gateway),
+            resolver: Arc::clone(&front.resolver),
+            pool: Arc::clone(&front.pool),
+            clock: front.clock,
+        };
         let mut listeners = Self {
             http: Vec::new(),
+            streams: Vec::new(),
             stored: Vec::new(),
             http_tasks: JoinSet::new(),
             stored_tasks: JoinSet::new(),
             gateway: Arc::new(gateway),
+            connections: Arc::new(connections),
             shards,
             tls: Vec::new(),
             places: Vec::new(),
@@ -87,6 +98,18 @@ impl Listeners {
             let offer = Offer { alpn: &["h2", "http/1.1"], names };
             let bound = listeners.open(name, settings, offer, &mut inheritance)?;
             listeners.http.push(bound);
+        }
+        for settings in &listen.stream {
+            let (name, tls, proxy_protocol) = match &settings.carries {
+                StreamTransport::Tcp { proxy_protocol } => ("tcp", StreamTls::None, *proxy_protocol),
+                StreamTransport::Tls { files, proxy_protocol } => {
+                    let offer = || Offer { alpn: &[], names: Some(Arc::clone(front.gateway.certificates())) };
+                    let own = files.as_ref().map(|files| listeners.load_tls(files, offer())).transpose()?;
+                    ("tls", own.map_or(StreamTls::PassingThrough, StreamTls::Ending), *proxy_protocol)
+                }
+            };
+            let listener = listeners.listen(name, settings.address, None, proxy_protocol, &mut inheritance)?;
+            listeners.streams.push((tls, listener));
         }
         let protocols = ProtocolSettings { message_bytes_max: front.settings.limits.message_size_max };
         for protocol in protocols::registry(&protocols) {
@@ -113,36 +136,50 @@ impl Listeners {
         offer: Offer<'_>,
         inheritance: &mut Inheritance,
     ) -> Result<Bound, Failure> {
-        let tls = match &settings.tls {
-            None => None,
-            Some(files) => {
-                let files =
-                    TlsFiles { cert: files.cert.clone(), key: files.key.clone(), client_ca: files.client_ca.clone() };
-                let tls = ServerTls::load(&files, offer.alpn, offer.names).map_err(Failure::new)?;
-                self.tls.push(Arc::clone(&tls));
-                Some(tls)
-            }
-        };
-        let listener = match inheritance.take_socket(name, settings.address) {
-            Some(socket) => Listener::adopt(socket, tls).map_err(Failure::new)?,
-            None => Listener::bind(settings.address, tls).map_err(Failure::new)?,
-        };
-        let listener = listener.with_proxy_protocol(settings.proxy_protocol);
-        self.places.push(BoundPlace {
-            name,
-            configured: settings.address,
-            bound: listener.address().map_err(Failure::new)?,
-            socket: listener.socket().map_err(Failure::new)?,
-        });
+        let tls = settings.tls.as_ref().map(|files| self.load_tls(files, offer)).transpose()?;
+        let listener = self.listen(name, settings.address, tls, settings.proxy_protocol, inheritance)?;
         Ok(Bound { settings: settings.clone(), listener })
     }
 
-    /// Serves HTTP by the gateway.
+    fn load_tls(&mut self, files: &config::TlsFiles, offer: Offer<'_>) -> Result<Arc<ServerTls>, Failure> {
+        let files = TlsFiles { cert: files.cert.clone(), key: files.key.clone(), client_ca: files.client_ca.clone() };
+        let tls = ServerTls::load(&files, offer.alpn, offer.names).map_err(Failure::new)?;
+        self.tls.push(Arc::clone(&tls));
+        Ok(tls)
+    }
+
+    fn listen(
+        &mut self,
+        name: &'static str,
+        address: SocketAddr,
+        tls: Option<Arc<ServerTls>>,
+        proxy_protocol: bool,
+        inheritance: &mut Inheritance,
+    ) -> Result<Listener, Failure> {
+        let listener = match inheritance.take_socket(name, address) {
+            Some(socket) => Listener::adopt(socket, tls).map_err(Failure::new)?,
+            None => Listener::bind(address, tls).map_err(Failure::new)?,
+        };
+        let listener = listener.with_proxy_protocol(proxy_protocol);
+        self.places.push(BoundPlace {
+            name,
+            configured: address,
+            bound: listener.address().map_err(Failure::new)?,
+            socket: listener.socket().map_err(Failure::new)?,
+        });
+        Ok(listener)
+    }
+
+    /// Serves HTTP, and connections, by the gateway.
     pub(super) fn serve_http(&mut self, drain: &Drain) {
         for Bound { listener, .. } in std::mem::take(&mut self.http) {
             let gateway = Arc::clone(&self.gateway);
             let way = self.way(Place::Spread(Arc::clone(&self.shards)), drain);
             way.serve(&mut self.http_tasks, listener, move |peer| Arc::new(gateway.connection(peer)));
+        }
+        for (tls, listener) in std::mem::take(&mut self.streams) {
+            let way = self.way(Place::Spread(Arc::clone(&self.shards)), drain);
+            way.carry(&mut self.http_tasks, listener, &self.connections, tls);
         }
     }
 
@@ -274,6 +311,17 @@ impl Way {
         let serve = move |io, peer| {
             let service = service(&peer);
             serve_connection(io, peer, service, ServerSettings::default(), seen.clone())
+        };
+        tasks.spawn(listener.run(CONNECTIONS_MAX, place, drain, patience, serve));
+    }
+
+    /// Serves connections that are not looked into.
+    fn carry(self, tasks: &mut JoinSet<usize>, listener: Listener, service: &Arc<StreamService>, tls: StreamTls) {
+        let Self { place, drain, patience } = self;
+        let (seen, service) = (drain.clone(), Arc::clone(service));
+        let serve = move |io, peer| {
+            let (drain, service, tls) = (seen.clone(), Arc::clone(&service), tls.clone());
+            async move { service.serve(io, peer, tls, drain).await }
         };
         tasks.spawn(listener.run(CONNECTIONS_MAX, place, drain, patience, serve));
     }

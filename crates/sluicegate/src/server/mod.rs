@@ -28,6 +28,7 @@ mod sender;
 mod services;
 pub(crate) mod settings;
 mod signals;
+mod stream_service;
 pub(crate) mod upgrade;
 
 use crate::commands::{Failure, complain};

@@ -132,7 +132,7 @@ pub(super) fn planned(pool: &UpstreamPool, plan: &Plan<'_>, member: &Member) -> 
     Some(Attempt { target, timeouts: timeouts(&plan.upstream), per_try_timeout_ms: plan.per_try_timeout_ms })
 }
 
-fn at(target: &UpstreamTarget, member: &Member) -> UpstreamTarget {
+pub(super) fn at(target: &UpstreamTarget, member: &Member) -> UpstreamTarget {
     let key = member.address.key();
     UpstreamTarget {
         host: Arc::clone(&key.host),
@@ -184,7 +184,7 @@ fn target<'u>(pool: &UpstreamPool, upstream: &'u Upstream) -> Result<&'u Upstrea
     }
 }
 
-fn make(pool: &UpstreamPool, upstream: &Upstream) -> Result<UpstreamTarget, String> {
+pub(super) fn make(pool: &UpstreamPool, upstream: &Upstream) -> Result<UpstreamTarget, String> {
     let backend = &upstream.backend;
     let http2 = backend.http2;
     let tls = match backend.scheme {

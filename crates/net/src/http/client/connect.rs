@@ -3,6 +3,7 @@
 use super::connection::{UpstreamConnection, UpstreamIo};
 use super::error::{Retry, UpstreamError, UpstreamErrorKind};
 use super::pool::UpstreamTarget;
+use crate::relay::Stream;
 use crate::resolve::Resolver;
 use rustls::pki_types::ServerName;
 use std::net::SocketAddr;
@@ -10,23 +11,46 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-/// Connect to the first address of the target that answers, all within `timeout_ms`.
+/// A connection to carry exchanges over.
 pub(super) async fn connect(
     resolver: &Resolver,
     target: &UpstreamTarget,
     timeout_ms: u64,
 ) -> Result<Box<UpstreamConnection>, UpstreamError> {
+    connect_io(resolver, target, timeout_ms).await.map(|io| Box::new(UpstreamConnection::new(io)))
+}
+
+/// Connects to a target for a pair of byte streams.
+///
+/// # Errors
+/// The name has no address, nobody listens, the TLS handshake failed, or the time is up.
+pub async fn connect_stream(
+    resolver: &Resolver,
+    target: &UpstreamTarget,
+    timeout_ms: u64,
+) -> Result<Box<dyn Stream>, UpstreamError> {
+    match connect_io(resolver, target, timeout_ms).await? {
+        UpstreamIo::Plain(stream) => Ok(Box::new(stream)),
+        UpstreamIo::Tls(stream) => Ok(stream),
+    }
+}
+
+/// Connect to the first address of the target that answers, all within `timeout_ms`.
+async fn connect_io(
+    resolver: &Resolver,
+    target: &UpstreamTarget,
+    timeout_ms: u64,
+) -> Result<UpstreamIo, UpstreamError> {
     let connected = async {
         let addresses = resolver
             .addresses(&target.host, target.port)
             .await
             .map_err(|error| UpstreamError::new(UpstreamErrorKind::Dns, Retry::Safe).because(error))?;
         let stream = first_that_answers(&addresses).await?;
-        let io = match &target.tls {
-            None => UpstreamIo::Plain(stream),
-            Some(_) => handshake(target, stream).await?,
-        };
-        Ok(Box::new(UpstreamConnection::new(io)))
+        match &target.tls {
+            None => Ok(UpstreamIo::Plain(stream)),
+            Some(_) => handshake(target, stream).await,
+        }
     };
     tokio::time::timeout(Duration::from_millis(timeout_ms), connected)
         .await

@@ -9,6 +9,7 @@ mod http2;
 mod pool;
 mod tls;
 
+pub use connect::connect_stream;
 pub use connection::UpstreamBody;
 pub use error::{Retry, UpstreamError, UpstreamErrorKind};
 pub use fetch::{FetchError, Fetched, fetch, fetch_head};

@@ -89,6 +89,14 @@ impl UpstreamTls {
         config.alpn_protocols = vec![if settings.http2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
         Ok(Self { config: Arc::new(config) })
     }
+
+    /// The same, to carry what is not HTTP.
+    #[must_use]
+    pub fn for_stream(&self) -> Self {
+        let mut config = ClientConfig::clone(&self.config);
+        config.alpn_protocols = Vec::new();
+        Self { config: Arc::new(config) }
+    }
 }
 
 impl UpstreamTlsCache {
