@@ -10,7 +10,11 @@
 //! Looking a field up reads the lines one after another. What must replace a field of the map is removed there by the
 //! caller.
 
+use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
+
+/// Bytes of a line, fewer than usual.
+const USUAL_LINE_BYTES: usize = 24;
 
 /// Fields to add to a message, in order.
 #[derive(Clone, Debug, Default)]
@@ -143,7 +147,23 @@ impl FieldLines {
         self.0.clear();
     }
 
-    /// Appends the fields to a map, for a protocol that has no lines.
+    /// Appends the fields to a map whose values share the lines' memory, for a protocol that has no lines.
+    pub fn move_to(self, headers: &mut HeaderMap) {
+        // Room for most, once; a map grows by hashing all of its names again.
+        headers.reserve(self.0.len() / USUAL_LINE_BYTES);
+        let lines = Bytes::from(self.0);
+        let mut at = 0;
+        while let Some(line) = Line::first(&lines[at..]) {
+            let value_end = at + line.len - 2;
+            let value = lines.slice(value_end - line.value.len()..value_end);
+            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(line.name), HeaderValue::from_maybe_shared(value)) {
+                headers.append(name, value);
+            }
+            at += line.len;
+        }
+    }
+
+    /// Appends the fields to a map.
     pub fn append_to(&self, headers: &mut HeaderMap) {
         for (name, value) in self.iter() {
             if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
@@ -215,7 +235,10 @@ mod tests {
         assert_eq!(std::str::from_utf8(lines.as_bytes()), Ok(text));
         let mut headers = HeaderMap::new();
         headers.insert("via", HeaderValue::from_static("1.0 b"));
+        let mut moved = headers.clone();
+        lines.clone().move_to(&mut moved);
         lines.append_to(&mut headers);
+        assert_eq!(moved, headers);
         assert_eq!(headers.get_all("via").iter().collect::<Vec<_>>(), ["1.0 b", "1.1 a"]);
         assert_eq!((headers.len(), &headers["x-path"]), (6, &HeaderValue::from_bytes("/ä b".as_bytes()).unwrap()));
         lines.clear();

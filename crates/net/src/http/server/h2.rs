@@ -65,11 +65,12 @@ pub(super) async fn serve<S: HttpService>(
         let (service, peer) = (Arc::clone(&service), Arc::clone(&peer));
         let place = Streams::begin(&counted);
         let switching = Switching { tunnels: Arc::clone(&owner), drain: signal.clone() };
-        async move {
+        // Boxed, because hyper moves it several times on its way to a task of its own.
+        Box::pin(async move {
             let response = answer(request, &*service, &peer, settings, switching).await;
             drop(place);
             Ok::<_, Infallible>(response)
-        }
+        })
     });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(Rewound { read, io }), handler));
     let served = tokio::select! {
@@ -142,7 +143,7 @@ async fn answer<S: HttpService>(
         return refused(Refusal::Body(http1::BodyError::TooLarge), service, peer);
     }
     if extended_connect::is_websocket(&request) {
-        return switching.answer(request, service, peer).await;
+        return Box::pin(switching.answer(request, service, peer)).await;
     }
     let (head, incoming) = request.into_parts();
     // A request that ended with its head has no body to stream.
@@ -157,7 +158,7 @@ async fn answer<S: HttpService>(
         return refused(*refusal, service, peer);
     }
     strip_hop_by_hop(response.headers_mut());
-    lines.append_to(response.headers_mut());
+    lines.move_to(response.headers_mut());
     response
 }
 
