@@ -27,13 +27,15 @@ pub(crate) enum Figure {
     Syncs,
     /// System calls of the server per request.
     Calls,
+    /// Instructions the server runs in user mode, per request.
+    Instructions,
     /// Percent of the machine's CPU used by none of those measured.
     Foreign,
 }
 
 impl Figure {
     /// All figures, in order.
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Rate,
         Self::Cpu,
         Self::CpuToUpstream,
@@ -45,6 +47,7 @@ impl Figure {
         Self::Ready,
         Self::Syncs,
         Self::Calls,
+        Self::Instructions,
         Self::Foreign,
     ];
 
@@ -62,6 +65,7 @@ impl Figure {
             Self::Ready => "ready ms",
             Self::Syncs => "syncs/1,000",
             Self::Calls => "syscalls/op",
+            Self::Instructions => "instr/op",
             Self::Foreign => "other CPU %",
         }
     }
@@ -80,6 +84,7 @@ impl Figure {
             Self::Ready => "ready_ms",
             Self::Syncs => "syncs_per_1000",
             Self::Calls => "syscalls_per_op",
+            Self::Instructions => "instructions_per_op",
             Self::Foreign => "foreign_cpu_percent",
         }
     }

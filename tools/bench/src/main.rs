@@ -3,6 +3,7 @@
 //! Rounds are interleaved (each cell: ours, theirs, then the next cell; three rounds; medians), because the machine
 //! drifts more within an hour than the servers differ from release to release. See docs/BENCHMARKS.md.
 
+mod callgrind;
 mod cells;
 mod client;
 mod error;
@@ -27,6 +28,7 @@ use std::time::{Duration, Instant};
 use clap::{Parser, Subcommand, ValueEnum};
 use rustix::fs::{FlockOperation, flock};
 
+use cells::gateway;
 use cells::stage::{Stage, counts, missing_packages};
 use cells::{Cell, Plan, Side};
 use error::{Context, Error, Result};
@@ -139,6 +141,7 @@ fn run(args: &Args) -> Result<bool> {
     measure_rounds(&stage, &cells, sides, &plan, &mut report);
     count_calls(&stage, &cells, sides, &plan, &mut report);
     drop(stage);
+    count_instructions(&dir, &binary, &cells, sides, &mut report);
 
     let seconds = started.elapsed().as_secs();
     let kind = if args.quick { "quick run, not for quoting" } else { "full run" };
@@ -183,6 +186,28 @@ fn count_calls(stage: &Stage, cells: &[Cell], sides: &[Side], plan: &Plan, repor
             Ok(figures) => report.add(cell, side, figures),
             Err(error) => report.failures.push(format!("counting system calls, {name}: {error}")),
         }
+    }
+}
+
+/// Last, on servers of their own: under callgrind they are fifty times slower.
+fn count_instructions(dir: &Path, binary: &Path, cells: &[Cell], sides: &[Side], report: &mut Report) {
+    if !cells.iter().any(|cell| gateway::counts_instructions(*cell)) {
+        return;
+    }
+    if !callgrind::is_installed() {
+        report.notes.push("instructions are not counted: valgrind is missing (apt-get install valgrind)".to_owned());
+        return;
+    }
+    let counted = gateway::count_instructions(dir, binary, cells, sides, |cell, side, figures| {
+        let name = run_name(cell, side);
+        eprintln!("counted instructions: {name}");
+        match figures {
+            Ok(figures) => report.add(cell, side, figures),
+            Err(error) => report.failures.push(format!("counting instructions, {name}: {error}")),
+        }
+    });
+    if let Err(error) = counted {
+        report.failures.push(format!("counting instructions: {error}"));
     }
 }
 

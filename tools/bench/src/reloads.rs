@@ -51,7 +51,7 @@ pub(crate) fn run(binary: &Path, dir: &Path, times: usize, machine: String) -> R
     eprintln!("starting nginx and Sluicegate");
     let upstream = Nginx::start_upstream(&dir.join("nginx-upstream"))?;
     let certificate = Certificate::make(&dir.join("certificate"))?;
-    let server = Sluicegate::start_gateway(binary, &dir.join("sluicegate-reloads"), upstream.http, &certificate)?;
+    let server = Sluicegate::start_gateway(binary, &dir.join("sluicegate-reloads"), upstream.http, &certificate, None)?;
     let proxy = server.proxy();
     let load = Running::start(&proxy.url(false, PATH), CONNECTIONS, &[&format!("apikey: {API_KEY}")])?;
     let mut samples = Vec::with_capacity(times);

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{Cell, Side};
+use crate::callgrind::Callgrind;
 use crate::error::{Error, Result};
 use crate::figures::{Figure, Figures};
 use crate::h2load::{self, Protocol};
@@ -13,13 +14,15 @@ use crate::peers::certificate::Certificate;
 use crate::peers::haproxy::{self, Haproxy};
 use crate::peers::nginx::{self, Nginx};
 use crate::peers::sluicegate::{API_KEY, PATH, Sluicegate};
-use crate::peers::{Proxy, certificate};
+use crate::peers::{Proxy, certificate, fresh_dir};
 use crate::proc::{self, Meter};
 use crate::strace::{Calls, Tracer};
 use crate::wrk;
 
 /// Long enough to open the connections to the upstream and to touch every page.
 const WARM_UP: Duration = Duration::from_secs(1);
+/// How long instructions are counted.
+const COUNTED: Duration = Duration::from_secs(3);
 /// Streams at a time of an HTTP/2 connection.
 const STREAMS: u32 = 8;
 const MIB: f64 = 1024.0 * 1024.0;
@@ -61,6 +64,11 @@ pub(crate) const fn counts_calls(cell: Cell) -> bool {
     matches!(cell, Cell::Proxy)
 }
 
+/// Whether instructions are counted in a cell: not where most of them would be another cryptography than is used.
+pub(crate) const fn counts_instructions(cell: Cell) -> bool {
+    matches!(cell, Cell::Proxy | Cell::H2c)
+}
+
 /// The Debian packages that gateway cells need and that are not installed.
 pub(crate) fn missing_packages(sides: &[Side]) -> Vec<&'static str> {
     let mut missing = Vec::new();
@@ -84,19 +92,19 @@ pub(crate) struct Gateways {
 
 impl Gateways {
     /// Starts the upstream and the proxies of `sides`; ours is `binary`.
-    pub(crate) fn set_up(dir: &Path, binary: &Path, sides: &[Side]) -> Result<Self> {
+    pub(crate) fn set_up(dir: &Path, binary: &Path, sides: &[Side], under: Option<&Callgrind>) -> Result<Self> {
         eprintln!("starting the gateways");
         let certificate = Certificate::make(&dir.join("certificate"))?;
         let upstream = Nginx::start_upstream(&dir.join("nginx-upstream"))?;
         let mut gateways = Self { upstream, ours: None, nginx: None, haproxy: None };
         let upstream = gateways.upstream.http;
         if sides.contains(&Side::Theirs) {
-            gateways.nginx = Some(Nginx::start_proxy(&dir.join("nginx-proxy"), upstream, &certificate)?);
-            gateways.haproxy = Some(Haproxy::start(&dir.join("haproxy"), upstream, &certificate)?);
+            gateways.nginx = Some(Nginx::start_proxy(&dir.join("nginx-proxy"), upstream, &certificate, under)?);
+            gateways.haproxy = Some(Haproxy::start(&dir.join("haproxy"), upstream, &certificate, under)?);
         }
         if sides.contains(&Side::Ours) {
             let dir = dir.join("sluicegate-gateway");
-            gateways.ours = Some(Sluicegate::start_gateway(binary, &dir, upstream, &certificate)?);
+            gateways.ours = Some(Sluicegate::start_gateway(binary, &dir, upstream, &certificate, under)?);
         }
         Ok(gateways)
     }
@@ -144,6 +152,40 @@ impl Gateways {
         figures.set(Figure::Calls, calls as f64 / report.requests.max(1) as f64);
         Ok(figures)
     }
+}
+
+/// Starts the proxies once more, under callgrind, and counts the instructions of a request in each of `cells`; `each` is
+/// told of every one.
+pub(crate) fn count_instructions(
+    dir: &Path,
+    binary: &Path,
+    cells: &[Cell],
+    sides: &[Side],
+    mut each: impl FnMut(Cell, Side, Result<Figures>),
+) -> Result<()> {
+    let files = dir.join("callgrind");
+    fresh_dir(&files)?;
+    let callgrind = Callgrind::new(&files);
+    let gateways = Gateways::set_up(dir, binary, sides, Some(&callgrind))?;
+    for cell in cells.iter().copied().filter(|cell| counts_instructions(*cell)) {
+        for side in sides.iter().copied() {
+            let counted = gateways.proxy(cell, side).and_then(|proxy| instructions(&callgrind, cell, proxy));
+            each(cell, side, counted);
+        }
+    }
+    Ok(())
+}
+
+/// The load is light and steady: what is counted does not depend on it, but for reading several requests at a time.
+fn instructions(callgrind: &Callgrind, cell: Cell, proxy: Proxy) -> Result<Figures> {
+    let (protocol, streams) = if cell == Cell::H2c { (Protocol::Http2, STREAMS) } else { (Protocol::Http1, 1) };
+    let shape = h2load::Shape { protocol, connections: 8, streams, rate: None };
+    let (url, key) = (proxy.url(false, PATH), format!("apikey: {API_KEY}"));
+    h2load::run(&url, shape, &key, WARM_UP)?;
+    let (report, counted) = callgrind.count(proxy.pid, || h2load::run(&url, shape, &key, COUNTED))?;
+    let mut figures = Figures::default();
+    figures.set(Figure::Instructions, counted as f64 / report.requests.max(1) as f64);
+    Ok(figures)
 }
 
 /// What a load generator saw.

@@ -63,7 +63,7 @@ impl Stage {
             gateways: None,
         };
         if cells.iter().any(|cell| gateway::is_gateway(*cell)) {
-            stage.gateways = Some(Gateways::set_up(dir, binary, sides)?);
+            stage.gateways = Some(Gateways::set_up(dir, binary, sides, None)?);
         }
         if needs_rabbitmq(cells, sides) {
             eprintln!("starting RabbitMQ");

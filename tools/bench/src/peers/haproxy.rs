@@ -6,13 +6,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::certificate::Certificate;
-use super::process::{Process, guarded};
+use super::process::{Process, counted};
 use super::{Proxy, find_program, free_address, fresh_dir};
+use crate::callgrind::Callgrind;
 use crate::error::{Context, Error, Result};
 
 /// What it is called in the table.
 pub(crate) const NAME: &str = "haproxy";
-const START_PATIENCE: Duration = Duration::from_secs(10);
+/// Under callgrind a start takes many times as long.
+const START_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running haproxy.
 pub(crate) struct Haproxy {
@@ -28,7 +30,12 @@ pub(crate) fn is_installed() -> bool {
 
 impl Haproxy {
     /// Starts it in front of `upstream`: HTTP/1.1 and HTTP/2 on either address.
-    pub(crate) fn start(dir: &Path, upstream: SocketAddr, certificate: &Certificate) -> Result<Self> {
+    pub(crate) fn start(
+        dir: &Path,
+        upstream: SocketAddr,
+        certificate: &Certificate,
+        under: Option<&Callgrind>,
+    ) -> Result<Self> {
         fresh_dir(dir)?;
         let (http, https) = (free_address()?, free_address()?);
         let file = dir.join("haproxy.cfg");
@@ -41,7 +48,7 @@ impl Haproxy {
         );
         fs::write(&file, text).context("write haproxy.cfg")?;
         let program = find_program(NAME).ok_or_else(|| Error::new("haproxy is not installed"))?;
-        let mut command = guarded(program);
+        let mut command = counted(program, under);
         command.arg("-db").arg("-f").arg(&file);
         let mut process = Process::start("haproxy", &mut command, &dir.join("haproxy.log"))?;
         process.wait_ready(START_PATIENCE, || TcpStream::connect(http).is_ok())?;

@@ -9,8 +9,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::certificate::Certificate;
-use super::process::{Process, guarded};
+use super::process::{Process, counted};
 use super::{Proxy, find_program, free_address, fresh_dir};
+use crate::callgrind::Callgrind;
 use crate::error::{Context, Error, Result};
 
 /// Worker processes of either role.
@@ -19,7 +20,8 @@ pub(crate) const WORKERS: u32 = 2;
 const ANSWER_SIZE: usize = 1024;
 /// Idle upstream connections each proxy worker keeps; not fewer than the load has connections.
 const KEEPALIVE_CONNECTIONS: u32 = 512;
-const START_PATIENCE: Duration = Duration::from_secs(10);
+/// Under callgrind a start takes many times as long.
+const START_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running nginx.
 pub(crate) struct Nginx {
@@ -39,7 +41,7 @@ impl Nginx {
     /// Starts the upstream: every path answers 200 with 1 KiB.
     pub(crate) fn start_upstream(dir: &Path) -> Result<Self> {
         let answer = "x".repeat(ANSWER_SIZE);
-        Self::start("the upstream nginx", dir, |listen| {
+        Self::start("the upstream nginx", dir, None, |listen| {
             format!(
                 "server {{ listen {listen} backlog=1024; keepalive_requests 100000000; default_type text/plain; \
                  location / {{ return 200 \"{answer}\"; }} }}"
@@ -48,10 +50,15 @@ impl Nginx {
     }
 
     /// Starts the bare proxy in front of `upstream`.
-    pub(crate) fn start_proxy(dir: &Path, upstream: SocketAddr, certificate: &Certificate) -> Result<Self> {
+    pub(crate) fn start_proxy(
+        dir: &Path,
+        upstream: SocketAddr,
+        certificate: &Certificate,
+        under: Option<&Callgrind>,
+    ) -> Result<Self> {
         let https = free_address()?;
         let (cert, key) = (certificate.cert.display(), certificate.key.display());
-        let mut proxy = Self::start("the nginx proxy", dir, |listen| {
+        let mut proxy = Self::start("the nginx proxy", dir, under, |listen| {
             format!(
                 "upstream peer {{ server {upstream}; keepalive {KEEPALIVE_CONNECTIONS}; \
                  keepalive_requests 100000000; }}\n\
@@ -69,14 +76,19 @@ impl Nginx {
         Proxy { http: self.http, https: self.https, pid: self.id() }
     }
 
-    fn start(name: &'static str, dir: &Path, servers: impl Fn(SocketAddr) -> String) -> Result<Self> {
+    fn start(
+        name: &'static str,
+        dir: &Path,
+        under: Option<&Callgrind>,
+        servers: impl Fn(SocketAddr) -> String,
+    ) -> Result<Self> {
         fresh_dir(dir)?;
         let dir = dir.canonicalize()?;
         let http = free_address()?;
         let file = dir.join("nginx.conf");
         fs::write(&file, configuration(&dir, &servers(http))).context("write nginx.conf")?;
         let program = find_program("nginx").ok_or_else(|| Error::new("nginx is not installed"))?;
-        let mut command = guarded(program);
+        let mut command = counted(program, under);
         command.arg("-p").arg(&dir).arg("-c").arg(&file).arg("-e").arg(dir.join("error.log"));
         let mut process = Process::start(name, &mut command, &dir.join("nginx.log"))?;
         process.wait_ready(START_PATIENCE, || std::net::TcpStream::connect(http).is_ok())?;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::callgrind::Callgrind;
 use crate::error::{Context, Error, Result};
 
 /// How long a server may take to end after SIGTERM before it is killed.
@@ -31,8 +32,17 @@ pub(crate) struct Process {
 
 /// The command that runs `program` under the kernel's guard.
 pub(crate) fn guarded(program: impl AsRef<OsStr>) -> Command {
+    counted(program, None)
+}
+
+/// The same, under callgrind if there is one.
+pub(crate) fn counted(program: impl AsRef<OsStr>, under: Option<&Callgrind>) -> Command {
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "TERM", "--"]).arg(program);
+    command.args(["--pdeathsig", "TERM", "--"]);
+    if let Some(callgrind) = under {
+        command.args(callgrind.words());
+    }
+    command.arg(program);
     command
 }
 

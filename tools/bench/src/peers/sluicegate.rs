@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::certificate::Certificate;
-use super::process::{Process, guarded};
+use super::process::{Process, counted};
 use super::{Proxy, free_address, fresh_dir};
 use rustix::process::Signal;
 
+use crate::callgrind::Callgrind;
 use crate::error::{Context, Result};
 
 /// Routes of the gateway.
@@ -48,7 +49,7 @@ pub(crate) struct Sluicegate {
 impl Sluicegate {
     /// Starts `binary` as a broker, with an empty data directory under `dir`.
     pub(crate) fn start(binary: &Path, dir: &Path) -> Result<Self> {
-        Self::start_with(binary, dir, None, "")
+        Self::start_with(binary, dir, None, "", None)
     }
 
     /// Starts `binary` as a gateway whose routes all lead to `upstream`.
@@ -57,8 +58,9 @@ impl Sluicegate {
         dir: &Path,
         upstream: SocketAddr,
         certificate: &Certificate,
+        under: Option<&Callgrind>,
     ) -> Result<Self> {
-        Self::start_with(binary, dir, Some(certificate), &entities(upstream, 0))
+        Self::start_with(binary, dir, Some(certificate), &entities(upstream, 0), under)
     }
 
     /// Changes the configuration of a gateway: a twentieth of its routes, and a route that only this generation has. Does not
@@ -69,7 +71,13 @@ impl Sluicegate {
         Ok(())
     }
 
-    fn start_with(binary: &Path, dir: &Path, certificate: Option<&Certificate>, entities: &str) -> Result<Self> {
+    fn start_with(
+        binary: &Path,
+        dir: &Path,
+        certificate: Option<&Certificate>,
+        entities: &str,
+        under: Option<&Callgrind>,
+    ) -> Result<Self> {
         fresh_dir(dir)?;
         let (http, https, amqp) = (free_address()?, free_address()?, free_address()?);
         let (admin, management) = (free_address()?, free_address()?);
@@ -79,7 +87,7 @@ impl Sluicegate {
         });
         let listen = format!("{{ http: [{http}{tls}], amqp: [{amqp}], admin: [{admin}], management: [{management}] }}");
         configure(dir, &listen, entities)?;
-        let (process, ready_after) = launch(binary, dir, admin)?;
+        let (process, ready_after) = launch(binary, dir, admin, under)?;
         let (binary, dir) = (binary.to_owned(), dir.to_owned());
         Ok(Self { process, binary, dir, listen, admin, amqp, http, https, ready_after })
     }
@@ -92,7 +100,7 @@ impl Sluicegate {
     /// Ends it with kill -9 and starts it again on the same data.
     pub(crate) fn crash_and_restart(self) -> Result<Self> {
         self.process.kill()?;
-        let (process, ready_after) = launch(&self.binary, &self.dir, self.admin)?;
+        let (process, ready_after) = launch(&self.binary, &self.dir, self.admin, None)?;
         Ok(Self { process, ready_after, ..self })
     }
 
@@ -132,8 +140,8 @@ fn configure(dir: &Path, listen: &str, entities: &str) -> Result<()> {
     fs::rename(&next, dir.join(CONFIGURATION)).context("rename the configuration")
 }
 
-fn launch(binary: &Path, dir: &Path, admin: SocketAddr) -> Result<(Process, Duration)> {
-    let mut command = guarded(binary);
+fn launch(binary: &Path, dir: &Path, admin: SocketAddr, under: Option<&Callgrind>) -> Result<(Process, Duration)> {
+    let mut command = counted(binary, under);
     command.arg("run").arg(dir.join(CONFIGURATION)).arg("--data").arg(dir.join(DATA));
     let mut process = Process::start("Sluicegate", &mut command, &dir.join("sluicegate.log"))?;
     let ready_after = process.wait_ready(START_PATIENCE, || is_ready(admin))?;
