@@ -7,11 +7,17 @@ use crate::entity::{
 };
 use ::entities::{Kind, Origin, Store, Write, derived_id};
 use model::Network;
+use plugin::schema::syntax;
+use plugin::{Field, Handler, Kind as FieldKind, Plugin, Problem, Registry, Schema, Setup};
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// A store with these entities.
 fn store(all: &[(Kind, Value)]) -> Store {
-    let registry = plugins::registry();
+    store_with(&plugins::registry(), all)
+}
+
+fn store_with(registry: &Registry, all: &[(Kind, Value)]) -> Store {
     let mut store = Store::new();
     let mut n = 0;
     let mut fresh = || {
@@ -19,7 +25,7 @@ fn store(all: &[(Kind, Value)]) -> Store {
         derived_id(Kind::Services, &n.to_string())
     };
     let mut write = Write {
-        registry: &registry,
+        registry,
         now_ms: 1_767_225_600_000,
         fresh: &mut fresh,
         origin: Origin::Api,
@@ -115,7 +121,7 @@ fn certificates_are_ready_for_use_and_read_once() {
     assert_eq!(names, [("*.a", certificate.id), ("b", certificate.id)]);
     assert_eq!(set.ca_certificates.len(), 1);
     let again = convert(&mut converter, &store).unwrap_or_default();
-    assert!(std::sync::Arc::ptr_eq(&certificate.identity, &again.certificates[0].identity));
+    assert!(Arc::ptr_eq(&certificate.identity, &again.certificates[0].identity));
 }
 
 #[test]
@@ -133,7 +139,7 @@ fn references_to_vaults_become_what_they_stand_for() {
     let set = convert(&mut converter, &all).unwrap_or_else(|refusals| panic!("{refusals:?}"));
     assert!(set.certificates.len() == 3 && set.certificates.windows(2).all(|two| two[0].identity == two[1].identity));
     let again = convert(&mut converter, &all).unwrap_or_default();
-    assert!(std::sync::Arc::ptr_eq(&set.certificates[0].identity, &again.certificates[0].identity), "nothing changed");
+    assert!(Arc::ptr_eq(&set.certificates[0].identity, &again.certificates[0].identity), "nothing changed");
     assert_eq!(
         refusals(&[
             vault,
@@ -154,6 +160,63 @@ fn references_to_vaults_become_what_they_stand_for() {
             "cert: no PEM certificate found",
             "pem: private_key: cannot resolve {vault://env/nobody}: the environment has no variable `NOBODY`",
         ]
+    );
+}
+
+/// A plugin whose configuration may refer to vaults.
+struct Secretive;
+
+impl Plugin for Secretive {
+    fn name(&self) -> &'static str {
+        "secretive"
+    }
+
+    fn schema(&self) -> &'static Schema {
+        const PATH: FieldKind = FieldKind::Like(&syntax::PATH);
+        const REDIS: FieldKind = FieldKind::Record(&[
+            Field::optional("password", FieldKind::Text, "").referenceable(),
+            Field::optional("path", PATH, "").referenceable(),
+            Field::optional("user", FieldKind::Text, ""),
+        ]);
+        static SCHEMA: Schema = Schema::of(&[Field::optional("redis", REDIS, "")]);
+        &SCHEMA
+    }
+
+    fn configure(&self, _: &Value, _: &Setup) -> Result<Arc<dyn Handler>, Vec<Problem>> {
+        Err(Vec::new())
+    }
+}
+
+#[test]
+fn references_in_a_plugin_s_configuration_are_those_its_schema_lets_stand() {
+    let registry = Registry::new(vec![Arc::new(Secretive)]);
+    let variable = |name: &str| match name {
+        "PASSWORD" => Some("s3cr3t".to_owned()),
+        "PATH" => Some("/a".to_owned()),
+        _ => None,
+    };
+    let config = |redis: Value| {
+        let all = store_with(&registry, &[(Kind::Plugins, json!({"name": "secretive", "config": {"redis": redis}}))]);
+        let set = Converter::default().entities(&all, Sources { registry: &registry, variable: &variable });
+        set.map(|set| set.plugins[0].config["redis"].clone()).map_err(|refusals| refusals[0].to_string())
+    };
+    let refused = |redis: Value| config(redis).unwrap_err().split_once(": ").unwrap_or_default().1.to_owned();
+    assert_eq!(
+        config(json!({"password": "{vault://env/password}", "path": "{vault://env/path}", "user": "u"})),
+        Ok(json!({"password": "s3cr3t", "path": "/a", "user": "u"}))
+    );
+    assert_eq!(
+        refused(json!({"path": "{vault://env/password}"})),
+        "config: redis.path: what the vault has does not fit",
+        "without the secret"
+    );
+    assert_eq!(
+        refused(json!({"password": "{vault://env/nobody}"})),
+        "config: redis.password: cannot resolve {vault://env/nobody}: the environment has no variable `NOBODY`"
+    );
+    assert_eq!(
+        refused(json!({"user": "{vault://env/password}"})),
+        "config: redis.user: no reference to a vault can stand here"
     );
 }
 
