@@ -50,8 +50,14 @@ impl Entity {
         self.origin
     }
 
-    pub(crate) const fn rank(&self) -> u64 {
+    /// Its place in the order in which entities of its kind came.
+    #[must_use]
+    pub const fn rank(&self) -> u64 {
         self.rank
+    }
+
+    pub(crate) fn with_rank(&self, rank: u64) -> Self {
+        Self { rank, text: self.text.clone(), ..*self }
     }
 
     /// The record as JSON, as it is stored. What is shown is [`crate::Store::show`].

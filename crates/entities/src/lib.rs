@@ -36,4 +36,4 @@ pub use derive::derived_id;
 pub use entity::{Entity, Origin};
 pub use error::{Code, Error};
 pub use kind::{Kind, OnDelete, REFUSED, Reference, refused};
-pub use store::{Change, Page, PageQuery, Store, Tags, Write};
+pub use store::{Change, Difference, Page, PageQuery, Store, Tags, Write};

@@ -19,6 +19,7 @@ pub(crate) struct World {
 
 /// 2026-01-01
 pub(crate) const NOW_S: i64 = 1_767_225_600;
+pub(crate) const NOW_MS: u64 = 1_767_225_600_500;
 
 impl World {
     pub(crate) fn new() -> Self {
@@ -38,7 +39,7 @@ impl World {
         };
         let mut write = Write {
             registry: &self.registry,
-            now_ms: 1_767_225_600_500,
+            now_ms: NOW_MS,
             fresh: &mut fresh,
             origin: self.origin,
             keeps_times,

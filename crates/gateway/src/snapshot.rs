@@ -210,8 +210,7 @@ impl Build<'_> {
         let links = self.links();
         let entities = self.entities;
         let balancers = self.balancers();
-        let names: HashMap<String, &Arc<Balancer>> =
-            balancers.values().map(|balancer| (balancer.upstream().name.to_ascii_lowercase(), balancer)).collect();
+        let names = self.names(&balancers);
         let services: HashMap<ServiceId, (&Service, Target)> =
             entities.services.iter().map(|service| (service.id, (service, self.target(service, &names)))).collect();
         let fallbacks = self.fallbacks(&services);
@@ -333,6 +332,19 @@ impl Build<'_> {
         fallbacks
     }
 
+    /// The upstreams by name, and in lower case for hosts written otherwise: of two names that differ in nothing else the
+    /// one in lower case, or the first.
+    fn names<'b>(&self, balancers: &'b HashMap<UpstreamId, Arc<Balancer>>) -> HashMap<String, &'b Arc<Balancer>> {
+        let upstreams =
+            || self.entities.upstreams.iter().filter_map(|upstream| Some((upstream, balancers.get(&upstream.id)?)));
+        let mut names: HashMap<_, _> =
+            upstreams().map(|(upstream, balancer)| (upstream.name.to_string(), balancer)).collect();
+        for (upstream, balancer) in upstreams() {
+            names.entry(upstream.name.to_ascii_lowercase()).or_insert(balancer);
+        }
+        names
+    }
+
     fn target(&mut self, service: &Service, balancers: &HashMap<String, &Arc<Balancer>>) -> Target {
         match &service.backend {
             Backend::Http(backend) => self.upstream(service.id, backend, balancers).map_or(Target::None, Target::Http),
@@ -369,7 +381,9 @@ impl Build<'_> {
             self.error("services", service.0, "host: not a host name".to_owned());
             return None;
         };
-        let balancer = balancers.get(&backend.host.to_ascii_lowercase()).map(|balancer| Arc::clone(balancer));
+        let balancer = balancers.get(&*backend.host);
+        let balancer = balancer.or_else(|| balancers.get(&backend.host.to_ascii_lowercase()));
+        let balancer = balancer.map(|balancer| Arc::clone(balancer));
         let own = backend.client_certificate.and_then(|id| self.identities.get(&id));
         let identity = own.or_else(|| balancer.as_ref()?.identity()).cloned();
         Some(Arc::new(Upstream {

@@ -202,6 +202,8 @@ pub const HTTP_QUERY_ARGS_MAX: usize = 100;
 
 /// Bytes of a request's body (Kong's).
 pub const ADMIN_BODY_BYTES_MAX: usize = 10 * 1024 * 1024;
+/// Bytes of the bodies of all requests under way; more are answered with 503.
+pub const ADMIN_BODIES_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Arguments of a query or a form (Kong's).
 pub const ADMIN_ARGUMENTS_MAX: usize = 1_000;
 /// Tokens in the configuration.

@@ -13,6 +13,9 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 
+/// Bytes above which a body is read where nobody waits for it.
+const LARGE_BYTES: usize = 64 * 1024;
+
 /// What a body said.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Arguments {
@@ -61,6 +64,11 @@ impl Raw {
             return Err(unsupported());
         }
         Ok(Self { kind, bytes })
+    }
+
+    /// Whether it takes long to read.
+    pub(crate) fn is_large(&self) -> bool {
+        self.bytes.len() > LARGE_BYTES
     }
 
     /// The arguments in it; without a body there are none.

@@ -10,31 +10,33 @@
 //! Building is done on threads that serve nobody.
 
 use super::answer::{Answer, message};
-use super::keep::{self, Kept};
+use super::hash;
+use super::keep::{self, Kept, Record};
 use arc_swap::ArcSwap;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode, header};
 use broker::{Broker, Wake};
 use engine::{Batch, Engine, EngineError, Ticket};
 use entities::{Change, Code, Entity, Error, Kind, Origin, Store, Write};
 use gateway::convert::{Converter, Refusal, Sources};
 use gateway::{BuildError, Gateway, Snapshot};
 use model::Now;
+use model::limits::{ADMIN_BODIES_BYTES_MAX, ADMIN_BODY_BYTES_MAX};
 use parking_lot::Mutex;
 use plugin::{Id, Problem, ProblemKind};
 use std::ops::Range;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Notify, OwnedMutexGuard, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 /// Changes that wait to be let in; whoever comes later waits in front.
 const WAITING_MAX: usize = 1_024;
 /// Changes that share a snapshot.
 const TOGETHER_MAX: usize = 64;
+/// Bytes of a KiB.
+const KIB: usize = 1_024;
 /// How long a change may take to be on disk.
 const DURABLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// The hash of a configuration without entities, as Kong has it.
-const EMPTY_HASH: &str = "00000000000000000000000000000000";
 
 /// What tells the time.
 pub type Clock = Arc<dyn Fn() -> Now + Send + Sync>;
@@ -87,6 +89,8 @@ struct Waiting {
 pub struct Control {
     shared: Arc<Shared>,
     waiting: mpsc::Sender<Waiting>,
+    /// For bodies, in KiB.
+    room: Arc<Semaphore>,
     node_id: Id,
 }
 
@@ -109,6 +113,8 @@ struct Shared {
     /// Held from the look at the store to the change of it.
     turn: Arc<tokio::sync::Mutex<()>>,
     hash: Mutex<Hash>,
+    /// What is kept of the API and out of service.
+    left_out: Mutex<Vec<(Kind, Id)>>,
     /// Keeps the typed form of what has not changed.
     converter: Mutex<Converter>,
     gateway: Arc<Gateway>,
@@ -121,6 +127,8 @@ struct Shared {
 struct Hash {
     /// Of the last declarative configuration, if nothing has changed since.
     declared: Option<String>,
+    /// Of all entities, if somebody has asked for it.
+    content: Option<String>,
     /// How many changes there were.
     generation: u64,
 }
@@ -131,6 +139,8 @@ struct Built {
     snapshot: Option<Snapshot>,
     batch: Batch,
     hash: Option<String>,
+    /// What is out of service has been forgotten.
+    forgot: bool,
     /// Vhost and name of queues that services name.
     queues: Vec<(String, String)>,
     answers: Vec<Answer>,
@@ -147,12 +157,26 @@ impl Control {
             file: ArcSwap::default(),
             turn: Arc::default(),
             hash: Mutex::default(),
+            left_out: Mutex::default(),
             converter: Mutex::default(),
             gateway,
             clock,
             variable,
         });
-        (Self { shared: Arc::clone(&shared), waiting, node_id: fresh_id() }, Worker { shared, queue })
+        let room = Arc::new(Semaphore::new(ADMIN_BODIES_BYTES_MAX / KIB));
+        (Self { shared: Arc::clone(&shared), waiting, room, node_id: fresh_id() }, Worker { shared, queue })
+    }
+
+    /// Room for the body of a request until it is answered: as much as it says it has, or the most a body may have.
+    ///
+    /// # Errors
+    /// The answer if there is none.
+    pub(crate) fn room_for(&self, headers: &HeaderMap) -> Result<OwnedSemaphorePermit, Answer> {
+        let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+        let bytes = length.unwrap_or(ADMIN_BODY_BYTES_MAX).min(ADMIN_BODY_BYTES_MAX);
+        let kib = u32::try_from(bytes.div_ceil(KIB)).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room).try_acquire_many_owned(kib);
+        room.map_err(|_| message(StatusCode::SERVICE_UNAVAILABLE, "Too many large requests at once"))
     }
 
     /// What time it is.
@@ -176,14 +200,22 @@ impl Control {
         self.shared.current.load_full()
     }
 
-    /// What names the present configuration: another after every change.
+    /// What names the present configuration: the same for the same entities, whenever they came.
     pub(crate) fn configuration_hash(&self) -> String {
-        let hash = self.shared.hash.lock();
-        match &hash.declared {
-            Some(declared) => declared.clone(),
-            None if self.store().is_empty() => EMPTY_HASH.to_owned(),
-            None => format!("{:032x}", hash.generation),
+        let generation = {
+            let hash = self.shared.hash.lock();
+            let declared = hash.declared.as_ref().filter(|_| self.shared.file.load().is_empty());
+            if let Some(known) = declared.or(hash.content.as_ref()) {
+                return known.clone();
+            }
+            hash.generation
+        };
+        let content = hash::of_store(&self.store());
+        let mut hash = self.shared.hash.lock();
+        if hash.generation == generation {
+            hash.content = Some(content.clone());
         }
+        content
     }
 
     /// Makes a change, and answers when it is in force.
@@ -215,8 +247,8 @@ impl Control {
         let shared = Arc::clone(&self.shared);
         let of_file = file.clone();
         let prepared = tokio::task::spawn_blocking(move || shared.prepare(&of_file, kept())).await;
-        let (store, snapshot, hash) = prepared.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
-        Ok(Reload { shared: Arc::clone(&self.shared), file, store, snapshot, hash, _turn: turn })
+        let prepared = prepared.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+        Ok(Reload { shared: Arc::clone(&self.shared), file, prepared, _turn: turn })
     }
 }
 
@@ -229,23 +261,30 @@ pub struct Held {
 pub struct Reload {
     shared: Arc<Shared>,
     file: Store,
+    prepared: Prepared,
+    _turn: OwnedMutexGuard<()>,
+}
+
+struct Prepared {
     store: Store,
     snapshot: Snapshot,
     hash: Option<String>,
-    _turn: OwnedMutexGuard<()>,
+    left_out: Vec<(Kind, Id)>,
 }
 
 impl Reload {
     /// Vhost and name of every queue that a service names. They are to be there before [`Reload::commit`].
     #[must_use]
     pub fn named_queues(&self) -> Vec<(String, String)> {
-        self.store.iter(Kind::Services).filter_map(|service| named_queue(service)).collect()
+        self.prepared.store.iter(Kind::Services).filter_map(|service| named_queue(service)).collect()
     }
 
     /// Puts it in force.
     pub fn commit(self) {
         self.shared.file.store(Arc::new(self.file));
-        self.shared.put_in_force(self.store, Some(self.snapshot), self.hash);
+        let Prepared { store, snapshot, hash, left_out } = self.prepared;
+        *self.shared.left_out.lock() = left_out;
+        self.shared.put_in_force(store, Some(snapshot), hash);
     }
 }
 
@@ -328,6 +367,7 @@ impl Shared {
             snapshot: None,
             batch: Batch::new(),
             hash: self.hash.lock().declared.clone(),
+            forgot: false,
             queues: Vec::new(),
             answers: Vec::with_capacity(alters.len()),
         };
@@ -338,7 +378,12 @@ impl Shared {
             let base = Base { store: &built.store, file: &file, hash: built.hash.as_deref() };
             match alter(base, &mut write) {
                 Ok(altered) => {
-                    changed |= !altered.put.is_empty() || !altered.removed.is_empty();
+                    changed |= !altered.put.is_empty()
+                        || !altered.removed.is_empty()
+                        || altered.hash.is_some() && altered.hash != built.hash;
+                    if altered.hash.is_some() {
+                        changed |= built.forget(&self.left_out.lock(), &altered.store);
+                    }
                     built.take(altered);
                 }
                 Err(refused) => built.answers.push(refused),
@@ -362,7 +407,10 @@ impl Shared {
         let n_answers = built.answers.len();
         let ticket = keeper.append(&mut built, (self.clock)())?;
         let durable = tokio::time::timeout(DURABLE_TIMEOUT, keeper.durable(ticket)).await.is_ok();
-        let Built { store, snapshot, hash, answers, .. } = built;
+        let Built { store, snapshot, hash, forgot, answers, .. } = built;
+        if forgot {
+            self.left_out.lock().clear();
+        }
         self.put_in_force(store, snapshot, hash);
         if durable {
             return Ok(answers);
@@ -378,6 +426,7 @@ impl Shared {
         self.current.store(Arc::new(store));
         let mut named = self.hash.lock();
         named.declared = hash;
+        named.content = None;
         named.generation += 1;
     }
 
@@ -399,7 +448,7 @@ impl Shared {
 
     /// The file's entities, and over them what is kept of the API: what contradicts the file, or cannot be used any more,
     /// is left out and told. Not a plugin, unless what it is for is left out too: it may be what asks who somebody is.
-    fn prepare(&self, file: &Store, kept: Kept) -> Result<(Store, Snapshot, Option<String>), Vec<BuildError>> {
+    fn prepare(&self, file: &Store, kept: Kept) -> Result<Prepared, Vec<BuildError>> {
         for problem in &kept.problems {
             tracing::warn!("kept of the Admin API and left out: {problem}");
         }
@@ -409,12 +458,13 @@ impl Shared {
             let mut store = file.clone();
             let mut fresh = fresh_id;
             let mut write = self.write(&mut fresh, Origin::Api, true);
-            for (kind, record) in &kept.records {
-                let id = record.get("id").and_then(serde_json::Value::as_str).unwrap_or_default();
+            for Record { kind, rank, fields } in &kept.records {
+                let id = fields.get("id").and_then(serde_json::Value::as_str).unwrap_or_default();
                 if left_out.contains(&(*kind, id.to_owned())) {
                     continue;
                 }
-                if let Err(error) = store.load(*kind, record.clone(), &mut write) {
+                store.skip_ranks(*rank);
+                if let Err(error) = store.load(*kind, fields.clone().into(), &mut write) {
                     contradicting.push(Contradiction { kind: *kind, id: id.to_owned(), error });
                 }
             }
@@ -426,8 +476,10 @@ impl Shared {
                     }
                     for problem in contradicting {
                         tracing::warn!("kept of the Admin API and left out, the file has the say: {problem}");
+                        left_out.push((problem.kind, problem.id));
                     }
-                    return Ok((store, snapshot, kept.hash));
+                    let left_out = left_out.into_iter().filter_map(|(kind, id)| Some((kind, id.parse().ok()?)));
+                    return Ok(Prepared { store, snapshot, hash: kept.hash, left_out: left_out.collect() });
                 }
                 Err(errors) => errors,
             };
@@ -477,9 +529,18 @@ impl Keeper {
 }
 
 impl Built {
+    /// Forgets what is out of service and has no place in what replaces all; whether there was any.
+    fn forget(&mut self, left_out: &[(Kind, Id)], store: &Store) -> bool {
+        for (kind, id) in left_out.iter().filter(|(kind, id)| store.get(*kind, *id).is_none()) {
+            keep::remove(&mut self.batch, *kind, *id);
+        }
+        self.forgot = true;
+        !left_out.is_empty()
+    }
+
     fn take(&mut self, altered: Altered) {
         for entity in &altered.removed {
-            keep::remove(&mut self.batch, entity);
+            keep::remove(&mut self.batch, entity.kind(), entity.id());
         }
         for entity in &altered.put {
             keep::put(&mut self.batch, entity);

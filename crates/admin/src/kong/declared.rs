@@ -4,14 +4,14 @@
 use super::Request;
 use super::answer::{Answer, message};
 use super::control::{Alter, Altered, Base, failure};
+use super::hash;
 use crate::State;
 use axum::http::StatusCode;
 use entities::declarative::{self, Mistakes};
-use entities::{Code, Entity, Error, Kind, Origin, Store, Write};
+use entities::{Code, Difference, Error, Kind, Origin, Store, Write};
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::borrow::Cow;
+use std::collections::HashMap;
 
 /// `GET /config`.
 pub(super) fn show(store: &Store) -> Answer {
@@ -34,16 +34,18 @@ pub(super) fn replace(state: &State, request: &Request) -> Result<Alter, Answer>
     };
     let flatten = matches!(flag("flatten_errors").as_str(), "true" | "1" | "on" | "yes");
     let check_hash = flag("check_hash") == "1";
-    let hash = hash(&tree);
+    let hash = hash::of_tree(&tree);
     Ok(Box::new(move |base: Base<'_>, write: &mut Write<'_>| {
         if check_hash && base.hash == Some(hash.as_str()) {
             return Err(Answer::empty(StatusCode::NOT_MODIFIED));
         }
+        let own = without_the_files(&tree, base.file);
         let declared =
-            declarative::read(&tree, base.file, write).map_err(|mistakes| refused(&mistakes, &tree, flatten))?;
-        let (put, removed) = difference(base.store, &declared.store);
-        let answer = Answer::json(StatusCode::CREATED, loaded(&declared.store));
-        Ok(Altered { store: declared.store, put, removed, hash: Some(hash.clone()), answer })
+            declarative::read(&own, base.file, write).map_err(|mistakes| refused(&mistakes, &own, flatten))?;
+        let mut store = declared.store;
+        let Difference { put, removed } = store.succeed(base.store, write.now_ms);
+        let answer = Answer::json(StatusCode::CREATED, loaded(&store));
+        Ok(Altered { store, put, removed, hash: Some(hash.clone()), answer })
     }))
 }
 
@@ -74,27 +76,38 @@ fn tree(state: &State, request: &Request) -> Result<Map<String, Value>, Answer> 
     }
 }
 
-/// Names a configuration: 32 digits, as Kong's.
-fn hash(tree: &Map<String, Value>) -> String {
-    let digest = Sha256::digest(Value::Object(tree.clone()).to_string());
-    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+/// The configuration without what it says of the file's entities, if it says what the file says: `GET /config` shows them too,
+/// and what it shows can be posted.
+fn without_the_files<'t>(tree: &'t Map<String, Value>, file: &Store) -> Cow<'t, Map<String, Value>> {
+    if file.is_empty() {
+        return Cow::Borrowed(tree);
+    }
+    let mut own = tree.clone();
+    for (kind, of_file) in declarative::export(file, |_| true) {
+        let Some(Value::Array(items)) = own.get_mut(&kind) else { continue };
+        let known: HashMap<String, Value> =
+            of_file.as_array().into_iter().flatten().filter_map(|item| Some((id_of(item)?, timeless(item)))).collect();
+        items.retain(|item| id_of(item).and_then(|id| known.get(&id)).is_none_or(|known| *known != timeless(item)));
+    }
+    Cow::Owned(own)
+}
+
+fn id_of(item: &Value) -> Option<String> {
+    item.get("id")?.as_str().map(str::to_owned)
+}
+
+fn timeless(item: &Value) -> Value {
+    let mut item = item.clone();
+    if let Value::Object(fields) = &mut item {
+        fields.remove("created_at");
+        fields.remove("updated_at");
+    }
+    item
 }
 
 fn refused(mistakes: &Mistakes, tree: &Map<String, Value>, flatten: bool) -> Answer {
     let body = if flatten { mistakes.flattened(tree) } else { mistakes.error().body() };
     Answer::json(StatusCode::BAD_REQUEST, body)
-}
-
-/// The entities of the API that are new or different, and those that are gone.
-fn difference(old: &Store, new: &Store) -> (Vec<Arc<Entity>>, Vec<Arc<Entity>>) {
-    let of_api = |store: &Store| -> Vec<Arc<Entity>> {
-        let all = Kind::ALL.into_iter().flat_map(|kind| store.iter(kind));
-        all.filter(|entity| entity.origin() == Origin::Api).cloned().collect()
-    };
-    let (old, new) = (of_api(old), of_api(new));
-    let there: HashSet<_> = new.iter().map(|entity| (entity.kind(), entity.id())).collect();
-    let removed = old.into_iter().filter(|entity| !there.contains(&(entity.kind(), entity.id()))).collect();
-    (new, removed)
 }
 
 /// What was loaded, by kind and id.

@@ -1,21 +1,33 @@
 //! How entities of the API are kept in the engine's metadata: a key for each, its value the record as JSON.
 //!
+//! Beside its fields a record has its rank, under a name that no field has: the order in which entities came outlives restarts.
+//!
 //! Invariants: one change is one record of the log, cascades included. What cannot be read back is told and left where it
 //! is, and the rest is used.
 
 use engine::{Batch, Engine, MetaSpace};
 use entities::{Entity, Kind};
 use plugin::Id;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// The name of the key under which the hash of the last declarative configuration is kept. No kind is called like it.
 const HASH: &[u8] = b"hash";
 
+/// Where the rank of an entity is kept in its record.
+const RANK: &str = "_rank";
+
+/// What is kept of an entity.
+pub(crate) struct Record {
+    pub(crate) kind: Kind,
+    pub(crate) rank: u64,
+    pub(crate) fields: Map<String, Value>,
+}
+
 /// What is kept.
 #[derive(Default)]
 pub struct Kept {
-    /// Records by kind, those that others refer to first.
-    pub(crate) records: Vec<(Kind, Value)>,
+    /// Records by kind, those that others refer to first; those of a kind in the order in which they came.
+    pub(crate) records: Vec<Record>,
     /// The hash of the declarative configuration that the records are, if they are one.
     pub(crate) hash: Option<String>,
     /// What could not be read.
@@ -34,11 +46,14 @@ impl Kept {
             }
             let kind = name.split(|byte| *byte == b'/').next().and_then(|kind| std::str::from_utf8(kind).ok());
             match (kind.and_then(Kind::of_name), serde_json::from_slice(&value)) {
-                (Some(kind), Ok(record)) => kept.records.push((kind, record)),
+                (Some(kind), Ok(Value::Object(mut fields))) => {
+                    let rank = fields.remove(RANK).and_then(|rank| rank.as_u64()).unwrap_or_default();
+                    kept.records.push(Record { kind, rank, fields });
+                }
                 _ => kept.problems.push(format!("{} is not an entity", String::from_utf8_lossy(name))),
             }
         }
-        kept.records.sort_by_key(|(kind, _)| *kind);
+        kept.records.sort_by_key(|record| (record.kind, record.rank));
         kept
     }
 }
@@ -51,12 +66,14 @@ pub fn kept_metas(engine: &dyn Engine) -> Vec<(Vec<u8>, Vec<u8>)> {
 
 /// Keeps an entity.
 pub(crate) fn put(batch: &mut Batch, entity: &Entity) {
-    batch.put_meta(key(entity.kind(), entity.id()), entity.text().as_bytes().to_vec());
+    let mut fields = entity.record();
+    fields.insert(RANK.to_owned(), Value::from(entity.rank()));
+    batch.put_meta(key(entity.kind(), entity.id()), Value::Object(fields).to_string().into_bytes());
 }
 
 /// Forgets an entity.
-pub(crate) fn remove(batch: &mut Batch, entity: &Entity) {
-    batch.delete_meta(key(entity.kind(), entity.id()));
+pub(crate) fn remove(batch: &mut Batch, kind: Kind, id: Id) {
+    batch.delete_meta(key(kind, id));
 }
 
 /// Keeps the hash of a declarative configuration, or forgets it.

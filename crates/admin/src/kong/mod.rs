@@ -19,6 +19,7 @@ mod control;
 mod crud;
 mod declared;
 mod form;
+mod hash;
 mod health;
 mod infer;
 mod info;
@@ -32,9 +33,9 @@ pub use control::{Clock, Control, Held, Reload, Variable, Worker};
 pub use keep::{Kept, kept_metas};
 
 use crate::State;
-use answer::Answer;
+use answer::{Answer, message};
 use axum::body::Body;
-use axum::http::{self, Method, Response};
+use axum::http::{self, Method, Response, StatusCode};
 use body::{Arguments, Raw};
 use crud::Outcome;
 use entities::{Kind, Store};
@@ -101,22 +102,36 @@ pub(crate) async fn handle(state: Arc<State>, request: http::Request<Body>) -> R
     answer.into_response(&method, began.elapsed())
 }
 
+/// Does what takes long on a thread that serves nobody.
+async fn elsewhere<T: Send + 'static>(work: impl FnOnce() -> Result<T, Answer> + Send + 'static) -> Result<T, Answer> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|failed| {
+        tracing::error!(%failed, "a request to the Admin API");
+        Err(message(StatusCode::INTERNAL_SERVER_ERROR, "An unexpected error occurred"))
+    })
+}
+
 impl Api {
     async fn answer(&self, request: http::Request<Body>) -> Result<Answer, Answer> {
         let (head, body) = request.into_parts();
         let segments = paths::segments(head.uri.path());
         let names: Vec<&str> = segments.iter().map(String::as_str).collect();
+        // Held until the answer.
+        let _room;
         let mut read =
             Request { query: body::query(head.uri.query())?, method: head.method, arguments: Ok(Arguments::default()) };
         if matches!(read.method, Method::POST | Method::PUT | Method::PATCH) {
             let with_yaml = names == ["config"];
-            read.arguments = Raw::read(&head.headers, body, with_yaml).await?.arguments();
+            _room = self.state.control.room_for(&head.headers)?;
+            let raw = Raw::read(&head.headers, body, with_yaml).await?;
+            read.arguments = if raw.is_large() { elsewhere(move || raw.arguments()).await } else { raw.arguments() };
         }
         if let Some(answer) = self.special(&names, &read) {
             return Ok(answer);
         }
         if names == ["config"] && read.method == Method::POST {
-            return Ok(self.state.control.change(declared::replace(&self.state, &read)?).await);
+            let state = Arc::clone(&self.state);
+            let alter = elsewhere(move || declared::replace(&state, &read)).await?;
+            return Ok(self.state.control.change(alter).await);
         }
         let endpoint = Endpoint::of(&segments).ok_or_else(Answer::not_found)?;
         let store = self.state.control.store();

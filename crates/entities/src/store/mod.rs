@@ -6,10 +6,12 @@
 
 mod page;
 mod prepare;
+mod succeed;
 mod write;
 
 pub use page::{Page, PageQuery, Tags};
 pub(crate) use prepare::Unfit;
+pub use succeed::Difference;
 pub use write::{Change, Write};
 
 use crate::entity::Entity;

@@ -350,7 +350,7 @@ impl Change {
 }
 
 impl Store {
-    fn table_mut(&mut self, kind: Kind) -> &mut Table {
+    pub(super) fn table_mut(&mut self, kind: Kind) -> &mut Table {
         Arc::make_mut(&mut self.tables[kind.index()])
     }
 }

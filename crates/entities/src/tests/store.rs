@@ -260,3 +260,33 @@ fn children_are_those_of_one_parent() {
     assert!(page.data.len() == 2 && page.offset.is_some());
     assert_eq!(world.store.children(Kind::KeyauthCredentials, "consumer", a).count(), 3);
 }
+
+#[test]
+fn of_one_set_in_the_place_of_another_only_what_differs_is_new() {
+    let declared = |services: Value| {
+        let tree = json!({ "_format_version": "3.0", "services": services });
+        World::new().declare(&tree).unwrap().store
+    };
+    let names = |entities: &[std::sync::Arc<crate::Entity>]| -> Vec<Value> {
+        entities.iter().map(|entity| entity.record()["name"].clone()).collect()
+    };
+    let first = declared(json!([
+        { "name": "a", "host": "h", "created_at": 5, "updated_at": 6 }, { "name": "b", "host": "h" }, { "name": "d", "host": "h" },
+    ]));
+    let mut second = declared(json!([
+        { "name": "c", "host": "h" }, { "name": "b", "host": "other" }, { "name": "a", "host": "h" },
+    ]));
+    let difference = second.succeed(&first, crate::tests::NOW_MS);
+    assert_eq!(names(&difference.put), [json!("c"), json!("b")]);
+    assert_eq!(names(&difference.removed), [json!("d")]);
+    let order: Vec<_> = second.in_order(Kind::Services).into_iter().cloned().collect();
+    assert_eq!(names(&order), [json!("a"), json!("b"), json!("c")], "who was there keeps its place");
+    assert_eq!((&order[0].record()["created_at"], &order[0].record()["updated_at"]), (&json!(5), &json!(6)));
+    assert_eq!(second.find(Kind::Services, "b").unwrap().unwrap().record()["host"], json!("other"));
+
+    // A time that is given is told apart like any other field.
+    let mut third = declared(json!([{ "name": "a", "host": "h", "created_at": 7 }, { "name": "b", "host": "other" }]));
+    assert_eq!(names(&third.succeed(&second, crate::tests::NOW_MS).put), [json!("a")]);
+    let mut none = declared(json!([]));
+    assert_eq!(none.succeed(&third, crate::tests::NOW_MS).removed.len(), 2);
+}
