@@ -22,7 +22,7 @@ const SECOND_LEVEL: [(&str, &[&str]); 7] = [
     ("storage", &["path"]),
     ("limits", &["memory_max", "disk_free_limit", "message_size_max", "drain_timeout"]),
     ("dns", &["servers", "order", "timeout", "valid_ttl", "stale_ttl", "not_found_ttl", "error_ttl", "hosts_file"]),
-    ("gateway", &["trusted_ips", "real_ip_header", "real_ip_recursive", "allow_debug_header"]),
+    ("gateway", &["trusted_ips", "real_ip_header", "real_ip_recursive", "allow_debug_header", "early_hints"]),
     ("broker", &["definitions", "definitions_file"]),
     ("telemetry", &["log", "log_level", "log_format", "access_log", "proxy_status"]),
 ];

@@ -1,17 +1,18 @@
 //! `gateway`: settings of the gateway itself, under the names they have in Kong's `kong.conf`.
 
-use gateway::real_ip::{Cidr, RealIp};
+use gateway::real_ip::Cidr;
 use http::HeaderName;
 use model::limits::TRUSTED_IPS_MAX;
 
 use crate::problem::Problem;
 use crate::reader::{Check, Place};
+use crate::settings::Settings;
 use crate::tree::Node;
 
-/// Reads `gateway`: whom it believes, and whether it tells clients that ask which route took them.
-pub(crate) fn gateway(check: &mut Check<'_>, node: &Node) -> (RealIp, bool) {
-    let mut real_ip = RealIp::default();
-    let Some(mut map) = check.map(node, "`gateway`") else { return (real_ip, false) };
+/// Reads `gateway`.
+pub(crate) fn gateway(check: &mut Check<'_>, node: &Node, settings: &mut Settings) {
+    let Some(mut map) = check.map(node, "`gateway`") else { return };
+    let real_ip = &mut settings.real_ip;
     if let Some(trusted) = map.get(check, "trusted_ips", trusted_ips) {
         real_ip.trusted = trusted;
     }
@@ -21,9 +22,9 @@ pub(crate) fn gateway(check: &mut Check<'_>, node: &Node) -> (RealIp, bool) {
     if let Some(recursive) = map.get(check, "real_ip_recursive", Check::bool) {
         real_ip.recursive = recursive;
     }
-    let debug = map.get(check, "allow_debug_header", Check::bool).unwrap_or(false);
+    settings.allow_debug_header = map.get(check, "allow_debug_header", Check::bool).unwrap_or(false);
+    settings.early_hints = map.get(check, "early_hints", Check::bool).unwrap_or(false);
     map.finish(check);
-    (real_ip, debug)
 }
 
 fn trusted_ips(check: &mut Check<'_>, node: &Node, place: Place<'_>) -> Option<Vec<Cidr>> {

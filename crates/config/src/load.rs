@@ -221,7 +221,7 @@ fn settings(
     settings.storage = listen::storage(check, section(&mut map, "storage"), cwd);
     settings.limits = listen::limits(check, section(&mut map, "limits"));
     settings.dns = dns::dns(check, section(&mut map, "dns"));
-    (settings.real_ip, settings.allow_debug_header) = forwarding::gateway(check, section(&mut map, "gateway"));
+    forwarding::gateway(check, section(&mut map, "gateway"), &mut settings);
     settings.telemetry = listen::telemetry(check, section(&mut map, "telemetry"));
     let read = entities::read(check, &mut map, root, from);
     settings.entities = read.entities;

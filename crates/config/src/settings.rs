@@ -37,6 +37,8 @@ pub struct Settings {
     pub real_ip: RealIp,
     /// Whether clients that say `Kong-Debug` are told which route and service took them.
     pub allow_debug_header: bool,
+    /// Whether clients of HTTP/1.1 get 103 Early Hints, and whatever else upstreams say before their answer.
+    pub early_hints: bool,
     /// The same as records, for the Admin API.
     pub store: Store,
     /// Queues that are pushed to HTTP services; names are unique.

@@ -41,6 +41,8 @@ pub(crate) struct Counters {
     pub(crate) mirrors: Arc<Mirrors>,
     /// Clients that ask are told which route and service took them.
     pub(crate) allow_debug_header: AtomicBool,
+    /// Clients get what upstreams say before their answer.
+    early_hints: AtomicBool,
     pub(crate) telling: Telling,
 }
 
@@ -111,6 +113,17 @@ impl Gateway {
     /// Whether a client that says `Kong-Debug` is told which route and service took it; not unless set.
     pub fn allow_debug_header(&self, allow: bool) {
         self.counters.allow_debug_header.store(allow, Ordering::Relaxed);
+    }
+
+    /// Whether clients of HTTP/1.1 get what upstreams say before their answer, such as 103 Early Hints; not unless set.
+    pub fn pass_early_hints(&self, pass: bool) {
+        self.counters.early_hints.store(pass, Ordering::Relaxed);
+    }
+
+    /// What [`Gateway::pass_early_hints`] said last.
+    #[must_use]
+    pub fn passes_early_hints(&self) -> bool {
+        self.counters.early_hints.load(Ordering::Relaxed)
     }
 
     /// Makes a prepared snapshot the current one. Requests under way keep theirs.

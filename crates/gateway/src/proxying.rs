@@ -312,6 +312,12 @@ impl Exchange {
         self.upstream_ended(failure.outcome());
     }
 
+    /// The upstream's answer came to its end.
+    pub fn upstream_done(&mut self, now: Now) {
+        self.cx.now = now;
+        self.upstream_ended(None);
+    }
+
     /// The upstream's answer, if there is one, is over, or broke off.
     pub(crate) fn upstream_ended(&mut self, broke: Option<Outcome>) {
         if let (Some(call), Some(peer)) = (&mut self.call, &self.peer) {

@@ -122,6 +122,8 @@ pub const HTTP_COLLECTED_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Bytes that a client of HTTP/1 sends ahead while its request is served, after which it is not read and so not heard
 /// leaving.
 pub const HTTP_READ_AHEAD_BYTES_MAX: usize = 64 * 1024;
+/// Interim responses (1xx) before an answer; with more of them there is no answer.
+pub const HTTP_INTERIM_RESPONSES_MAX: usize = 16;
 
 /// Ranges of addresses that may be trusted (`trusted_ips`): each is looked at for each request until one fits.
 pub const TRUSTED_IPS_MAX: usize = 1_000;

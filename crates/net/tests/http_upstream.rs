@@ -5,22 +5,29 @@
 mod support;
 
 use bytes::Bytes;
-use http::Request;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http_body::Frame;
 use http_body_util::BodyExt;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use model::limits::HTTP_INTERIM_RESPONSES_MAX;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use sluicegate_net::Peer;
 use sluicegate_net::http::{
-    Body, PoolSettings, Retry, ServerSettings, ServerTls, TlsSettings, TlsTrust, UpstreamErrorKind, UpstreamPool,
-    UpstreamTls,
+    Answer, Body, HttpService, PoolSettings, Refusal, Retry, ServerSettings, ServerTls, TlsSettings, TlsTrust,
+    UpstreamErrorKind, UpstreamPool, UpstreamTls,
 };
 use sluicegate_net::resolve::{Resolver, ResolverSettings};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use support::{Collect, Proxy, get, raw_upstream, read_head, read_response, start, start_tls, text};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
 fn post(body: &'static [u8]) -> Request<Body> {
     Request::builder().method("POST").uri("/").header("host", "a").body(Body::from(Bytes::from_static(body))).unwrap()
@@ -279,6 +286,136 @@ async fn proxied_requests_lose_hop_by_hop_fields_and_keep_the_rest() {
 
 fn trusting(trust: TlsTrust) -> TlsSettings {
     TlsSettings { trust, ..TlsSettings::default() }
+}
+
+/// A proxy whose clients get interim responses.
+struct Passing(Proxy);
+
+impl HttpService for Passing {
+    async fn call(&self, request: Request<Body>, peer: &Peer) -> Answer {
+        self.0.call(request, peer).await
+    }
+
+    fn passes_interims(&self) -> bool {
+        true
+    }
+
+    fn refuse(&self, refusal: &Refusal, peer: &Peer) -> Response<Body> {
+        self.0.refuse(refusal, peer)
+    }
+}
+
+#[tokio::test]
+async fn early_hints_reach_the_client_before_the_answer_where_a_service_passes_them() {
+    let seen = Arc::new(Notify::new());
+    let told = Arc::clone(&seen);
+    let address = raw_upstream(move |_, mut stream| {
+        let seen = Arc::clone(&told);
+        async move {
+            while read_head(&mut stream).await {
+                let hints = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nConnection: x\r\nX: 1\r\n\r\n";
+                stream.write_all(hints.as_bytes()).await.unwrap();
+                seen.notified().await;
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+            }
+        }
+    })
+    .await;
+    let server = start(Passing(Proxy::to(address)), ServerSettings::default());
+    let mut client = TcpStream::connect(server.address).await.unwrap();
+    for _ in 0..2 {
+        client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        let (hints, _) = read_response(&mut client).await;
+        assert_eq!(hints.to_ascii_lowercase(), "http/1.1 103 early hints\r\nlink: </a.css>\r\n\r\n");
+        // It came before there was an answer.
+        seen.notify_one();
+        let (head, body) = read_response(&mut client).await;
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && body == b"ok", "{head}");
+    }
+    for (server, head) in [
+        (start(Proxy::to(address), ServerSettings::default()), "GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+        (start(Passing(Proxy::to(address)), ServerSettings::default()), "GET / HTTP/1.0\r\nHost: a\r\n\r\n"),
+    ] {
+        let mut client = TcpStream::connect(server.address).await.unwrap();
+        client.write_all(head.as_bytes()).await.unwrap();
+        seen.notify_one();
+        let (head, _) = read_response(&mut client).await;
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "not asked for, or not understood: {head}");
+    }
+}
+
+#[tokio::test]
+async fn interim_responses_have_an_end() {
+    for (count, is_answered) in [(HTTP_INTERIM_RESPONSES_MAX, true), (HTTP_INTERIM_RESPONSES_MAX + 1, false)] {
+        let answer = "HTTP/1.1 102 Processing\r\n\r\n".repeat(count) + "HTTP/1.1 204 No Content\r\n\r\n";
+        let proxy = Proxy::to(fixed_upstream(Box::leak(answer.into_boxed_str())).await);
+        match proxy.exchange(get("/")).await {
+            Ok(response) => assert!(is_answered && response.status() == 204),
+            Err(error) => assert!(!is_answered && error.kind == UpstreamErrorKind::InvalidResponse, "{error}"),
+        }
+    }
+}
+
+/// A body of no known length.
+struct Frames(std::vec::IntoIter<Frame<Bytes>>);
+
+impl http_body::Body for Frames {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::convert::Infallible>>> {
+        Poll::Ready(self.0.next().map(Ok))
+    }
+}
+
+#[tokio::test]
+async fn trailers_pass_both_ways() {
+    let (sender, mut bodies) = tokio::sync::mpsc::unbounded_channel();
+    let address = raw_upstream(move |_, mut stream| {
+        let sender = sender.clone();
+        async move {
+            while read_head(&mut stream).await {
+                let mut body = Vec::new();
+                while !body.ends_with(b"\r\n\r\n") {
+                    body.push(stream.read_u8().await.unwrap());
+                }
+                let _ = sender.send(String::from_utf8(body).unwrap());
+                let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Down: 2\r\n\r\n";
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        }
+    })
+    .await;
+    let server = start(Proxy::to(address), ServerSettings::default());
+    let mut client = TcpStream::connect(server.address).await.unwrap();
+    let ask = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Up: 1\r\n\r\n";
+    for _ in 0..2 {
+        client.write_all(ask.as_bytes()).await.unwrap();
+        assert_eq!(bodies.recv().await.unwrap(), "3\r\nabc\r\n0\r\nx-up: 1\r\n\r\n");
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"x-down: 2\r\n\r\n") {
+            answer.push(client.read_u8().await.unwrap());
+        }
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.contains("\r\n\r\n2\r\nok\r\n0\r\nx-down: 2\r\n\r\n"), "{answer}");
+    }
+
+    // The same from a client of HTTP/2.
+    let stream = TcpStream::connect(server.address).await.unwrap();
+    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+    let (mut sender, connection) = handshake.await.unwrap();
+    tokio::spawn(connection);
+    let up = HeaderMap::from_iter([(HeaderName::from_static("x-up"), HeaderValue::from_static("1"))]);
+    let frames = vec![Frame::data(Bytes::from_static(b"abc")), Frame::trailers(up)];
+    let body = Frames(frames.into_iter());
+    let response = sender.send_request(Request::post("http://a/").body(body).unwrap()).await.unwrap();
+    let collected = response.into_body().collect().await.unwrap();
+    assert_eq!(collected.trailers().unwrap()["x-down"], "2");
+    assert_eq!(collected.to_bytes(), "ok");
+    assert_eq!(bodies.recv().await.unwrap(), "3\r\nabc\r\n0\r\nx-up: 1\r\n\r\n");
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ mod body;
 mod client;
 mod date;
 mod inbox;
+mod interim;
 mod outbox;
 mod server;
 mod service;

@@ -39,6 +39,11 @@ pub trait HttpService: Send + Sync + 'static {
     /// [`Body::Tunnel`] says so by [`http1::Upgrade`] among the request's extensions. Dropped when the client leaves.
     fn call(&self, request: Request<Body>, peer: &Peer) -> impl Future<Output = Answer> + Send;
 
+    /// Whether clients of HTTP/1.1 get what upstreams say before their answer (1xx, such as 103 Early Hints).
+    fn passes_interims(&self) -> bool {
+        false
+    }
+
     /// The answer to a request that was refused before or while it was served. Status and closing are the
     /// listener's: only headers and body of this answer are taken.
     fn refuse(&self, refusal: &Refusal, peer: &Peer) -> Response<Body>;

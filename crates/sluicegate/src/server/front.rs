@@ -70,6 +70,7 @@ impl Front {
     ) -> Result<Reload, Failure> {
         self.gateway.set_real_ip(self.settings.real_ip.clone());
         self.gateway.allow_debug_header(self.settings.allow_debug_header);
+        self.gateway.pass_early_hints(self.settings.early_hints);
         control.reload(self.settings.store.clone(), kept).await.map_err(|errors| {
             let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
             Failure::new(lines.join("\n"))

@@ -136,6 +136,10 @@ impl HttpService for ClientConnection {
         Answer { response, lines }
     }
 
+    fn passes_interims(&self) -> bool {
+        self.service.gateway.passes_early_hints()
+    }
+
     fn refuse(&self, refusal: &Refusal, _: &Peer) -> Response<Body> {
         self.service.gateway.reject(refusal.status(), &refusal.to_string(), &HeaderMap::new()).map(full)
     }
@@ -208,7 +212,12 @@ impl HttpBody for Watched {
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 watched.transferred.bytes_out += frame.data_ref().map_or(0, Bytes::len) as u64;
+                // Whoever knows the length does not ask for the end.
+                if watched.body.is_end_stream() {
+                    watched.upstream_is_done();
+                }
             }
+            Poll::Ready(None) => watched.upstream_is_done(),
             Poll::Ready(Some(Err(BodyFault::Upstream(kind)))) => {
                 if let Some(exchange) = &mut watched.exchange {
                     exchange.upstream_broke(failure(*kind), watched.clock.now());
@@ -225,6 +234,15 @@ impl HttpBody for Watched {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+impl Watched {
+    /// All of the answer is here. Told before the client has it, so that its next request finds what this one taught.
+    fn upstream_is_done(&mut self) {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.upstream_done(self.clock.now());
+        }
     }
 }
 

@@ -47,6 +47,7 @@ impl Server {
         self.front.resolver.reload(&resolver_settings(&settings.dns));
         self.front.gateway.set_real_ip(settings.real_ip.clone());
         self.front.gateway.allow_debug_header(settings.allow_debug_header);
+        self.front.gateway.pass_early_hints(settings.early_hints);
         prepared.commit();
         self.state.tokens.store(Arc::new(super::tokens(&settings)));
         if let Some(access_log) = &self.front.access_log {

@@ -7,13 +7,15 @@ use super::error::{Retry, UpstreamError, UpstreamErrorKind};
 use super::pool::{Slot, Timeouts};
 use crate::http::body::{Body, BodyFault};
 use crate::http::inbox::Inbox;
+use crate::http::interim::Interims;
 use crate::http::outbox::{Outbox, Outgoing};
 use crate::http::timer::LazyTimer;
 use crate::http::tunnel::Tunnel;
 use bytes::{Bytes, BytesMut};
-use http::Method;
+use http::{Extensions, Method};
 use http_body::Frame;
 use http1::{BodyDecoder, BodyFraming, BodyStep, OutgoingFraming, Persistence, ResponseHead, ResponseParser, Upgrade};
+use model::limits::HTTP_INTERIM_RESPONSES_MAX;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -50,6 +52,10 @@ pub(super) struct UpstreamConnection {
     pub(super) idle_since: Instant,
     /// Whether a byte of the response was read.
     response_began: bool,
+    /// Interim responses before it.
+    n_interim: usize,
+    /// Where they go, if anywhere.
+    interims: Option<Interims>,
 }
 
 impl UpstreamConnection {
@@ -68,6 +74,8 @@ impl UpstreamConnection {
             n_requests: 0,
             idle_since: Instant::now(),
             response_began: false,
+            n_interim: 0,
+            interims: None,
         }
     }
 
@@ -76,15 +84,12 @@ impl UpstreamConnection {
         self.inbox.bytes.is_empty() && self.inbox.poll_read(&mut self.io, cx).is_pending()
     }
 
-    /// A new exchange; its head is in the outbox. `upgrade` is what it asks for.
-    pub(super) fn begin(
-        &mut self,
-        body: Body,
-        framing: OutgoingFraming,
-        upgrade: Option<&Upgrade>,
-        timeouts: Timeouts,
-    ) {
-        self.parser.expect(upgrade.cloned());
+    /// A new exchange; its head is in the outbox. `asked` is what came with the request: an upgrade it wishes for, and who
+    /// wants to hear of interim responses.
+    pub(super) fn begin(&mut self, body: Body, framing: OutgoingFraming, asked: &Extensions, timeouts: Timeouts) {
+        self.parser.expect(asked.get::<Upgrade>().cloned());
+        self.interims = asked.get::<Interims>().cloned();
+        self.n_interim = 0;
         self.request = Some(Outgoing::new(body, framing));
         self.read_timeout = Duration::from_millis(timeouts.read_ms);
         self.write_timeout = Duration::from_millis(timeouts.write_ms);
@@ -152,7 +157,19 @@ impl UpstreamConnection {
         loop {
             if !self.inbox.bytes.is_empty() {
                 match self.parser.parse(method, &mut self.inbox.bytes) {
-                    Ok(Some(head)) if head.is_interim() => continue,
+                    Ok(Some(head)) if head.is_interim() => {
+                        self.n_interim += 1;
+                        if self.n_interim > HTTP_INTERIM_RESPONSES_MAX {
+                            let error = UpstreamError::new(UpstreamErrorKind::InvalidResponse, Retry::Never);
+                            return Poll::Ready(
+                                Err(error.because("no answer, but one interim response after another")),
+                            );
+                        }
+                        if let Some(interims) = &self.interims {
+                            interims.pass(&head);
+                        }
+                        continue;
+                    }
                     Ok(Some(head)) => {
                         self.take_head(&head, write_error.is_none());
                         return Poll::Ready(Ok(head));
@@ -192,6 +209,7 @@ impl UpstreamConnection {
 
     fn take_head(&mut self, head: &ResponseHead, writable: bool) {
         self.response = BodyDecoder::new(head.framing, u64::MAX);
+        self.interims = None;
         self.keep = writable && head.persistence == Persistence::KeepAlive;
         if !writable {
             self.request = None;

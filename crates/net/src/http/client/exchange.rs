@@ -62,7 +62,7 @@ impl UpstreamPool {
                 Persistence::KeepAlive,
                 &mut connection.outbox.flat,
             );
-            connection.begin(body.take(), framing, upgrade, timeouts);
+            connection.begin(body.take(), framing, &head.extensions, timeouts);
             match poll_fn(|cx| connection.poll_head(&head.method, cx)).await {
                 Ok(response) => return Ok(assemble(response, connection, slot, upgrade)),
                 Err(error) => {

@@ -8,10 +8,10 @@ use crate::http::body::BodyFault;
 use crate::http::inbox::Inbox;
 use crate::http::service::Refusal;
 use crate::http::timer::LazyTimer;
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
 use http_body::Frame;
 use http1::{BodyDecoder, BodyError, BodyFraming, BodyStep};
-use model::limits::HTTP_READ_AHEAD_BYTES_MAX;
+use model::limits::{HTTP_HEAD_BYTES_MAX, HTTP_READ_AHEAD_BYTES_MAX};
 use parking_lot::Mutex;
 use std::io;
 use std::pin::Pin;
@@ -33,8 +33,8 @@ pub(crate) struct ClientIo {
     fault: Option<Refusal>,
     /// The client waits for `100 Continue` before it sends the body.
     client_waits: bool,
-    /// What of `100 Continue` is still to be written.
-    interim: &'static [u8],
+    /// What of interim responses is still to be written.
+    interim: BytesMut,
     /// Counts requests, so that a body handle kept too long reads nothing of the next one.
     n_requests: u64,
 }
@@ -56,7 +56,7 @@ impl ClientIo {
             body_idle,
             fault: None,
             client_waits: false,
-            interim: b"",
+            interim: BytesMut::new(),
             n_requests: 0,
         }
     }
@@ -99,14 +99,29 @@ impl ClientIo {
         Poll::Pending
     }
 
+    /// Say something before the answer, if there is room for it.
+    pub(crate) fn say_meanwhile(&mut self, interim: &[u8]) {
+        if self.interim.len() + interim.len() <= HTTP_HEAD_BYTES_MAX {
+            self.interim.extend_from_slice(interim);
+        }
+    }
+
+    /// While an answer is waited for: ready when nobody waits for it any more.
+    pub(crate) fn poll_meanwhile(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Poll::Ready(Err(_)) = self.poll_interim(cx) {
+            return Poll::Ready(());
+        }
+        self.poll_left(cx)
+    }
+
     /// Write what is left of an interim response; nothing else may be written before.
     pub(crate) fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.interim.is_empty() {
-            let n_bytes = ready!(Pin::new(&mut self.io).poll_write(cx, self.interim))?;
+            let n_bytes = ready!(Pin::new(&mut self.io).poll_write(cx, &self.interim))?;
             if n_bytes == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.interim = &self.interim[n_bytes..];
+            self.interim.advance(n_bytes);
             if self.interim.is_empty() {
                 return Pin::new(&mut self.io).poll_flush(cx);
             }
@@ -130,7 +145,7 @@ impl ClientIo {
                 Err(error) => return self.fail(Refusal::Body(error), BodyFault::Client(error)),
             }
             if std::mem::take(&mut self.client_waits) {
-                self.interim = CONTINUE;
+                self.interim.extend_from_slice(CONTINUE);
             }
             if let Poll::Ready(Err(error)) = self.poll_interim(cx) {
                 return self.fail(Refusal::BodyTimeout, BodyFault::ClientIo(error.kind()));

@@ -8,6 +8,7 @@ use super::client_body::{ClientBody, ClientIo, ClientStream};
 use super::respond::{Exchange, Sent, send};
 use crate::http::body::Body;
 use crate::http::inbox::Inbox;
+use crate::http::interim::Interims;
 use crate::http::service::{Answer, HttpService, Refusal};
 use crate::http::tunnel::Tunnel;
 use crate::{Accepted, Drain, Peer};
@@ -136,6 +137,9 @@ impl<S: HttpService> Connection<'_, S> {
         {
             head.parts.extensions.insert(upgrade);
         }
+        if version == Version::HTTP_11 && self.service.passes_interims() {
+            head.parts.extensions.insert(Interims::to(&self.shared));
+        }
         let body = match head.framing {
             BodyFraming::Empty | BodyFraming::UntilClose => Body::Empty,
             BodyFraming::Length(length) if length > self.settings.body_bytes_max => {
@@ -153,7 +157,7 @@ impl<S: HttpService> Connection<'_, S> {
         let mut call = pin!(self.service.call(request, self.peer));
         let answer = poll_fn(|cx| match call.as_mut().poll(cx) {
             Poll::Ready(answer) => Poll::Ready(Some(answer)),
-            Poll::Pending => self.shared.lock().poll_left(cx).map(|()| None),
+            Poll::Pending => self.shared.lock().poll_meanwhile(cx).map(|()| None),
         });
         let Some(answer) = answer.await else { return After::Abort };
 

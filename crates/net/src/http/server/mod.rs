@@ -10,6 +10,7 @@ mod http2_body;
 mod respond;
 
 pub use client_body::ClientBody;
+pub(crate) use client_body::ClientIo;
 pub use http2_body::Http2Body;
 
 use super::inbox::Inbox;
