@@ -5,6 +5,7 @@
 
 mod callgrind;
 mod cells;
+mod changes;
 mod client;
 mod error;
 mod figures;
@@ -69,6 +70,8 @@ enum Command {
         #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(3..=1440))]
         minutes: u64,
     },
+    /// Write to the Admin API of a gateway with 10,000 routes 50 times a second, and see whether requests are slower for it
+    Changes,
     /// Change the configuration of a gateway again and again under load, and see whether memory stays flat
     Reloads {
         /// How often
@@ -127,6 +130,14 @@ fn run(args: &Args) -> Result<bool> {
         write_json(args.json.as_deref(), &reloaded.to_json())?;
         std::io::stdout().write_all(reloaded.to_text().as_bytes())?;
         return Ok(reloaded.is_flat());
+    }
+    if matches!(args.command, Some(Command::Changes)) {
+        check_installed(&[Cell::Paced], &[Side::Ours], &binary)?;
+        let _lock = lock(&dir)?;
+        let changed = changes::run(&binary, &dir, machine())?;
+        write_json(args.json.as_deref(), &changed.to_json())?;
+        std::io::stdout().write_all(changed.to_text().as_bytes())?;
+        return Ok(changed.is_unnoticed());
     }
     check_installed(&cells, sides, &binary)?;
 

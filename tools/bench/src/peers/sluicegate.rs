@@ -60,13 +60,24 @@ impl Sluicegate {
         certificate: &Certificate,
         under: Option<&Callgrind>,
     ) -> Result<Self> {
-        Self::start_with(binary, dir, Some(certificate), &entities(upstream, 0), under)
+        Self::start_with(binary, dir, Some(certificate), &entities(upstream, 0, ROUTES), under)
+    }
+
+    /// The same with another number of routes.
+    pub(crate) fn start_gateway_of(
+        routes: usize,
+        binary: &Path,
+        dir: &Path,
+        upstream: SocketAddr,
+        certificate: &Certificate,
+    ) -> Result<Self> {
+        Self::start_with(binary, dir, Some(certificate), &entities(upstream, 0, routes), None)
     }
 
     /// Changes the configuration of a gateway: a twentieth of its routes, and a route that only this generation has. Does not
     /// wait until that took effect.
     pub(crate) fn reload_gateway(&self, upstream: SocketAddr, generation: usize) -> Result<()> {
-        configure(&self.dir, &self.listen, &entities(upstream, generation))?;
+        configure(&self.dir, &self.listen, &entities(upstream, generation, ROUTES))?;
         self.process.signal(Signal::HUP);
         Ok(())
     }
@@ -90,6 +101,11 @@ impl Sluicegate {
         let (process, ready_after) = launch(binary, dir, admin, under)?;
         let (binary, dir) = (binary.to_owned(), dir.to_owned());
         Ok(Self { process, binary, dir, listen, admin, amqp, http, https, ready_after })
+    }
+
+    /// Where its Admin API is.
+    pub(crate) const fn admin(&self) -> SocketAddr {
+        self.admin
     }
 
     /// Where it is, as a proxy.
@@ -163,14 +179,14 @@ fn is_ready(admin: SocketAddr) -> bool {
 
 /// One service with all the routes, a consumer with a key, and the plugins that ask for it and count. Some routes are of
 /// one generation only.
-fn entities(upstream: SocketAddr, generation: usize) -> String {
+fn entities(upstream: SocketAddr, generation: usize, routes: usize) -> String {
     let mut text = format!(
         "plugins:\n- name: key-auth\n- {{ name: rate-limiting, config: {{ hour: 1000000000, policy: local }} }}\n\
          consumers:\n- {{ username: bench, keyauth_credentials: [{{ key: {API_KEY} }}] }}\n\
          services:\n- name: upstream\n  url: \"http://{upstream}\"\n  routes:\n  \
          - {{ name: generation, paths: [/generation-{generation}] }}\n"
     );
-    for route in 1..ROUTES {
+    for route in 1..routes {
         // Writing to a String cannot fail.
         let _ = if route.is_multiple_of(20) {
             writeln!(text, "  - {{ name: route-{route:03}, paths: [/route-{route:03}-{generation}] }}")
@@ -187,7 +203,7 @@ mod tests {
 
     #[test]
     fn the_requested_path_is_one_of_the_thousand_routes() {
-        let text = entities(SocketAddr::from(([127, 0, 0, 1], 9)), 3);
+        let text = entities(SocketAddr::from(([127, 0, 0, 1], 9)), 3, ROUTES);
         assert_eq!(text.matches("paths:").count(), 1_000);
         assert!(text.contains("paths: [/route-557]") && PATH.starts_with("/route-557/"));
     }
