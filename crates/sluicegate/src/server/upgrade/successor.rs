@@ -158,7 +158,7 @@ mod tests {
     #[tokio::test]
     async fn what_does_not_become_ready_is_told_and_gone() {
         assert_eq!(start("/bin/sh", &["-c", "exit 3"]).await, "/bin/sh: it ended before it was ready: exit status: 3");
-        let said = start("/bin/sh", &["-c", "echo x >&0; sleep 100"]).await;
+        let said = start("/bin/sh", &["-c", "echo x >&0; exec sleep 100"]).await;
         assert_eq!(said, "/bin/sh: it was not ready: a step out of turn");
         let said = start("/nowhere/sluicegate", &[]).await;
         assert!(said.starts_with("/nowhere/sluicegate: No such file"), "{said}");
