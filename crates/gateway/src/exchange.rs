@@ -27,7 +27,7 @@ use crate::reason::Reason;
 use crate::router::Match;
 use crate::snapshot::{CompiledRoute, Snapshot, Target, Upstream, needs_https};
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, LOCATION};
+use http::header::{CONTENT_LENGTH, HeaderValue, LOCATION};
 use http::uri::{PathAndQuery, Uri};
 use http::{Response, StatusCode, Version, response};
 use http1::FieldLines;
@@ -379,10 +379,10 @@ impl Exchange {
                 handler.header_filter(&mut self.cx, &mut ResponseHead::new(head, lines));
             }
         }
-        forward::set_all(&mut head.headers, lines, &self.cx.response_headers);
         if self.counters.allow_debug_header.load(Ordering::Relaxed) {
-            self.tell_debug(&mut head.headers);
+            self.tell_debug();
         }
+        forward::set_all(&mut head.headers, lines, &self.cx.response_headers);
         if let Some(kept) = &mut self.kept {
             kept.response_headers = all_fields(head, lines);
         }
@@ -393,10 +393,11 @@ impl Exchange {
     }
 
     /// Which route and service took the request, if the client asks.
-    fn tell_debug(&self, headers: &mut HeaderMap) {
-        let Some(route) = self.route().filter(|_| forward::asks_for_debug(&self.cx.request.headers)) else { return };
+    fn tell_debug(&mut self) {
+        let Some(at) = self.route_idx.filter(|_| forward::asks_for_debug(&self.cx.request.headers)) else { return };
+        let route = &self.snapshot.routes[at];
         let service = self.cx.service.as_ref().or(route.service.as_ref());
-        forward::add_debug(headers, &route.info, service.map(|service| &**service));
+        forward::add_debug(&mut self.cx.response_headers, &route.info, service.map(|service| &**service));
     }
 
     pub(crate) fn route(&self) -> Option<&CompiledRoute> {

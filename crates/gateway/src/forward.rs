@@ -173,8 +173,8 @@ fn is_of_the_response(name: &[u8]) -> bool {
             .any(|own| name[7..].eq_ignore_ascii_case(own))
 }
 
-/// Sets all fields of `set` instead of others of the same name. Of the lines an upstream sent, those go too that are ours
-/// to say.
+/// Sets all fields of `set` instead of others of the same name, but for those that are ours to say; of the lines an upstream
+/// sent, these go too.
 pub(crate) fn set_all(headers: &mut HeaderMap, lines: &mut FieldLines, set: &FieldLines) {
     let names: Vec<&[u8]> = set.iter().map(|(name, _)| name).collect();
     lines.retain(|name| {
@@ -190,7 +190,7 @@ pub(crate) fn set_all(headers: &mut HeaderMap, lines: &mut FieldLines, set: &Fie
             }
         }
     }
-    lines.extend(set);
+    lines.extend(set, |name| !is_of_the_response(name) && !http1::framing::concerns_one_connection(name));
 }
 
 /// Removes the headers whose names `is_ours`; costs one look at each name if there is none.
@@ -265,10 +265,11 @@ pub(crate) fn asks_for_debug(request: &HeaderMap) -> bool {
 }
 
 /// Says which route and service took a request. Names that no header can hold are left out.
-pub(crate) fn add_debug(headers: &mut HeaderMap, route: &RouteInfo, service: Option<&ServiceInfo>) {
-    let mut say = |name, value: Option<&str>| {
-        if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
-            headers.insert(name, value);
+pub(crate) fn add_debug(set: &mut FieldLines, route: &RouteInfo, service: Option<&ServiceInfo>) {
+    let mut say = |name: HeaderName, value: Option<&str>| {
+        if let Some(value) = value {
+            // Names of entities are letters, digits and punctuation.
+            let _ = set.put_text(&name, value);
         }
     };
     say(KONG_ROUTE_ID, Some(&route.id.to_string()));
@@ -367,7 +368,8 @@ mod tests {
         let mut lines =
             lines_of(&[("X-Limit", "theirs"), ("X-Kong-Request-Id", "forged"), ("Trailer", "x"), ("Etag", "1")]);
         let mut headers = map(&[("x-left", "theirs"), ("vary", "a")]);
-        set_all(&mut headers, &mut lines, &lines_of(&[("x-limit", "5"), ("x-left", "4")]));
+        let set = [("x-limit", "5"), ("x-left", "4"), ("Content-Length", "9"), ("TE", "x"), ("x-kong-request-id", "1")];
+        set_all(&mut headers, &mut lines, &lines_of(&set));
         assert_eq!(lines.as_bytes(), b"Etag: 1\r\nx-limit: 5\r\nx-left: 4\r\n");
         assert_eq!(text(&headers), "vary: a\n");
     }

@@ -121,7 +121,8 @@ fn who_may_ask_is_told_which_route_and_service_took_the_request() {
     let node = Node::new(&split(&[("canary", 100.0)], HashInput::None));
     let told = |ask: &str| {
         let mut head = Response::new(()).into_parts().0;
-        proxied(&node, ask).upstream_head(&mut head, FieldLines::default(), at(2));
+        let lines = proxied(&node, ask).upstream_head(&mut head, FieldLines::default(), at(2));
+        lines.append_to(&mut head.headers);
         let text = |name: &str| head.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
         ["kong-route-id", "kong-route-name", "kong-service-id", "kong-service-name"].map(text)
     };
@@ -131,6 +132,11 @@ fn who_may_ask_is_told_which_route_and_service_took_the_request() {
     assert_eq!(told(ASK), [const { None }; 4]);
     let (route, service) = (RouteId::derived("orders").to_string(), ServiceId::derived("canary").to_string());
     assert_eq!(told(&asking), [Some(route), Some("orders".to_owned()), Some(service), Some("canary".to_owned())]);
+    let mut claimed = FieldLines::default();
+    claimed.put_received(b"Kong-Route-Name", b"theirs");
+    let lines = proxied(&node, &asking).upstream_head(&mut Response::new(()).into_parts().0, claimed, at(2));
+    let names: Vec<_> = lines.iter().filter(|(name, _)| name.eq_ignore_ascii_case(b"kong-route-name")).collect();
+    assert_eq!(names, [(&b"kong-route-name"[..], &b"orders"[..])], "said once, by us");
 }
 
 #[test]

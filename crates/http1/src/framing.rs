@@ -280,6 +280,12 @@ fn is_option(token: &[u8]) -> bool {
     [&b"keep-alive"[..], b"close", b"upgrade"].iter().any(|option| token.eq_ignore_ascii_case(option))
 }
 
+/// The same of a name in any case.
+#[must_use]
+pub fn concerns_one_connection(name: &[u8]) -> bool {
+    Role::of(name).is_hop_by_hop()
+}
+
 /// Whether a field of that name concerns one connection only (RFC 9110 §7.6.1).
 #[must_use]
 pub fn is_hop_by_hop(name: &HeaderName) -> bool {

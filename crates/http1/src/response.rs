@@ -21,7 +21,7 @@ const LINES_ADDED_BYTES: usize = 384;
 /// A response whose framing is decided.
 #[derive(Debug)]
 pub struct ResponseHead {
-    /// Status and version. Of the fields only the length of the body there would be, if there is none.
+    /// Status and version. Of the fields only the length of the body that GET would have (HEAD, 304).
     pub parts: http::response::Parts,
     /// The other fields as received, but those of this connection (RFC 9110 §7.6.1) and those that frame the body.
     pub lines: FieldLines,
@@ -135,7 +135,8 @@ fn frame(
         || status.is_informational()
         || status == StatusCode::NO_CONTENT
         || status == StatusCode::NOT_MODIFIED;
-    if bodiless && let Once::Value(length) = decisive.length {
+    let says_length = method == Method::HEAD || status == StatusCode::NOT_MODIFIED;
+    if says_length && let Once::Value(length) = decisive.length {
         let length = HeaderValue::from_bytes(length).map_err(|_| HeadError::FieldValue)?;
         parts.headers.insert(CONTENT_LENGTH, length);
     }

@@ -294,6 +294,8 @@ fn of_a_response_only_what_is_passed_on_becomes_a_line() {
         (head.framing, &head.parts.headers["content-length"]),
         (BodyFraming::Empty, &HeaderValue::from_static("3"))
     );
+    let head = response(&Method::GET, b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n").unwrap().unwrap();
+    assert_eq!((head.framing, head.parts.headers.len()), (BodyFraming::Empty, 0), "204 has no length to say");
 }
 
 #[test]

@@ -4,8 +4,8 @@
 //! hash, an index and a value of its own, only to be written out once; as lines they are written where they are made.
 //!
 //! Invariants: every line is `name: value` and CR LF, the name is a token and the value has no control character but tabs,
-//! so whatever is in it cannot end a line. No line frames a message or concerns a connection: those fields are the
-//! encoder's.
+//! so whatever is in it cannot end a line. No line frames a message or says whether its connection stays: those fields are the
+//! encoder's, and are not taken.
 //!
 //! Looking a field up reads the lines one after another. What must replace a field of the map is removed there by the
 //! caller.
@@ -66,6 +66,9 @@ impl FieldLines {
         values: impl Iterator<Item = &'a HeaderValue>,
         last: &HeaderValue,
     ) {
+        if is_framing(name.as_str().as_bytes()) {
+            return;
+        }
         self.start(name.as_str().as_bytes(), last.len());
         for value in values.filter(|value| !value.is_empty()) {
             self.0.extend_from_slice(value.as_bytes());
@@ -80,21 +83,28 @@ impl FieldLines {
     pub fn put_received(&mut self, name: &[u8], value: &[u8]) {
         debug_assert!(!name.is_empty() && !name.iter().any(|byte| matches!(byte, b':' | b'\r' | b'\n')), "a token");
         debug_assert!(!value.iter().any(|byte| matches!(byte, b'\0' | b'\r' | b'\n')), "one line");
-        self.start(name, value.len());
-        self.0.extend_from_slice(value);
-        self.0.extend_from_slice(b"\r\n");
+        if !is_framing(name) {
+            self.start(name, value.len());
+            self.0.extend_from_slice(value);
+            self.0.extend_from_slice(b"\r\n");
+        }
     }
 
     fn start(&mut self, name: &[u8], value_len: usize) {
-        debug_assert!(!is_framing(name), "framing is the encoder's");
         self.0.reserve(name.len() + value_len + 4);
         self.0.extend_from_slice(name);
         self.0.extend_from_slice(b": ");
     }
 
-    /// Adds all fields of `others`.
-    pub fn extend(&mut self, others: &Self) {
-        self.0.extend_from_slice(&others.0);
+    /// Adds the fields of `others` whose name passes.
+    pub fn extend(&mut self, others: &Self, passes: impl Fn(&[u8]) -> bool) {
+        let mut rest = &others.0[..];
+        while let Some(line) = Line::first(rest) {
+            if passes(line.name) {
+                self.0.extend_from_slice(&rest[..line.len]);
+            }
+            rest = &rest[line.len..];
+        }
     }
 
     /// The fields: name as it stands there, and value.
@@ -197,8 +207,12 @@ pub fn is_same(name: &[u8], other: &[u8]) -> bool {
 }
 
 fn is_framing(name: &[u8]) -> bool {
-    let framing = [&b"content-length"[..], b"transfer-encoding", b"connection", b"keep-alive"];
-    framing.iter().any(|field| name.eq_ignore_ascii_case(field))
+    match name.len() {
+        10 => name.eq_ignore_ascii_case(b"connection") || name.eq_ignore_ascii_case(b"keep-alive"),
+        14 => name.eq_ignore_ascii_case(b"content-length"),
+        17 => name.eq_ignore_ascii_case(b"transfer-encoding"),
+        _ => false,
+    }
 }
 
 /// The digits of a number, at the end of an array from an index on.
@@ -260,6 +274,16 @@ mod tests {
         lines.retain(|name| name != b"x-two");
         assert_eq!(lines.as_bytes(), b"Date: b: c\r\n");
         lines.retain(|_| false);
+        assert!(lines.is_empty());
+    }
+
+    #[test]
+    fn what_frames_a_message_is_not_taken() {
+        let mut lines = FieldLines::default();
+        for name in ["Content-Length", "transfer-encoding", "CONNECTION", "keep-alive"] {
+            lines.put_received(name.as_bytes(), b"1");
+            lines.put_list(&name.parse().unwrap(), [].iter(), &HeaderValue::from_static("1"));
+        }
         assert!(lines.is_empty());
     }
 

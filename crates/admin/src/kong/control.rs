@@ -531,7 +531,9 @@ impl Keeper {
 impl Built {
     /// Forgets what is out of service and has no place in what replaces all; whether there was any.
     fn forget(&mut self, left_out: &[(Kind, Id)], store: &Store) -> bool {
-        for (kind, id) in left_out.iter().filter(|(kind, id)| store.get(*kind, *id).is_none()) {
+        // One of the file with the same id is not what was left out.
+        let is_gone = |kind, id| store.get(kind, id).is_none_or(|entity| entity.origin() != Origin::Api);
+        for (kind, id) in left_out.iter().filter(|(kind, id)| is_gone(*kind, *id)) {
             keep::remove(&mut self.batch, *kind, *id);
         }
         self.forgot = true;

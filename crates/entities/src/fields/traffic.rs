@@ -57,7 +57,8 @@ fn split(record: &Map<String, Value>) -> Vec<Problem> {
         rule(format!("at most {SPLIT_SERVICES_MAX} services can share a route's requests"));
     }
     let percent: f64 = parts.iter().filter_map(|part| part.get("percent")?.as_f64()).sum();
-    if percent > 100.0 {
+    // Shares are kept to a ten-thousandth; what the sum of fractions is off by is less.
+    if percent > 100.000_05 {
         rule(format!("the services' shares are {percent} percent together; 100 is all there is"));
     }
     let on = record.get("hash_on").and_then(Value::as_str).unwrap_or("none");
@@ -84,6 +85,12 @@ mod tests {
         let part = |percent: f64| json!({"service": "a", "percent": percent});
         assert_eq!(problems(&json!({"services": [part(60.0), part(40.0)]})), [""; 0]);
         assert_eq!(problems(&json!({"services": [part(60.0), part(40.5)]})).len(), 1);
+        assert_eq!(problems(&json!({"services": [part(60.0), part(40.0001)]})).len(), 1);
+        assert_eq!(
+            problems(&json!({"services": [part(2.2), part(85.9), part(11.9)]})),
+            [""; 0],
+            "a hundred in decimals"
+        );
         assert_eq!(problems(&json!({"services": vec![part(1.0); SPLIT_SERVICES_MAX]})), [""; 0]);
         assert_eq!(problems(&json!({"services": vec![part(1.0); SPLIT_SERVICES_MAX + 1]})).len(), 1);
     }

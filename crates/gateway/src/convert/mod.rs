@@ -185,6 +185,8 @@ struct Kept<T> {
     entity: Arc<Entity>,
     /// What its references to vaults stood for.
     secrets: Vec<Secret>,
+    /// It names others, so what is made of it does not depend on its own record alone.
+    names_others: bool,
     made: T,
 }
 
@@ -209,7 +211,7 @@ impl<T: Clone> Made<T> {
         let mut all = Vec::with_capacity(store.len(kind));
         for entity in store.in_order(kind) {
             let kept = self.made.get(&entity.id()).filter(|kept| Arc::ptr_eq(&kept.entity, entity));
-            if let Some(kept) = kept.filter(|kept| kept.secrets.is_empty()) {
+            if let Some(kept) = kept.filter(|kept| kept.secrets.is_empty() && !kept.names_others) {
                 all.push(kept.made.clone());
                 continue;
             }
@@ -221,7 +223,7 @@ impl<T: Clone> Made<T> {
                 if refusals.len() > before {
                     continue;
                 }
-                if let Some(kept) = kept.filter(|kept| kept.secrets == secrets) {
+                if let Some(kept) = kept.filter(|kept| kept.secrets == secrets && !kept.names_others) {
                     all.push(kept.made.clone());
                     continue;
                 }
@@ -229,7 +231,8 @@ impl<T: Clone> Made<T> {
             refusals::of_record(&record, refusals);
             let made = read(&record, store, refusals);
             if let Some(made) = made.filter(|_| refusals.len() == before) {
-                self.made.insert(entity.id(), Kept { entity: Arc::clone(entity), secrets, made: made.clone() });
+                let (entity, names_others) = (Arc::clone(entity), record.names_others());
+                self.made.insert(record.id, Kept { entity, secrets, names_others, made: made.clone() });
                 all.push(made);
             }
         }

@@ -54,6 +54,12 @@ impl Record {
         self.value(field).and_then(Value::as_i64).and_then(|number| N::try_from(number).ok()).unwrap_or(default)
     }
 
+    /// Whether it names services by their names, which may come to mean others or nobody.
+    pub(super) fn names_others(&self) -> bool {
+        let fallback = self.value("resilience").and_then(|resilience| resilience.get("fallback"));
+        self.value("mirror").is_some() || self.value("split").is_some() || fallback.is_some_and(|name| !name.is_null())
+    }
+
     /// The id that a reference leads to.
     pub(super) fn reference(&self, field: &str) -> Option<Id> {
         self.value(field)?.get("id")?.as_str()?.parse().ok()

@@ -272,6 +272,29 @@ fn what_cannot_be_run_is_refused_by_name() {
 }
 
 #[test]
+fn who_is_named_is_looked_up_again_at_every_change() {
+    let before = store(&[
+        (Kind::Services, json!({"name": "shadow", "host": "s"})),
+        (Kind::Routes, json!({"name": "a", "paths": ["/a"], "mirror": {"service": "shadow"}})),
+    ]);
+    let registry = plugins::registry();
+    let mut fresh = || derived_id(Kind::Services, "x");
+    let mut write = Write {
+        registry: &registry,
+        now_ms: 1_000,
+        fresh: &mut fresh,
+        origin: Origin::Api,
+        keeps_times: false,
+        is_kept: false,
+    };
+    let mut converter = Converter::default();
+    assert!(convert(&mut converter, &before).unwrap().routes[0].mirror.is_some());
+    let renamed = before.update(Kind::Services, "shadow", json!({"name": "other"}), &mut write).unwrap().store;
+    let refused = convert(&mut converter, &renamed).unwrap_err();
+    assert_eq!(refused[0].reason, "there is no service `shadow`", "as it would be read after a restart");
+}
+
+#[test]
 fn a_converter_reads_again_only_what_changed() {
     let before = store(&[
         (Kind::Routes, json!({"name": "a", "paths": ["/a"]})),

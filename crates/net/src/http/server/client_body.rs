@@ -1,7 +1,7 @@
 //! The client's connection while a request is served: its socket, what was read ahead, and the request body in it.
 //!
 //! The body handle is given to the service, so socket and buffer are shared between it and the loop that serves the
-//! connection. Both run in one task; the lock is never contended and never held across a wait.
+//! connection. Both run in one task, but for a body that goes to an upstream by HTTP/2; the lock is never held across a wait.
 
 use crate::Accepted;
 use crate::http::body::BodyFault;
@@ -31,6 +31,10 @@ pub(crate) struct ClientIo {
     body_idle: Duration,
     /// Why the body in flight cannot be finished.
     fault: Option<Refusal>,
+    /// Of writing a response; the task that reads the body may be another.
+    pub(crate) write_timer: LazyTimer,
+    /// A response has begun: `100 Continue` would be in the midst of it.
+    answering: bool,
     /// The client waits for `100 Continue` before it sends the body.
     client_waits: bool,
     /// What of interim responses is still to be written.
@@ -52,6 +56,8 @@ impl ClientIo {
             io,
             inbox,
             timer: LazyTimer::default(),
+            write_timer: LazyTimer::default(),
+            answering: false,
             body: BodyDecoder::new(BodyFraming::Empty, 0),
             body_idle,
             fault: None,
@@ -66,8 +72,14 @@ impl ClientIo {
         self.body = body;
         self.fault = None;
         self.client_waits = client_waits;
+        self.answering = false;
         self.n_requests += 1;
         self.timer.set(self.body_idle);
+    }
+
+    /// A response begins.
+    pub(crate) fn answer(&mut self) {
+        self.answering = true;
     }
 
     /// Why the body failed, if it did.
@@ -144,7 +156,7 @@ impl ClientIo {
                 Ok(BodyStep::NeedInput) => {}
                 Err(error) => return self.fail(Refusal::Body(error), BodyFault::Client(error)),
             }
-            if std::mem::take(&mut self.client_waits) {
+            if !self.answering && std::mem::take(&mut self.client_waits) {
                 self.interim.extend_from_slice(CONTINUE);
             }
             if let Poll::Ready(Err(error)) = self.poll_interim(cx) {

@@ -41,6 +41,7 @@ pub(super) async fn send(
 ) -> Sent {
     let Answer { response, mut lines } = answer;
     let (parts, body) = response.into_parts();
+    shared.lock().answer();
     let plan = plan(parts.status, &parts.headers, &body, exchange);
     if !parts.headers.contains_key(header::DATE) && lines.get(&header::DATE).is_none() {
         lines.put(&header::DATE, &date::now());
@@ -144,9 +145,9 @@ async fn stream(
                 Poll::Pending => {
                     if wrote || !waiting {
                         waiting = true;
-                        client.timer.set(idle);
+                        client.write_timer.set(idle);
                     }
-                    return if client.timer.poll_expired(cx) { Poll::Ready(false) } else { Poll::Pending };
+                    return if client.write_timer.poll_expired(cx) { Poll::Ready(false) } else { Poll::Pending };
                 }
             }
         }
