@@ -15,7 +15,7 @@ mod page;
 mod tokens;
 
 pub use guard::Access;
-pub use kong::{Clock, Control, Held, Kept, Reload, Variable, Worker, kept_metas};
+pub use kong::{Clock, Control, Held, Kept, Reload, Variable, Worker};
 pub use tokens::{Role, Tokens};
 
 use arc_swap::ArcSwap;

@@ -36,6 +36,7 @@ mod record;
 mod recovery;
 mod refuse;
 mod registry;
+mod rehearsal;
 mod ring;
 mod route;
 mod take_in;
@@ -53,3 +54,4 @@ pub use observe::{Activity, BindingView, ConnectionView, ConsumerView, ExchangeV
 pub use policies::{PolicyMistake, PolicyView};
 pub use quotas::QuotaView;
 pub use recovery::queue_names;
+pub use rehearsal::Rehearsal;

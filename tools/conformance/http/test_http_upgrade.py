@@ -13,6 +13,7 @@ import pika
 import pika.exceptions
 import pytest
 
+from harness.definitions import definitions
 from harness.http_client import request
 from harness.server import binary
 from harness.upstream import Upstream, send_json
@@ -228,6 +229,27 @@ def test_a_config_that_does_not_load_leaves_the_old_one_serving_and_a_new_one_ta
         assert before.wait(timeout=20) == 0
 
 
+@pytest.mark.parametrize("change, why", [
+    ({"broker": {"definitions": definitions() | {"exchanges": [*definitions()["exchanges"], {
+        "vhost": "/", "name": "kept", "type": "topic", "durable": True, "auto_delete": False, "internal": False,
+        "arguments": {}}]}}}, "inequivalent arg 'type' for exchange 'kept'"),
+    ({"services": [{"name": "q", "protocol": "queue", "host": "amq.orders"}]}, "queue `amq.orders`"),
+])
+def test_a_config_that_contradicts_the_data_leaves_the_old_one_serving(start_server, change, why):
+    """The new process finds out before the old one has let anything go."""
+    with Upstream() as upstream:
+        server = start_server(config(upstream))
+        connection = pika.BlockingConnection(pika.URLParameters(server.amqp_url()))
+        connection.channel().exchange_declare("kept", "fanout", durable=True)
+        server.write_config(config(upstream) | change)
+        server.process.send_signal(signal.SIGUSR2)
+        until(lambda: "upgrade refused" in server.stderr(), "the refusal")
+        assert why in server.stderr() and server.alive(), server.stderr()
+        assert request(server.ports["http"], "POST", "/q", b"x").status == 202
+        connection.channel().exchange_declare("kept", "fanout", durable=True)
+        connection.close()
+
+
 def test_data_that_the_new_process_cannot_open_goes_back_to_the_old_program(start_server, tmp_path):
     """The new program serves HTTP and fails then: what it was handed is handed to the old program, started once more."""
     path = tmp_path / "sluicegate"
@@ -244,6 +266,12 @@ def test_data_that_the_new_process_cannot_open_goes_back_to_the_old_program(star
         assert "has taken over, with the program as it was" in server.stderr()
         assert before.wait(timeout=20) == 0
         assert request(server.ports["http"], "GET", "/v").status == 200
+        # The old program knows where it came from: the next one that is put there takes over.
+        shutil.copy(binary(), staged)
+        os.replace(staged, path)
+        rescued = server.upgrade()
+        assert rescued.wait(timeout=20) == 0
+        assert os.readlink(f"/proc/{server.process.pid}/exe") == str(path)
         assert drained(server, "orders") == ["kept"]
 
 

@@ -5,7 +5,7 @@
 //! Invariants: one change is one record of the log, cascades included. What cannot be read back is told and left where it
 //! is, and the rest is used.
 
-use engine::{Batch, Engine, MetaSpace};
+use engine::{Batch, MetaSpace};
 use entities::{Entity, Kind};
 use plugin::Id;
 use serde_json::{Map, Value};
@@ -56,12 +56,6 @@ impl Kept {
         kept.records.sort_by_key(|record| (record.kind, record.rank));
         kept
     }
-}
-
-/// The keys and values of an engine's metadata that are kept of the API.
-pub fn kept_metas(engine: &dyn Engine) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let is_ours = |key: &[u8]| matches!(MetaSpace::of(key), Some((MetaSpace::Entities, _)));
-    engine.metas().into_iter().filter(|(key, _)| is_ours(key)).collect()
 }
 
 /// Keeps an entity.

@@ -30,7 +30,7 @@ mod schemas;
 mod tags;
 
 pub use control::{Clock, Control, Held, Reload, Variable, Worker};
-pub use keep::{Kept, kept_metas};
+pub use keep::Kept;
 
 use crate::State;
 use answer::{Answer, message};

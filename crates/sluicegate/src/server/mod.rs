@@ -100,8 +100,12 @@ async fn serve(
     let before = match met {
         None => None,
         Some(met) => {
-            let (mut predecessor, Inheritance { entities, sockets }) = met.begin()?;
-            front.prepare(&control, || Kept::read(entities)).await?.commit();
+            let (mut predecessor, Inheritance { metas, sockets }) = met.begin()?;
+            let of_api = metas.clone();
+            let prepared = front.prepare(&control, || Kept::read(of_api)).await?;
+            // Whoever has the data now goes on if this process could not.
+            open::rehearse(&front, metas, prepared.named_queues()).await?;
+            prepared.commit();
             let mut listeners = Listeners::bind(&front, Inheritance { sockets, ..Inheritance::default() })?;
             let upkeep = front.serve(&mut listeners, &ends.http.1);
             predecessor.replace().await?;

@@ -3,7 +3,7 @@
 use super::front::Front;
 use super::pump::Announcements;
 use crate::commands::Failure;
-use broker::Broker;
+use broker::{Broker, Rehearsal};
 use engine::Engine;
 use std::path::Path;
 use std::sync::Arc;
@@ -43,6 +43,25 @@ pub(super) async fn broker(
         Ok((engine, broker))
     };
     tokio::task::spawn_blocking(open).await.map_err(Failure::new)?
+}
+
+/// Whether the broker could be opened on what an engine has kept, with the queues that the file and the services name.
+///
+/// # Errors
+/// What the file says of the broker contradicts it.
+pub(super) async fn rehearse(
+    front: &Front,
+    metas: Vec<(Vec<u8>, Vec<u8>)>,
+    of_services: Vec<(String, String)>,
+) -> Result<(), Failure> {
+    let of_file = front.settings.named_queues().into_iter().map(|(vhost, queue)| (vhost.to_owned(), queue.to_owned()));
+    let queues: Vec<_> = of_file.chain(of_services).collect();
+    let (of_broker, clock) = (front.settings.broker.clone(), front.clock);
+    let rehearse = move || {
+        let (definitions, quotas) = (&of_broker.definitions, &of_broker.quotas);
+        Rehearsal { definitions, quotas, queues: &queues }.run(metas, clock.now()).map_err(Failure::new)
+    };
+    tokio::task::spawn_blocking(rehearse).await.map_err(Failure::new)?
 }
 
 fn storage(

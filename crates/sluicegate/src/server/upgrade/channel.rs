@@ -1,7 +1,7 @@
 //! What passes between two processes when one takes over from the other.
 //!
 //! ```text
-//! old -> new   an inheritance: entities of the Admin API, listening sockets
+//! old -> new   an inheritance: entities of the Admin API, what the broker consists of, listening sockets
 //! new -> old   Ready    it can serve HTTP, and does from now on
 //! old -> new   Yours    the data directory is closed
 //! new -> old   Open     it serves everything
@@ -33,8 +33,9 @@ const SOCKET: u8 = b's';
 /// What a process leaves to the next.
 #[derive(Debug, Default)]
 pub(crate) struct Inheritance {
-    /// What is kept of the Admin API: names and values of the engine's metadata.
-    pub(crate) entities: Vec<(Vec<u8>, Vec<u8>)>,
+    /// What is kept of the Admin API and of what the broker consists of: names and values of the engine's metadata. A process
+    /// of an older version leaves the first alone.
+    pub(crate) metas: Vec<(Vec<u8>, Vec<u8>)>,
     /// What it listens on.
     pub(crate) sockets: Vec<Socket>,
 }
@@ -70,9 +71,9 @@ impl Inheritance {
             .iter()
             .map(|socket| json!({ "name": socket.name, "address": socket.address.to_string() }))
             .collect();
-        let head = json!({ "format": FORMAT, "entities": self.entities.len(), "sockets": sockets });
+        let head = json!({ "format": FORMAT, "entities": self.metas.len(), "sockets": sockets });
         write_piece(&mut to, head.to_string().as_bytes())?;
-        for (name, value) in &self.entities {
+        for (name, value) in &self.metas {
             write_piece(&mut to, name)?;
             write_piece(&mut to, value)?;
         }
@@ -91,7 +92,7 @@ impl Inheritance {
         }
         let mut inheritance = Self::default();
         for _ in 0..head["entities"].as_u64().unwrap_or(0) {
-            inheritance.entities.push((read_piece(&mut from)?, read_piece(&mut from)?));
+            inheritance.metas.push((read_piece(&mut from)?, read_piece(&mut from)?));
         }
         for described in head["sockets"].as_array().into_iter().flatten() {
             let text = |field: &str| described[field].as_str().unwrap_or_default();
@@ -222,9 +223,9 @@ mod tests {
         let entities = vec![(b"services/1".to_vec(), vec![0, 255]), (b"hash".to_vec(), vec![b'x'; 3_000_000])];
         let (http, http_at) = socket("http", "127.0.0.1:80");
         let (admin, admin_at) = socket("admin", "[::1]:0");
-        let sent = Inheritance { entities: entities.clone(), sockets: vec![http, admin] };
+        let sent = Inheritance { metas: entities.clone(), sockets: vec![http, admin] };
         let mut received = passed(sent).unwrap();
-        assert_eq!(received.entities, entities);
+        assert_eq!(received.metas, entities);
         assert_eq!(received.take_socket("admin", "[::1]:0".parse().unwrap()).map(address), Some(admin_at));
         assert_eq!(received.take_socket("http", "127.0.0.1:80".parse().unwrap()).map(address), Some(http_at));
         assert!(received.take_socket("http", "127.0.0.1:80".parse().unwrap()).is_none(), "each goes once");
@@ -235,7 +236,7 @@ mod tests {
         let (http, http_at) = socket("http", "127.0.0.1:80");
         let (chosen, chosen_at) = socket("http", "127.0.0.1:0");
         let (amqp, amqp_at) = socket("amqp", "127.0.0.1:0");
-        let mut inheritance = Inheritance { entities: Vec::new(), sockets: vec![http, chosen, amqp] };
+        let mut inheritance = Inheritance { metas: Vec::new(), sockets: vec![http, chosen, amqp] };
         let mut take = |name, at: &str| inheritance.take_socket(name, at.parse().unwrap()).map(address);
         assert_eq!(take("amqp", "127.0.0.1:0"), Some(amqp_at));
         assert_eq!(take("https", "127.0.0.1:80"), Some(http_at), "the port speaks TLS now");
@@ -246,7 +247,7 @@ mod tests {
 
     #[test]
     fn what_is_too_large_is_not_handed_over_and_the_largest_is() {
-        let of = |len: u32| Inheritance { entities: vec![(Vec::new(), vec![0; len as usize])], sockets: Vec::new() };
+        let of = |len: u32| Inheritance { metas: vec![(Vec::new(), vec![0; len as usize])], sockets: Vec::new() };
         assert!(passed(of(HANDED_OVER_BYTES_MAX)).is_ok());
         assert!(passed(of(HANDED_OVER_BYTES_MAX + 1)).is_err());
         let (mut ours, theirs) = UnixStream::pair().unwrap();

@@ -1,11 +1,12 @@
 //! One process takes over from another, without a port that is closed for a moment: the upgrade of the binary.
 //!
 //! On SIGUSR2 the running process starts the program that lies at its path now, with the arguments it was started with, and
-//! hands over its listening sockets and what is kept of the Admin API.
+//! hands over its listening sockets, what is kept of the Admin API and what the broker consists of.
 //!
 //! ```text
 //! old                                                  new
-//! starts it, and makes no change of the Admin API   -> reads its configuration, binds what is new
+//! starts it, and makes no change of the Admin API   -> reads its configuration, tries it on what the broker consists of,
+//!                                                      binds what is new
 //! no longer accepts, each answer is the last of its <- serves HTTP; what goes into a queue waits
 //!   connection
 //! sends clients of the broker away, closes the log  -> opens it, serves all
@@ -28,7 +29,7 @@ use super::listeners::Listeners;
 use super::{Server, notify};
 use crate::commands::{Failure, complain};
 use admin::Held;
-use engine::Engine;
+use engine::{Engine, MetaSpace};
 use std::time::Duration;
 use successor::Successor;
 
@@ -87,5 +88,7 @@ impl Upgrade {
 }
 
 fn inheritance(engine: &dyn Engine, sockets: Vec<Socket>) -> Inheritance {
-    Inheritance { entities: admin::kept_metas(engine), sockets }
+    let is_wanted = |key: &[u8]| matches!(MetaSpace::of(key), Some((MetaSpace::Entities | MetaSpace::Topology, _)));
+    let metas = engine.metas().into_iter().filter(|(key, _)| is_wanted(key)).collect();
+    Inheritance { metas, sockets }
 }

@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
@@ -25,7 +26,10 @@ const SELF: &str = "/proc/self/exe";
 /// How this process was started, and so how the next one is.
 #[derive(Clone, Debug)]
 pub(crate) struct Program {
+    /// Where it was called, and where the next one is looked for.
     path: PathBuf,
+    /// The file that is started, if that is another one.
+    executable: Option<&'static str>,
     arguments: Vec<OsString>,
 }
 
@@ -37,12 +41,18 @@ impl Program {
             Some(path) => std::env::current_dir()?.join(path),
             None => std::env::current_exe()?,
         };
-        Ok(Self { path, arguments })
+        Ok(Self { path, executable: None, arguments })
     }
 
-    /// The same with the program that is running.
+    /// The program that is running, which still takes itself to be called by its path: the next one is started from there.
     pub(super) fn of_this_process(&self) -> Self {
-        Self { path: SELF.into(), arguments: self.arguments.clone() }
+        Self { executable: Some(SELF), ..self.clone() }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(self.executable.map_or(self.path.as_path(), Path::new));
+        command.arg0(&self.path).args(&self.arguments);
+        command
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -136,7 +146,7 @@ impl Successor {
 /// Blocks while the process starts and reads.
 fn spawn(program: &Program, inheritance: &Inheritance) -> io::Result<(Process, UnixStream)> {
     let (ours, theirs) = UnixStream::pair()?;
-    let child = Command::new(&program.path).args(&program.arguments).stdin(OwnedFd::from(theirs)).spawn()?;
+    let child = program.command().stdin(OwnedFd::from(theirs)).spawn()?;
     let process = Process { child, free: false };
     match inheritance.send(&ours) {
         // If it has ended, whoever listens to it hears that too.
@@ -151,7 +161,8 @@ mod tests {
 
     async fn start(path: &str, arguments: &[&str]) -> String {
         let arguments = arguments.iter().map(OsString::from).collect();
-        let started = Successor::start(Program { path: path.into(), arguments }, Inheritance::default()).await;
+        let started = Program { path: path.into(), executable: None, arguments };
+        let started = Successor::start(started, Inheritance::default()).await;
         started.expect_err("that is no server").to_string()
     }
 
