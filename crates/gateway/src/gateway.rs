@@ -14,7 +14,7 @@ use crate::reason::Reason;
 use crate::router::{Ask, split_port};
 use crate::snapshot::{BuildError, Snapshot};
 use crate::stats::Stats;
-use crate::stream::{Client, Session, SessionStep};
+use crate::stream::{Client, Session};
 use crate::tls::CertificateTable;
 use crate::uri;
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -289,8 +289,8 @@ impl Gateway {
         (exchange, decision)
     }
 
-    /// Begins a connection that is carried without a look at what is in it, or the datagrams of a client.
-    pub fn begin_session(&self, client: Client, now: Now) -> (Session, SessionStep) {
+    /// Begins a connection that is carried without a look at what is in it, or the datagrams of a client: finds its route.
+    pub fn begin_session(&self, client: Client, now: Now) -> Session {
         let random = self.next_id().value();
         Session::begin(self.snapshot.load_full(), Arc::clone(&self.counters), client, random, now)
     }

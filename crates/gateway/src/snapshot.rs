@@ -7,7 +7,8 @@ use crate::balancer::Balancer;
 use crate::chain::{Chain, Link, Links, Scope};
 use crate::entity::{
     self, ApiConsumer, Backend, CertificateId, Entities, HttpBackend, HttpsRedirect, Id, KeyAuthCredential,
-    PluginConfig, PluginId, Route, RouteId, RouteProtocols, Service, ServiceId, StreamBackend, UpstreamId,
+    PluginConfig, PluginId, Route, RouteId, RouteProtocols, Service, ServiceId, StreamBackend, StreamProtocol,
+    UpstreamId,
 };
 use crate::forward;
 use crate::mirror::Mirroring;
@@ -317,6 +318,10 @@ impl Build<'_> {
             let Some(id) = upstream.resilience.fallback else { continue };
             match services.get(&id) {
                 Some((_, Target::Http(service))) => drop(fallbacks.insert(id, Arc::clone(service))),
+                Some((_, Target::Stream(service))) if service.protocol == StreamProtocol::Udp => {
+                    let what = "resilience.fallback: a service of `udp` serves neither requests nor connections";
+                    self.error("upstreams", upstream.id.0, what.to_owned());
+                }
                 // Those are the streams' own.
                 Some((_, Target::Stream(_))) => {}
                 Some(_) => {
@@ -361,14 +366,16 @@ impl Build<'_> {
     }
 
     fn certificates(&mut self) -> Arc<Certificates> {
-        let mut names = Vec::with_capacity(self.entities.snis.len());
+        let mut certificates = Certificates::default();
         for sni in &self.entities.snis {
-            match self.identities.get(&sni.certificate) {
-                Some(identity) => names.push((sni.name.as_str(), Arc::clone(identity))),
-                None => self.error("snis", sni.id.0, "certificate: there is no such certificate".to_owned()),
-            }
+            let what = match self.identities.get(&sni.certificate) {
+                Some(identity) if certificates.add(&sni.name, Arc::clone(identity)) => continue,
+                Some(_) => format!("name: `{}` is another's, written in another way", sni.name),
+                None => "certificate: there is no such certificate".to_owned(),
+            };
+            self.error("snis", sni.id.0, what);
         }
-        Arc::new(Certificates::new(names.into_iter()))
+        Arc::new(certificates)
     }
 
     fn upstream(

@@ -8,8 +8,8 @@ extern crate sluicegate_gateway as gateway;
 mod support;
 
 use gateway::entity::{
-    Backend, Breaker, Endpoint, Entities, HttpBackend, PluginConfig, Route, RouteId, Scheme, Service, ServiceId,
-    StreamBackend, StreamProtocol, StreamProtocols, StreamRoute, Target, TargetAddress, Upstream,
+    Backend, Breaker, Bulkhead, Endpoint, Entities, HttpBackend, PluginConfig, Route, RouteId, Scheme, Service,
+    ServiceId, StreamBackend, StreamProtocol, StreamProtocols, StreamRoute, Target, TargetAddress, Upstream,
 };
 use gateway::router::StreamKind;
 use gateway::stream::{Client, Session, SessionStep};
@@ -68,9 +68,15 @@ impl Node {
         Self { gateway, lines }
     }
 
-    fn begin(&self, port: u16) -> (Session, SessionStep) {
+    fn routed(&self, port: u16) -> Session {
         let (source, destination) = (([10, 0, 0, 9], 4000).into(), ([10, 0, 0, 1], port).into());
         self.gateway.begin_session(Client { kind: StreamKind::Tcp, source, destination, sni: None }, at(1_000))
+    }
+
+    fn begin(&self, port: u16) -> (Session, SessionStep) {
+        let mut session = self.routed(port);
+        let step = session.enter(at(1_000));
+        (session, step)
     }
 
     fn last_line(&self) -> Value {
@@ -174,6 +180,34 @@ fn the_fallback_is_tried_when_nobody_answers_and_while_the_breaker_is_open() {
 }
 
 #[test]
+fn who_has_not_entered_takes_nobody_s_place() {
+    let mut entities = entities();
+    entities.upstreams[0].resilience.bulkhead = Some(Bulkhead { max_requests: 1, ..Bulkhead::default() });
+    let node = Node::new(&entities);
+    let mut waiting = node.routed(1);
+    let (inside, step) = node.begin(1);
+    assert!(matches!(step, SessionStep::Connect { .. }) && waiting.has_service());
+    assert!(matches!(waiting.enter(at(1_001)), SessionStep::Close), "one place, and it is taken");
+    drop(waiting);
+    assert_eq!(node.last_line()["reason"], "bulkhead_full");
+    drop(inside);
+    assert!(matches!(node.begin(1).1, SessionStep::Connect { .. }));
+}
+
+#[test]
+fn one_given_up_before_it_was_connected_says_why() {
+    let node = Node::new(&entities());
+    drop(node.routed(1));
+    assert_eq!(node.last_line()["reason"], "shutdown");
+    drop(node.begin(1));
+    assert_eq!(node.last_line()["reason"], "shutdown");
+    let (mut session, _) = node.begin(1);
+    session.connected(at(1_001));
+    drop(session);
+    assert_eq!(node.last_line().get("reason"), None);
+}
+
+#[test]
 fn tls_is_spoken_to_a_service_of_tls_and_passed_through_untouched() {
     let mut entities = Entities {
         services: vec![stream("db", StreamProtocol::Tls)],
@@ -188,7 +222,8 @@ fn tls_is_spoken_to_a_service_of_tls_and_passed_through_untouched() {
     };
     let plan = |entities: &Entities, kind| {
         let node = Node::new(entities);
-        let (session, _) = node.gateway.begin_session(client(kind), at(1));
+        let mut session = node.gateway.begin_session(client(kind), at(1));
+        assert!(matches!(session.enter(at(1)), SessionStep::Connect { .. }));
         let plan = session.plan().unwrap();
         (plan.tls, plan.server_name.as_deref().map(str::to_owned), session.passes_through())
     };
@@ -204,18 +239,26 @@ fn what_does_not_go_together_is_refused() {
     let mut entities = entities();
     let udp = StreamProtocols::Of { tcp: false, tls: false, udp: true };
     entities.services.push(stream("tls", StreamProtocol::Tls));
+    entities.services.push(stream("syslog", StreamProtocol::Udp));
     entities.services.push(support::upstream("web"));
     entities.stream_routes.push(route("datagrams", "tls", udp));
+    entities.stream_routes.push(route("syslog", "syslog", udp));
+    entities.stream_routes.push(route("both", "syslog", StreamProtocols::Of { tcp: true, tls: false, udp: true }));
+    entities.stream_routes.push(route("passing", "syslog", StreamProtocols::TlsPassthrough));
     entities.stream_routes.push(route("web", "web", TCP));
+    entities.upstreams[0].resilience.fallback = Some(ServiceId::derived("syslog"));
     entities.routes.push(Route { service: Some(ServiceId::derived("db")), ..Route::new(RouteId::derived("pages")) });
     let route = Some(RouteId::derived("to-db"));
     entities.plugins.push(PluginConfig { route, ..support::plugin_config("correlation-id", json!({})) });
     assert_eq!(
         problems(&entities),
         [
+            "upstreams resilience.fallback: a service of `udp` serves neither requests nor connections",
             "routes service: one of `tcp` cannot serve a route of http, https, grpc or grpcs",
             "plugins plugin `correlation-id` does not run for tcp, tls, tls_passthrough or udp",
             "routes service: one of `tls` cannot serve a route of udp: datagrams have no TLS",
+            "routes service: one of `udp` serves datagrams, and not a route of tcp, tls or tls_passthrough",
+            "routes service: one of `udp` serves datagrams, and not a route of tcp, tls or tls_passthrough",
             "routes service: one of `http` cannot serve a route of tcp, tls, tls_passthrough or udp",
         ]
     );

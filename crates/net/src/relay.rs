@@ -2,7 +2,7 @@
 //!
 //! Bytes go straight from one socket to the other through a buffer of the thread's; only what the other side does not
 //! take at once is kept, and then that side is not read from. So an idle relay holds no buffer, and a busy one at most
-//! [`RELAY_BUFFER_BYTES`] for each direction.
+//! [`RELAY_BUFFER_BYTES`] for each direction, here or in the TLS of the side that takes nothing.
 //!
 //! Invariants: the end of one direction is passed on, and the other goes on until its own end. A relay in which nothing
 //! moves for its idle time ends, as does one whose server drains and in which nothing moves for a moment. Bytes are counted
@@ -48,7 +48,7 @@ pub enum RelayEnd {
     Upstream(io::Error),
     /// Nothing moved for its idle time.
     Idle,
-    /// The upstream took nothing of what waits for it in its write time.
+    /// The upstream did not take what waits for it in its write time.
     Stalled,
     /// The server drained.
     Drained,
@@ -68,6 +68,8 @@ pub struct Relay {
 struct Direction {
     /// Read and not yet written.
     unwritten: BytesMut,
+    /// TLS has written bytes that its socket has not taken.
+    unflushed: bool,
     ended: bool,
     /// The end was passed on.
     shut: bool,
@@ -89,7 +91,7 @@ impl Relay {
         Self { idle, write: Duration::MAX, up: Direction::default(), down: Direction::default() }
     }
 
-    /// Ends it as well if the upstream takes nothing of what waits for it in that time.
+    /// Ends it as well if the upstream takes nothing of what waits for it in that time; with TLS, not all of what TLS keeps.
     #[must_use]
     pub const fn with_write_timeout(mut self, write: Duration) -> Self {
         self.write = write;
@@ -135,7 +137,7 @@ impl Relay {
             if std::mem::take(&mut self.down.moved) || went_up {
                 timer.set(self.idle);
             }
-            if self.up.unwritten.is_empty() {
+            if !self.up.waits() {
                 stall.clear();
             } else if went_up || !stall.is_set() {
                 stall.set(self.write);
@@ -181,6 +183,10 @@ impl Direction {
                 self.note(n_bytes);
                 self.unwritten.advance(n_bytes);
             }
+            // TLS keeps what it could not write; nothing else would send it.
+            self.unflushed = true;
+            ready!(Pin::new(&mut *to).poll_flush(cx)).map_err(Fault::Write)?;
+            self.unflushed = false;
             if self.ended {
                 if !self.shut {
                     // Who is gone already needs no end.
@@ -191,14 +197,13 @@ impl Direction {
             }
             // What was kept is gone, and so is the memory it took.
             self.unwritten = BytesMut::new();
-            if self.shovel(from, to, cx)?.is_pending() {
-                // TLS keeps what it could not write; nothing else would send it.
-                if let Poll::Ready(Err(error)) = Pin::new(&mut *to).poll_flush(cx) {
-                    return Poll::Ready(Err(Fault::Write(error)));
-                }
-                return Poll::Pending;
-            }
+            ready!(self.shovel(from, to, cx)?);
         }
+    }
+
+    /// Whether something waits for the side it goes to.
+    fn waits(&self) -> bool {
+        self.unflushed || !self.unwritten.is_empty()
     }
 
     /// One read, and as much of it written as the other side takes; the rest is kept.
@@ -306,6 +311,20 @@ mod tests {
         assert!(matches!(end, RelayEnd::Stalled), "{end:?}");
         assert_eq!(carried.up_bytes, 32 + 64);
         let _ = (writer.await.unwrap(), answers.await.unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_tls_keeps_waits_too_and_holds_the_writer_back() {
+        let ((mut client, mut near), (upstream, far)) = (duplex(64), duplex(64));
+        // Takes all it gets, as TLS does, but passes on no more than the upstream takes.
+        let mut far = tokio::io::BufWriter::with_capacity(1 << 20, far);
+        let writer = tokio::spawn(async move { client.write_all(&[0; 4 * RELAY_BUFFER_BYTES]).await });
+        let mut relay = Relay::new(LONG).with_write_timeout(Duration::from_secs(1));
+        let end = relay.carry(&mut near, &mut far, std::pin::pin!(std::future::pending())).await;
+        assert!(matches!(end, RelayEnd::Stalled), "{end:?}");
+        assert!(relay.carried().up_bytes <= 64 + RELAY_BUFFER_BYTES as u64, "{:?}", relay.carried());
+        drop((near, upstream));
+        assert!(writer.await.unwrap().is_err());
     }
 
     #[tokio::test(start_paused = true)]

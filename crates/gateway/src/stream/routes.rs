@@ -104,6 +104,11 @@ fn compiled(
             let what = "service: one of `tls` cannot serve a route of udp: datagrams have no TLS".to_owned();
             error("routes", route.id.0, what);
         }
+        (_, _, Some(target)) if target.protocol == StreamProtocol::Udp && has_connections(route.protocols) => {
+            let what =
+                "service: one of `udp` serves datagrams, and not a route of tcp, tls or tls_passthrough".to_owned();
+            error("routes", route.id.0, what);
+        }
         _ => {}
     }
     CompiledStream {
@@ -120,6 +125,10 @@ fn compiled(
 
 const fn has_udp(protocols: StreamProtocols) -> bool {
     matches!(protocols, StreamProtocols::Of { udp: true, .. })
+}
+
+const fn has_connections(protocols: StreamProtocols) -> bool {
+    !matches!(protocols, StreamProtocols::Of { tcp: false, tls: false, .. })
 }
 
 /// No plugin here works without a request, so one that is meant for connections would never run.

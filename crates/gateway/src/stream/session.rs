@@ -1,14 +1,15 @@
 //! One TCP connection, or the datagrams of one UDP client, from the first to the last.
 //!
 //! ```text
-//! begin ─► gate ─► address ─► Connect ─► plan() ─► connected() ─► finish()
-//!   ▲        │                  ▲  ▲  └───► failed() ─► Close ───────┘
-//!   │      Queue ─ turn() ──────┘  └───────────┤
-//!   └─ fallback, once, if it may not go, or nobody answered ◄┘
+//! begin ─► enter() ─► gate ─► address ─► Connect ─► plan() ─► connected() ─► finish()
+//!                      ▲ │                ▲  ▲  └───► failed() ─► Close ───────┘
+//!                      │ Queue ─ turn() ──┘  └───────────┤
+//!                      └─ fallback, once, if it may not go, or nobody answered ◄┘
 //! ```
 //!
-//! Invariants: it is counted and logged exactly once, however it ends. While it lasts it is under way to its address and
-//! holds its place in the upstream's bulkhead. The breaker and the address hear of the connection, not of what came after.
+//! Invariants: it is counted and logged exactly once, however it ends. Until it enters, it holds nothing of the upstream's;
+//! from then on it is under way to its address and holds its place in the bulkhead. The breaker and the address hear of the
+//! connection, not of what came after. One that ends without a connection has a reason.
 
 use super::log;
 use super::routes::{CompiledStream, StreamService};
@@ -102,7 +103,7 @@ impl Session {
         client: Client,
         random: u128,
         now: Now,
-    ) -> (Self, SessionStep) {
+    ) -> Self {
         let route_idx = snapshot.streams.router.route(&StreamAsk {
             kind: client.kind,
             sni: client.sni.as_deref(),
@@ -112,12 +113,12 @@ impl Session {
         let mut session = Self::new(snapshot, counters, client, route_idx, now);
         session.random = random;
         session.stats().begin();
-        let step = match session.route().map(|route| route.target.clone()) {
-            None => session.refuse(Reason::NoRoute),
-            Some(None) => session.refuse(Reason::NoService),
-            Some(Some(service)) => session.enter(service),
+        session.reason = match session.route().map(|route| route.target.is_some()) {
+            None => Some(Reason::NoRoute),
+            Some(false) => Some(Reason::NoService),
+            Some(true) => None,
         };
-        (session, step)
+        session
     }
 
     /// One that ended before it could be routed.
@@ -163,6 +164,12 @@ impl Session {
         self.route().map_or(self.counters.stats.unmatched_streams(), |route| &route.stats)
     }
 
+    /// Whether there is a service for it.
+    #[must_use]
+    pub fn has_service(&self) -> bool {
+        self.route().is_some_and(|route| route.target.is_some())
+    }
+
     /// Whether the client's TLS goes to the upstream as it is.
     #[must_use]
     pub fn passes_through(&self) -> bool {
@@ -181,8 +188,17 @@ impl Session {
         self.service.as_ref().map_or(0, |service| service.upstream.backend.write_timeout_ms)
     }
 
+    /// The client is ready, so it takes its place at the service.
+    pub fn enter(&mut self, now: Now) -> SessionStep {
+        (self.now, self.tried_at) = (now, now);
+        match self.route().and_then(|route| route.target.clone()) {
+            Some(service) => self.ask_gate(service),
+            None => SessionStep::Close,
+        }
+    }
+
     /// Asks the gate of the service's upstream, if it has one.
-    fn enter(&mut self, service: StreamService) -> SessionStep {
+    fn ask_gate(&mut self, service: StreamService) -> SessionStep {
         let Some(balancer) = &service.upstream.balancer else {
             self.retries_left = service.upstream.backend.retries;
             self.service = Some(service);
@@ -237,7 +253,7 @@ impl Session {
         let fallback = service.upstream.balancer.as_ref().and_then(|balancer| balancer.upstream().resilience.fallback);
         let fallback = fallback.filter(|_| may_fall_back).and_then(|id| self.snapshot.streams.fallbacks.get(&id));
         match fallback.cloned() {
-            Some(fallback) => self.enter(fallback),
+            Some(fallback) => self.ask_gate(fallback),
             None => self.refuse(reason),
         }
     }
@@ -319,6 +335,10 @@ impl Session {
 
     fn end(&mut self) {
         self.finished = true;
+        if self.connected_us.is_none() && self.reason.is_none() {
+            // Its task was given up before there was a connection.
+            self.reason = Some(Reason::Shutdown);
+        }
         let us = micros(self.began.mono, self.now.mono);
         let Transferred { bytes_in, bytes_out } = self.transferred;
         self.stats().end(us, bytes_in, bytes_out, self.reason);

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use foldhash::fast::RandomState;
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 type Names = HashMap<Box<str>, Arc<Identity>, RandomState>;
@@ -25,23 +26,27 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// Whose names these are. Names are unique.
+    /// Adds a server name; neither capitals nor a dot at its end make it another. False if it is there already.
     #[must_use]
-    pub fn new<'n>(names: impl Iterator<Item = (&'n str, Arc<Identity>)>) -> Self {
-        let mut all = Self::default();
-        for (name, identity) in names {
-            let name = name.to_ascii_lowercase();
-            if name == "*" {
-                all.any = Some(identity);
-            } else if let Some(rest) = name.strip_prefix("*.") {
-                all.by_rest.insert(rest.into(), identity);
-            } else if let Some(beginning) = name.strip_suffix(".*") {
-                all.by_beginning.insert(beginning.into(), identity);
-            } else {
-                all.exact.insert(name.into(), identity);
-            }
+    pub fn add(&mut self, name: &str, identity: Arc<Identity>) -> bool {
+        let name = plain(name);
+        if &*name == "*" {
+            let is_new = self.any.is_none();
+            self.any.get_or_insert(identity);
+            return is_new;
         }
-        all
+        let (names, key) = if let Some(rest) = name.strip_prefix("*.") {
+            (&mut self.by_rest, rest)
+        } else if let Some(beginning) = name.strip_suffix(".*") {
+            (&mut self.by_beginning, beginning)
+        } else {
+            (&mut self.exact, &*name)
+        };
+        match names.entry(key.into()) {
+            Entry::Vacant(free) => drop(free.insert(identity)),
+            Entry::Occupied(_) => return false,
+        }
+        true
     }
 
     /// Whether there is no name at all.
@@ -53,14 +58,19 @@ impl Certificates {
     /// What is shown for a server name.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<&Arc<Identity>> {
-        let name = match name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            true => Cow::Owned(name.to_ascii_lowercase()),
-            false => Cow::Borrowed(name),
-        };
-        let name = name.strip_suffix('.').unwrap_or(&name);
+        let name = &*plain(name);
         let rest = || name.split_once('.').and_then(|(_, rest)| self.by_rest.get(rest));
         let beginning = || name.rsplit_once('.').and_then(|(beginning, _)| self.by_beginning.get(beginning));
         self.exact.get(name).or_else(rest).or_else(beginning).or(self.any.as_ref())
+    }
+}
+
+/// A name as it is compared.
+fn plain(name: &str) -> Cow<'_, str> {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    match name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        true => Cow::Owned(name.to_ascii_lowercase()),
+        false => Cow::Borrowed(name),
     }
 }
 
@@ -91,6 +101,14 @@ mod tests {
     use super::*;
     use crate::tls::testing::identity;
 
+    fn certificates<'n>(names: impl IntoIterator<Item = (&'n str, Arc<Identity>)>) -> Certificates {
+        let mut all = Certificates::default();
+        for (name, identity) in names {
+            assert!(all.add(name, identity), "{name}");
+        }
+        all
+    }
+
     #[test]
     fn the_closest_name_has_the_say() {
         let names = ["a.example.com", "*.example.com", "a.*", "a.b.*", "*"];
@@ -99,7 +117,7 @@ mod tests {
             let found = certificates.find(name)?;
             all.iter().find(|(_, identity)| Arc::ptr_eq(identity, found)).map(|(name, _)| *name)
         };
-        let certificates = Certificates::new(all.iter().cloned());
+        let every = certificates(all.iter().cloned());
         for (asked, expected) in [
             ("a.example.com", "a.example.com"),
             ("A.Example.COM", "a.example.com"),
@@ -114,18 +132,30 @@ mod tests {
             ("localhost", "*"),
             ("", "*"),
         ] {
-            assert_eq!(shown(&certificates, asked), Some(expected), "{asked}");
+            assert_eq!(shown(&every, asked), Some(expected), "{asked}");
         }
-        let few = Certificates::new(all[..2].iter().cloned());
+        let few = certificates(all[..2].iter().cloned());
         assert_eq!(shown(&few, "a.org"), None);
         assert!(!few.is_empty() && Certificates::default().is_empty());
+    }
+
+    #[test]
+    fn capitals_and_a_last_dot_make_no_other_name() {
+        let written = ["A.example.com.", "*.Example.com.", "a.*.", "*"];
+        let mut all = certificates(written.map(|name| (name, Arc::new(identity()))));
+        for name in ["a.example.com", "a.example.com.", "B.example.com.", "a.org", "c.b.org"] {
+            assert!(all.find(name).is_some(), "{name}");
+        }
+        for again in ["a.Example.com", "*.example.com", "A.*", "*"] {
+            assert!(!all.add(again, Arc::new(identity())), "{again}");
+        }
     }
 
     #[test]
     fn who_names_nothing_gets_the_listener_s_own() {
         let table = CertificateTable::default();
         assert!(table.find(Some("a")).is_none());
-        table.set(Arc::new(Certificates::new([("*", Arc::new(identity()))].into_iter())));
+        table.set(Arc::new(certificates([("*", Arc::new(identity()))])));
         assert!(table.find(None).is_none() && table.find(Some("a")).is_some());
     }
 }

@@ -2,9 +2,11 @@
 //! connection.
 //!
 //! ```text
-//! accepted ─► ClientHello, if it is TLS ─► route ─┬─ tls_passthrough ──────────┬─► connect, and again ─► relay ─► finish
+//! accepted ─► ClientHello, if it is TLS ─► route ─┬─ tls_passthrough ──────────┬─► enter ─► connect, and again ─► relay ─► finish
 //!                                                 └─ else the handshake is ours ┘
 //! ```
+//!
+//! Who stops in the handshake takes nobody's place at the upstream.
 
 use super::proxy::{at, failure, make};
 use bytes::BytesMut;
@@ -54,8 +56,8 @@ impl StreamService {
         let client = Client { kind: StreamKind::Tcp, source: peer.address, destination: peer.local, sni: None };
         let tls = match tls {
             StreamTls::None => {
-                let (session, step) = self.gateway.begin_session(client, self.clock.now());
-                return self.carry(Box::new(stream), BytesMut::new(), session, step, drain).await;
+                let session = self.gateway.begin_session(client, self.clock.now());
+                return self.carry(Box::new(stream), BytesMut::new(), session, drain).await;
             }
             StreamTls::PassingThrough => None,
             StreamTls::Ending(tls) => Some(tls),
@@ -79,14 +81,13 @@ impl StreamService {
         };
         let source = client.source;
         let client = Client { sni: hello.server_name().cloned(), ..client };
-        let (mut session, step) = self.gateway.begin_session(client, self.clock.now());
-        if session.passes_through() {
-            return self.carry(Box::new(stream), hello.into_bytes(), session, step, drain).await;
-        }
-        if let SessionStep::Close = step {
-            // Nobody answers to that name, or nobody can.
+        let mut session = self.gateway.begin_session(client, self.clock.now());
+        if !session.has_service() {
             hello.refuse(&mut stream).await;
             return session.finish(Transferred::default(), self.clock.now());
+        }
+        if session.passes_through() {
+            return self.carry(Box::new(stream), hello.into_bytes(), session, drain).await;
         }
         let accepted = match tls {
             Some(tls) => hello.accept(stream, tls).await.map_err(|error| error.to_string()),
@@ -96,7 +97,7 @@ impl StreamService {
             }
         };
         match accepted {
-            Ok(stream) => self.carry(Box::new(stream), BytesMut::new(), session, step, drain).await,
+            Ok(stream) => self.carry(Box::new(stream), BytesMut::new(), session, drain).await,
             Err(error) => {
                 tracing::debug!(client = %source, %error, "the TLS handshake failed");
                 session.broke(Reason::ClientTls);
@@ -106,16 +107,10 @@ impl StreamService {
     }
 
     /// Connects, and carries bytes until the end. `read` was read from the client already.
-    async fn carry(
-        &self,
-        mut client: Box<dyn Stream>,
-        read: BytesMut,
-        session: Session,
-        step: SessionStep,
-        mut drain: Drain,
-    ) {
+    async fn carry(&self, mut client: Box<dyn Stream>, read: BytesMut, session: Session, mut drain: Drain) {
         let mut under_way = UnderWay { session: Some(session), relay: Relay::new(Duration::MAX), clock: self.clock };
         let Some(session) = &mut under_way.session else { return };
+        let step = session.enter(self.clock.now());
         let Some(mut upstream) = self.connect(session, step).await else { return };
         let of_ms = |ms: u32| Duration::from_millis(ms.into());
         let relay = Relay::new(of_ms(session.idle_timeout_ms()));
