@@ -4,6 +4,7 @@ import collections
 import contextlib
 import json
 import re
+import socket
 import threading
 
 import pytest
@@ -107,13 +108,16 @@ def test_requests_are_copied_with_their_bodies_whole_and_streamed(start_server, 
     assert ask(server, path="/a?b=1", headers={"X-Mine": "1"}).text == "orders"
     assert ask(server, "POST", "/b", body=b"x" * 300_000).text == "orders"
     assert ask(server, "POST", "/c", body=iter([b"one", b"two"])).text == "orders"
-    until(lambda: mirrored(server) == {"answered": 3}, "the copies are answered")
+    with socket.create_connection(("127.0.0.1", server.ports["http"]), timeout=10) as client:
+        client.sendall(b"POST /d HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nlast\r\n0\r\nX-Sum: 1\r\n\r\n")
+        assert client.recv(65536).startswith(b"HTTP/1.1 200")
+    until(lambda: mirrored(server) == {"answered": 4}, "the copies are answered")
     seen = {copy.target: copy for copy in shadow.seen}
-    assert set(seen) == {"/a?b=1", "/b", "/c"}
+    assert set(seen) == {"/a?b=1", "/b", "/c", "/d"} and seen["/d"].body == b"last"
     assert seen["/a?b=1"].headers["X-Mine"] == "1" and seen["/a?b=1"].headers["Host"] == f"127.0.0.1:{shadow.port}"
     assert seen["/b"].body == b"x" * 300_000 and seen["/c"].body == b"onetwo"
-    assert services["orders"].last().body == b"onetwo"
-    assert shadow.connections < 3, "their connections are used again"
+    assert services["orders"].last().body == b"last"
+    assert shadow.connections < 4, "their connections are used again"
 
 
 def test_a_copy_neither_delays_nor_fails_its_request(start_server, services):

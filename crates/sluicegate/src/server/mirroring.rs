@@ -19,6 +19,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
 
 /// Time for the copies under way when all ends.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -69,26 +70,24 @@ impl Place {
     /// Sends a copy, in a task of this shard.
     fn start(self, mirror: Mirror, body: Bytes) {
         let service = Arc::clone(&self.service);
-        let task = async move {
-            let patience = Duration::from_millis(MIRROR_MS_MAX);
-            if tokio::time::timeout(patience, self.deliver(mirror, body)).await.is_err() {
-                tracing::debug!("a copy of a request took too long");
-            }
-        };
         if let Some(tasks) = &mut *service.mirroring.0.lock() {
-            tasks.spawn(task);
+            tasks.spawn(async move { self.deliver(mirror, body).await });
         }
     }
 
     async fn deliver(&self, mut mirror: Mirror, body: Bytes) {
         let (clock, mut body) = (self.service.clock, Body::from(body));
-        match send(&self.service.pools[self.shard], mirror.plan(clock.now()), &mut body).await {
-            Err(Failed { failure, .. }) => mirror.failed(failure, clock.now()),
-            Ok(answer) => {
+        let until = Instant::now() + Duration::from_millis(MIRROR_MS_MAX);
+        let pool = &self.service.pools[self.shard];
+        let sent = timeout_at(until, Box::pin(send(pool, mirror.plan(clock.now()), &mut body))).await;
+        match sent {
+            Err(_) => mirror.failed(UpstreamFailure::ReadTimeout, clock.now()),
+            Ok(Err(Failed { failure, .. })) => mirror.failed(failure, clock.now()),
+            Ok(Ok(answer)) => {
                 let (head, answer) = answer.into_response().into_parts();
                 mirror.answered(&head, clock.now());
-                let broke = read_away(answer).await;
-                mirror.ended(broke, clock.now());
+                let broke = timeout_at(until, read_away(answer)).await;
+                mirror.ended(broke.unwrap_or(Some(UpstreamFailure::ReadTimeout)), clock.now());
             }
         }
     }
@@ -126,6 +125,8 @@ impl HttpBody for Copied {
         let copied = self.get_mut();
         let polled = Pin::new(&mut copied.body).poll_frame(cx);
         match &polled {
+            // Trailers, which nothing follows, are not copied; often nobody asks again after them.
+            Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => copied.end(),
             Poll::Ready(Some(Ok(frame))) => copied.copy(frame.data_ref()),
             Poll::Ready(None) => copied.end(),
             Poll::Ready(Some(Err(_))) => copied.copying = None,
