@@ -153,8 +153,8 @@ impl Listener {
     }
 
     /// Accepts until draining begins and runs `serve` for each connection, at most `connections_max` at a time; more
-    /// wait in the backlog. Then waits for them, at most `patience` from when all is to end, and returns how many it had to
-    /// end.
+    /// wait in the backlog. Then waits for them, at most `patience` from when all is to end or until it is over, and returns
+    /// how many it had to end; who has not come to its protocol by then is not waited for.
     pub async fn run<F, S>(
         self,
         connections_max: usize,
@@ -190,9 +190,15 @@ impl Listener {
             let shard = turn.map_or(0, |(shard, _)| shard);
             // A socket belongs to the event loop it was accepted on until it is taken off.
             let stream = if turn.is_some() { stream.into_std().map(Err) } else { Ok(Ok(stream)) };
+            let mut seen = drain.clone();
             let task = async move {
                 let _permit = permit;
-                match prepare(stream, address, tls, proxy_protocol, shard).await {
+                let prepared = tokio::select! {
+                    biased;
+                    prepared = prepare(stream, address, tls, proxy_protocol, shard) => prepared,
+                    () = seen.ending() => Err(io::Error::new(io::ErrorKind::Interrupted, "the server ends")),
+                };
+                match prepared {
                     Ok((io, peer)) => serve(io, peer).await,
                     Err(error) => tracing::debug!(peer = %address, %error, "the connection ended before its protocol"),
                 }
@@ -207,7 +213,7 @@ impl Listener {
             () = tasks.ended() => {}
             () = drain.ending() => {}
         }
-        tasks.join(patience).await
+        tasks.join_until(drain.over(patience)).await
     }
 
     async fn accept_one(

@@ -17,6 +17,8 @@ enum Phase {
     Leaving,
     /// Who is idle goes.
     Ending,
+    /// Who is still there is not waited for.
+    Over,
 }
 
 /// The hand that gives the signal.
@@ -41,16 +43,25 @@ impl Shutdown {
 
     /// Gives the signal: accept nothing new, finish what is in flight, close what is idle.
     pub fn begin(&self) {
-        self.sender.send_replace(Phase::Ending);
+        self.advance(Phase::Ending);
+    }
+
+    /// Says that it is over: what has not finished is ended.
+    pub fn cut(&self) {
+        self.advance(Phase::Over);
     }
 
     /// Gives half of it: accept nothing new, and let each answer be the last of its connection. What is idle may stay until
     /// [`Shutdown::begin`].
     pub fn leave(&self) {
+        self.advance(Phase::Leaving);
+    }
+
+    fn advance(&self, to: Phase) {
         self.sender.send_if_modified(|phase| {
-            let serving = *phase == Phase::Serving;
-            *phase = (*phase).max(Phase::Leaving);
-            serving
+            let is_news = *phase < to;
+            *phase = (*phase).max(to);
+            is_news
         });
     }
 }
@@ -69,7 +80,18 @@ impl Drain {
 
     /// Waits for the whole signal: what is idle goes now. Also returns if nobody can give it any more.
     pub async fn ending(&mut self) {
-        let _ = self.receiver.wait_for(|phase| *phase == Phase::Ending).await;
+        let _ = self.receiver.wait_for(|phase| *phase >= Phase::Ending).await;
+    }
+
+    /// Waits until it is over, at most for `patience`.
+    pub async fn over(&mut self, patience: Duration) {
+        let over = async {
+            if self.receiver.wait_for(|phase| *phase == Phase::Over).await.is_err() {
+                // Nobody can say so any more.
+                std::future::pending::<()>().await;
+            }
+        };
+        let _ = tokio::time::timeout(patience, over).await;
     }
 }
 
@@ -124,8 +146,16 @@ impl Tasks {
     }
 
     /// Waits until all have ended, at most `patience`; then ends the rest. Returns how many had to be ended.
-    pub async fn join(mut self, patience: Duration) -> usize {
-        let _ = tokio::time::timeout(patience, self.ended()).await;
+    pub async fn join(self, patience: Duration) -> usize {
+        self.join_until(tokio::time::sleep(patience)).await
+    }
+
+    /// The same, at most until something has happened.
+    pub async fn join_until(mut self, enough: impl Future<Output = ()>) -> usize {
+        tokio::select! {
+            () = self.ended() => {}
+            () = enough => {}
+        }
         let left = self.set.len();
         self.set.shutdown().await;
         left

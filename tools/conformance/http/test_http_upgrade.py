@@ -15,6 +15,7 @@ import pytest
 
 from harness.definitions import definitions
 from harness.http_client import request
+from harness.ports import free_ports
 from harness.server import binary
 from harness.upstream import Upstream, send_json
 from harness.wait import until
@@ -273,6 +274,21 @@ def test_data_that_the_new_process_cannot_open_goes_back_to_the_old_program(star
         assert rescued.wait(timeout=20) == 0
         assert os.readlink(f"/proc/{server.process.pid}/exe") == str(path)
         assert drained(server, "orders") == ["kept"]
+
+
+def test_who_is_silent_does_not_hold_the_data_up(start_server):
+    """Half a head at the Admin API, and nothing where a PROXY header is due: the data does not wait for them."""
+    port = free_ports(1)[0]
+    listen = {"amqp": [{"address": f"127.0.0.1:{port}", "proxy_protocol": True}]}
+    server = start_server({"limits": {"drain_timeout": "60s"}}, listen=listen)
+    with contextlib.ExitStack() as silent:
+        for at, said in ((port, b""), (server.ports["admin"], b"GET /status HTTP/1.1\r\nHo")):
+            connection = silent.enter_context(socket.create_connection(("127.0.0.1", at), timeout=10))
+            connection.sendall(said)
+        began = time.monotonic()
+        before = server.upgrade()
+        assert time.monotonic() - began < 15
+        assert before.wait(timeout=20) == 0
 
 
 def test_what_is_under_way_ends_where_it_began(start_server):

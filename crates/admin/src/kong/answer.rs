@@ -59,6 +59,9 @@ impl Answer {
         let headers = response.headers_mut();
         headers.insert(header::SERVER, HeaderValue::from_static(PRODUCT));
         headers.insert(LATENCY, HeaderValue::from(u64::try_from(took.as_millis()).unwrap_or(u64::MAX)));
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
         if let Some(allow) = self.allow {
             headers.insert(header::ALLOW, HeaderValue::from_static(allow));
             if self.status == StatusCode::NO_CONTENT {

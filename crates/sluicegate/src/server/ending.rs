@@ -4,7 +4,7 @@
 //! everything is on disk. Who waits for a promise until then is given it.
 
 use super::listeners::Listeners;
-use super::upgrade::{MOVE_TIME, PUSHES_TIME, Upgrade};
+use super::upgrade::{MOVE_TIME, PART_TIME, PUSHES_TIME, Upgrade};
 use super::{Server, Signals, notify};
 use crate::commands::{Failure, complain};
 use net::{Drain, Shutdown};
@@ -75,10 +75,17 @@ impl Server {
         let _ = tokio::time::timeout(MOVE_TIME, listeners.join_http()).await;
         ends.stored.0.begin();
         self.unbind_publishers()?;
-        if tokio::time::timeout(PUSHES_TIME, self.subscriptions.stop()).await.is_err() {
+        let parted = async {
+            // The other process waits for this: nobody may hold it up who is slow or silent.
+            if tokio::time::timeout(PART_TIME, listeners.join_stored()).await.is_err() {
+                ends.stored.0.cut();
+                warn_of(listeners.join_stored().await);
+            }
+        };
+        let (pushed, ()) = tokio::join!(tokio::time::timeout(PUSHES_TIME, self.subscriptions.stop()), parted);
+        if pushed.is_err() {
             tracing::warn!("pushes were under way: they may be made again");
         }
-        warn_of(listeners.join_stored().await);
         // What cannot be written was promised to nobody, and the other process is to have the rest.
         if let Err(error) = self.close_engine().await {
             tracing::error!(%error, "not everything is on disk");

@@ -38,8 +38,15 @@ use successor::Successor;
 pub(super) const MOVE_TIME: Duration = Duration::from_millis(300);
 /// What pushes have to end then.
 pub(super) const PUSHES_TIME: Duration = Duration::from_millis(500);
-/// How long the data directory may take to be opened: as long as the longest recovery.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(600);
+/// What connections that need the data directory have to end: less than a request to a queue waits in the new process,
+/// with what goes before. A client of the broker that has not been sent its confirms by then will publish again.
+pub(super) const PART_TIME: Duration = Duration::from_millis(1_500);
+/// How long the data directory may take to be closed, whatever the disk does, and to be opened: as long as the longest
+/// recovery.
+const DISK_TIMEOUT: Duration = Duration::from_secs(600);
+/// How long it takes to have it closed at most: the new process gives up later than the old one can take.
+const CLOSE_TIMEOUT: Duration =
+    MOVE_TIME.saturating_add(PUSHES_TIME).saturating_add(PART_TIME).saturating_add(DISK_TIMEOUT);
 
 /// Another process serves HTTP beside this one.
 pub(super) struct Upgrade {
@@ -73,7 +80,7 @@ impl Upgrade {
     /// Neither it nor this program once more can open it.
     pub(super) async fn finish(self, engine: &dyn Engine) -> Result<(), Failure> {
         let pid = self.successor.pid();
-        let Err(error) = self.successor.take_over(OPEN_TIMEOUT).await else {
+        let Err(error) = self.successor.take_over(DISK_TIMEOUT).await else {
             complain(&format!("upgrade: process {pid} has taken over"));
             return Ok(());
         };
@@ -81,7 +88,7 @@ impl Upgrade {
         let again = Successor::start(self.program.of_this_process(), inheritance(engine, self.spare)).await?;
         let pid = again.pid();
         notify::main_pid(pid);
-        again.take_over(OPEN_TIMEOUT).await.map_err(|error| Failure::new(format!("process {pid}: {error}")))?;
+        again.take_over(DISK_TIMEOUT).await.map_err(|error| Failure::new(format!("process {pid}: {error}")))?;
         complain(&format!("upgrade: process {pid} has taken over, with the program as it was"));
         Ok(())
     }

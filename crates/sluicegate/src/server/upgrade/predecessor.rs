@@ -1,15 +1,12 @@
 //! The process that this one takes over from, as this one sees it.
 
+use super::CLOSE_TIMEOUT;
 use super::channel::{Channel, Inheritance, Step, is_end};
 use crate::commands::Failure;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
-
-/// How long the process before has to let its clients go and close the data directory.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What was handed over, and the stream to whoever did.
 #[derive(Debug)]
