@@ -153,6 +153,8 @@ impl Tasks {
     /// The same, at most until something has happened.
     pub async fn join_until(mut self, enough: impl Future<Output = ()>) -> usize {
         tokio::select! {
+            // Who has ended is not counted among those who had to be.
+            biased;
             () = self.ended() => {}
             () = enough => {}
         }
