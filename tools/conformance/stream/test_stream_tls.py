@@ -171,3 +171,24 @@ def test_a_listener_without_a_certificate_passes_through_only(start_server):
         assert ask(peer, b"x") == b"a.test x"
     with connect(port) as peer:
         assert ask(peer, hello("b.test")) == UNRECOGNIZED_NAME
+
+
+def test_who_stops_in_the_handshake_takes_nobody_s_place(start_server, tmp_path):
+    ours, upstream, (port,) = trustme.CA(), answer_each(b""), free_ports(1)
+    target = f"127.0.0.1:{port_of(upstream)}"
+    server = start_server({
+        "telemetry": {"access_log": "stdout"},
+        "services": [{**service("db", 1, routes=[route("db", ["tls"], snis=["ends.test"])]), "host": "db.pool"}],
+        "upstreams": [{"name": "db.pool", "targets": [{"target": target}],
+                       "resilience": {"bulkhead": {"max_requests": 1}}}]},
+        listen={"stream": [{"address": f"127.0.0.1:{port}", "tls": certificate(tmp_path, ours, "ends.test")}]},
+        with_definitions=False)
+    with connect(port) as silent:
+        silent.sendall(hello("ends.test"))
+        assert silent.recv(1) == b"\x16", "a ServerHello, which gets no answer"
+        with trusting(ours).wrap_socket(connect(port), server_hostname="ends.test") as peer:
+            assert ask(peer, b"x") == b"x"
+            with trusting(ours).wrap_socket(connect(port), server_hostname="ends.test") as late:
+                assert is_closed(late)
+    until(lambda: len(lines(server)) == 3, "all are logged", 10)
+    assert {line.get("reason") for line in lines(server)} == {None, "bulkhead_full", "client_tls"}
