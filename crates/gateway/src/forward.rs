@@ -10,7 +10,6 @@
 use crate::reason::Reason;
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, SERVER, SET_COOKIE, TE, VIA};
 use http1::FieldLines;
-use model::field_lines::is_same;
 use plugin::{Context, RequestId, RouteInfo, Scheme, ServiceInfo};
 use std::net::IpAddr;
 
@@ -179,9 +178,9 @@ pub(crate) fn set_all(headers: &mut HeaderMap, lines: &mut FieldLines, set: &Fie
     let names: Vec<&[u8]> = set.iter().map(|(name, _)| name).collect();
     lines.retain(|name| {
         !is_of_the_response(name)
-            && !is_same(name, b"proxy")
-            && !is_same(name, b"trailer")
-            && !names.iter().any(|other| is_same(name, other))
+            && !name.eq_ignore_ascii_case(b"proxy")
+            && !name.eq_ignore_ascii_case(b"trailer")
+            && !names.iter().any(|other| name.eq_ignore_ascii_case(other))
     });
     if !headers.is_empty() {
         for name in names {
@@ -190,7 +189,7 @@ pub(crate) fn set_all(headers: &mut HeaderMap, lines: &mut FieldLines, set: &Fie
             }
         }
     }
-    lines.extend(set, |name| !is_of_the_response(name) && !http1::framing::concerns_one_connection(name));
+    lines.extend(set, |name| !is_of_the_response(name) && !http1::is_hop_by_hop(name));
 }
 
 /// Removes the headers whose names `is_ours`; costs one look at each name if there is none.
@@ -203,7 +202,8 @@ fn remove_all(headers: &mut HeaderMap, is_ours: fn(&HeaderName) -> bool) {
 /// Removes what concerns one connection only, before any plugin adds a header: so no client can have one of those
 /// removed by naming it in `Connection`. `TE: trailers` stays.
 pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.keys().all(|name| !http1::is_hop_by_hop(name) && *name != PROXY && *name != TRAILER) {
+    if headers.keys().all(|name| !http1::is_hop_by_hop(name.as_str().as_bytes()) && *name != PROXY && *name != TRAILER)
+    {
         return;
     }
     let trailers = headers.iter().any(|(name, value)| name == TE && asks_for_trailers(value));

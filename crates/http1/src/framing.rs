@@ -258,7 +258,7 @@ pub(crate) fn nominated<'f>(fields: impl Iterator<Item = RawField<'f>>) -> HashS
 /// Remove what belongs to one connection: the fields Connection names and the well-known ones (RFC 9110
 /// §7.6.1). `TE: trailers` is the caller's to put back. Costs one look at each name if there is nothing to remove.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.keys().all(|name| !is_hop_by_hop(name)) {
+    if headers.keys().all(|name| !is_hop_by_hop(name.as_str().as_bytes())) {
         return;
     }
     // Most messages that have a Connection name nothing in it that is not removed anyway: then nothing is allocated.
@@ -267,7 +267,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
         .flat_map(|value| tokens(value.as_bytes()))
         .filter(|token| !is_option(token) && !token.eq_ignore_ascii_case(b"host"));
     let nominated: Vec<HeaderName> = nominated.filter_map(|token| HeaderName::from_bytes(token).ok()).collect();
-    while let Some(name) = headers.keys().find(|name| is_hop_by_hop(name)).cloned() {
+    while let Some(name) = headers.keys().find(|name| is_hop_by_hop(name.as_str().as_bytes())).cloned() {
         headers.remove(name);
     }
     for name in nominated {
@@ -280,16 +280,10 @@ fn is_option(token: &[u8]) -> bool {
     [&b"keep-alive"[..], b"close", b"upgrade"].iter().any(|option| token.eq_ignore_ascii_case(option))
 }
 
-/// The same of a name in any case.
+/// Whether a field of that name, in any case, concerns one connection only (RFC 9110 §7.6.1).
 #[must_use]
-pub fn concerns_one_connection(name: &[u8]) -> bool {
+pub fn is_hop_by_hop(name: &[u8]) -> bool {
     Role::of(name).is_hop_by_hop()
-}
-
-/// Whether a field of that name concerns one connection only (RFC 9110 §7.6.1).
-#[must_use]
-pub fn is_hop_by_hop(name: &HeaderName) -> bool {
-    Role::of(name.as_str().as_bytes()).is_hop_by_hop()
 }
 
 /// The members of a comma-separated list, without the whitespace around them.

@@ -148,6 +148,16 @@ pub const TUNNEL_DRAIN_MS_MAX: u64 = 5_000;
 pub const TAKE_OVER_WAIT_MS: u64 = 2_000;
 /// Such requests that wait; more are answered with 503 at once.
 pub const TAKE_OVER_WAITING_MAX: usize = 1_024;
+/// Milliseconds that those who keep asking over their connections have, in the process before, to be told that the next one is
+/// another process's.
+pub const TAKE_OVER_MOVE_MS: u64 = 300;
+/// Milliseconds that pushes have to end there.
+pub const TAKE_OVER_PUSHES_MS: u64 = 500;
+/// Milliseconds that connections which need the data directory have to end there: with what goes before, less than
+/// [`TAKE_OVER_WAIT_MS`].
+pub const TAKE_OVER_PART_MS: u64 = 1_500;
+/// Milliseconds that the data directory may take to be closed there, and to be opened: as long as the longest recovery.
+pub const TAKE_OVER_DISK_MS: u64 = 600_000;
 /// Bytes of a record that one process hands over to the next: what the Admin API takes, with room to be written otherwise.
 pub const HANDED_OVER_BYTES_MAX: u32 = 64 * 1024 * 1024;
 

@@ -8,9 +8,15 @@ use crate::entity::{
 use ::entities::{Kind, Origin, Store, Write, derived_id};
 use model::Network;
 use plugin::schema::syntax;
-use plugin::{Field, Handler, Kind as FieldKind, Plugin, Problem, Registry, Schema, Setup};
+use plugin::{Field, Handler, Id, Kind as FieldKind, Plugin, Problem, Registry, Schema, Setup};
 use serde_json::{Value, json};
 use std::sync::Arc;
+
+/// How entities are written here.
+fn write<'w>(registry: &'w Registry, fresh: &'w mut dyn FnMut() -> Id) -> Write<'w> {
+    let now_ms = 1_767_225_600_000;
+    Write { registry, now_ms, fresh, origin: Origin::Api, keeps_times: false, is_kept: false }
+}
 
 /// A store with these entities.
 fn store(all: &[(Kind, Value)]) -> Store {
@@ -24,14 +30,7 @@ fn store_with(registry: &Registry, all: &[(Kind, Value)]) -> Store {
         n += 1;
         derived_id(Kind::Services, &n.to_string())
     };
-    let mut write = Write {
-        registry,
-        now_ms: 1_767_225_600_000,
-        fresh: &mut fresh,
-        origin: Origin::Api,
-        keeps_times: false,
-        is_kept: false,
-    };
+    let mut write = write(registry, &mut fresh);
     for (kind, body) in all {
         store.load(*kind, body.clone(), &mut write).unwrap_or_else(|error| panic!("{body}: {error}"));
     }
@@ -279,14 +278,7 @@ fn who_is_named_is_looked_up_again_at_every_change() {
     ]);
     let registry = plugins::registry();
     let mut fresh = || derived_id(Kind::Services, "x");
-    let mut write = Write {
-        registry: &registry,
-        now_ms: 1_000,
-        fresh: &mut fresh,
-        origin: Origin::Api,
-        keeps_times: false,
-        is_kept: false,
-    };
+    let mut write = write(&registry, &mut fresh);
     let mut converter = Converter::default();
     assert!(convert(&mut converter, &before).unwrap().routes[0].mirror.is_some());
     let renamed = before.update(Kind::Services, "shadow", json!({"name": "other"}), &mut write).unwrap().store;
@@ -302,14 +294,7 @@ fn a_converter_reads_again_only_what_changed() {
     ]);
     let registry = plugins::registry();
     let mut fresh = || derived_id(Kind::Services, "x");
-    let mut write = Write {
-        registry: &registry,
-        now_ms: 1_000,
-        fresh: &mut fresh,
-        origin: Origin::Api,
-        keeps_times: false,
-        is_kept: false,
-    };
+    let mut write = write(&registry, &mut fresh);
     let mut converter = Converter::default();
     assert_eq!(convert(&mut converter, &before).unwrap().routes.len(), 2);
     let after = before.update(Kind::Routes, "a", json!({"paths": ["/c"]}), &mut write).unwrap().store;

@@ -87,7 +87,7 @@ impl super::error::UpstreamErrorKind {
 
 /// Remove what is this connection's business and not the next one's.
 pub(super) fn prepare(headers: &mut HeaderMap) {
-    if headers.keys().all(|name| !is_hop_by_hop(name) && name != header::EXPECT) {
+    if headers.keys().all(|name| !is_hop_by_hop(name.as_str().as_bytes()) && name != header::EXPECT) {
         return;
     }
     let is_trailers = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"trailers");

@@ -30,20 +30,21 @@ use super::{Server, notify};
 use crate::commands::{Failure, complain};
 use admin::Held;
 use engine::{Engine, MetaSpace};
+use model::limits::{TAKE_OVER_DISK_MS, TAKE_OVER_MOVE_MS, TAKE_OVER_PART_MS, TAKE_OVER_PUSHES_MS};
 use std::time::Duration;
 use successor::Successor;
 
 /// How long those who keep asking over their connections have to be told that the next one is another process's. What goes
 /// into a queue waits meanwhile.
-pub(super) const MOVE_TIME: Duration = Duration::from_millis(300);
+pub(super) const MOVE_TIME: Duration = Duration::from_millis(TAKE_OVER_MOVE_MS);
 /// What pushes have to end then.
-pub(super) const PUSHES_TIME: Duration = Duration::from_millis(500);
+pub(super) const PUSHES_TIME: Duration = Duration::from_millis(TAKE_OVER_PUSHES_MS);
 /// What connections that need the data directory have to end: less than a request to a queue waits in the new process,
 /// with what goes before. A client of the broker that has not been sent its confirms by then will publish again.
-pub(super) const PART_TIME: Duration = Duration::from_millis(1_500);
+pub(super) const PART_TIME: Duration = Duration::from_millis(TAKE_OVER_PART_MS);
 /// How long the data directory may take to be closed, whatever the disk does, and to be opened: as long as the longest
 /// recovery.
-const DISK_TIMEOUT: Duration = Duration::from_secs(600);
+const DISK_TIMEOUT: Duration = Duration::from_millis(TAKE_OVER_DISK_MS);
 /// How long it takes to have it closed at most: the new process gives up later than the old one can take.
 const CLOSE_TIMEOUT: Duration =
     MOVE_TIME.saturating_add(PUSHES_TIME).saturating_add(PART_TIME).saturating_add(DISK_TIMEOUT);
