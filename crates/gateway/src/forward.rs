@@ -9,8 +9,8 @@
 
 use crate::reason::Reason;
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, SERVER, SET_COOKIE, TE, VIA};
-use http1::FieldLines;
-use plugin::{Context, RequestId, RouteInfo, Scheme, ServiceInfo};
+use http1::{FieldLines, NameLengths};
+use plugin::{Connection, Context, RequestId, RouteInfo, Scheme, ServiceInfo};
 use std::net::IpAddr;
 
 /// Our product token, as `Server` has it.
@@ -62,6 +62,33 @@ pub(crate) fn to_upstream(cx: &mut Context, lines: &mut FieldLines, host: Option
         None => drop(headers.insert(HOST, client_host(&cx.request.uri, seen.host))),
     }
     *lines = FieldLines::with_capacity(LINES_BYTES);
+    if seen.is_trusted || headers.contains_key(X_FORWARDED_FOR) {
+        say_what_is_told(cx, lines, seen);
+    } else {
+        remove_all(headers, is_of_the_request);
+        lines.append(connection.said.get_or_init(|| said(connection)));
+        lines.put(&X_FORWARDED_HOST, seen.host);
+        put_path(lines, cx);
+        put_prefix(lines, seen);
+    }
+    lines.put(&VIA, &VIA_VALUE);
+    put_request_id(lines, &cx.request_id);
+}
+
+/// What every request of a connection says of it, if nobody in front says otherwise.
+fn said(connection: &Connection) -> FieldLines {
+    let mut lines = FieldLines::default();
+    lines.put(&X_FORWARDED_FOR, &connection.peer_ip_value);
+    lines.put(&X_REAL_IP, &connection.peer_ip_value);
+    lines.put(&X_FORWARDED_PROTO, scheme_value(connection.scheme));
+    lines.put(&X_FORWARDED_PORT, &connection.local_port_value);
+    lines
+}
+
+/// The same of a request that came by proxies: what a trusted one says stays.
+fn say_what_is_told(cx: &mut Context, lines: &mut FieldLines, seen: &Seen<'_>) {
+    let connection = &cx.connection;
+    let headers = &mut cx.request.headers;
     let told = if seen.is_trusted { Told::take(headers) } else { Told::default() };
     let peer_ip = &connection.peer_ip_value;
     let told_ip = (cx.client_ip != connection.peer.ip().to_canonical()).then(|| ip_value(cx.client_ip));
@@ -76,16 +103,23 @@ pub(crate) fn to_upstream(cx: &mut Context, lines: &mut FieldLines, host: Option
     lines.put(&X_FORWARDED_PORT, told.port.as_ref().unwrap_or(&connection.local_port_value));
     match &told.path {
         Some(path) => lines.put(&X_FORWARDED_PATH, path),
-        // A path was a header's text all along, or it would not have been parsed.
-        None => drop(lines.put_text(&X_FORWARDED_PATH, cx.request.uri.path())),
+        None => put_path(lines, cx),
     }
     match &told.prefix {
         Some(prefix) => lines.put(&X_FORWARDED_PREFIX, prefix),
-        None if seen.stripped.len() > 1 => drop(lines.put_text(&X_FORWARDED_PREFIX, seen.stripped)),
-        None => {}
+        None => put_prefix(lines, seen),
     }
-    lines.put(&VIA, &VIA_VALUE);
-    put_request_id(lines, &cx.request_id);
+}
+
+/// The path as the client has it. It was a header's text all along, or it would not have been parsed.
+fn put_path(lines: &mut FieldLines, cx: &Context) {
+    let _ = lines.put_text(&X_FORWARDED_PATH, cx.request.uri.path());
+}
+
+fn put_prefix(lines: &mut FieldLines, seen: &Seen<'_>) {
+    if seen.stripped.len() > 1 {
+        let _ = lines.put_text(&X_FORWARDED_PREFIX, seen.stripped);
+    }
 }
 
 /// The client's request as it was seen here.
@@ -175,22 +209,35 @@ fn is_of_the_response(name: &[u8]) -> bool {
 /// Sets all fields of `set` instead of others of the same name, but for those that are ours to say; of the lines an upstream
 /// sent, these go too.
 pub(crate) fn set_all(headers: &mut HeaderMap, lines: &mut FieldLines, set: &FieldLines) {
-    let names: Vec<&[u8]> = set.iter().map(|(name, _)| name).collect();
-    lines.retain(|name| {
-        !is_of_the_response(name)
-            && !name.eq_ignore_ascii_case(b"proxy")
-            && !name.eq_ignore_ascii_case(b"trailer")
-            && !names.iter().any(|other| name.eq_ignore_ascii_case(other))
-    });
+    if lines.name_lengths().meet(set.name_lengths().and(NOT_OF_AN_UPSTREAM)) {
+        lines.retain(|name| {
+            !is_of_the_response(name)
+                && !name.eq_ignore_ascii_case(b"proxy")
+                && !name.eq_ignore_ascii_case(b"trailer")
+                && !set.iter().any(|(other, _)| name.eq_ignore_ascii_case(other))
+        });
+    }
     if !headers.is_empty() {
-        for name in names {
+        for (name, _) in set.iter() {
             if let Ok(name) = HeaderName::from_bytes(name) {
                 headers.remove(name);
             }
         }
     }
-    lines.extend(set, |name| !is_of_the_response(name) && !http1::is_hop_by_hop(name));
+    if set.name_lengths().meet(NOT_OF_A_PLUGIN) {
+        lines.extend(set, |name| !is_of_the_response(name) && !http1::is_hop_by_hop(name));
+    } else {
+        lines.append(set);
+    }
 }
+
+/// Lengths of names that are taken off the lines of an upstream.
+const NOT_OF_AN_UPSTREAM: NameLengths = OURS.and(NameLengths::of_all(&[b"proxy", b"trailer"]));
+/// Lengths of names that no plugin sets.
+const NOT_OF_A_PLUGIN: NameLengths = OURS.and(http1::HOP_BY_HOP_LENGTHS);
+/// Lengths of names that the gateway alone says to a client.
+const OURS: NameLengths =
+    NameLengths::of_all(&[b"x-kong-proxy-latency", b"x-kong-request-id", b"x-kong-upstream-latency"]);
 
 /// Removes the headers whose names `is_ours`; costs one look at each name if there is none.
 fn remove_all(headers: &mut HeaderMap, is_ours: fn(&HeaderName) -> bool) {

@@ -6,6 +6,7 @@
 use crate::error::FramingError;
 use http::Version;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use model::field_lines::NameLengths;
 use std::collections::HashSet;
 
 /// How the end of a body is found.
@@ -286,7 +287,37 @@ pub fn is_hop_by_hop(name: &[u8]) -> bool {
     Role::of(name).is_hop_by_hop()
 }
 
+/// How long the names of those fields are.
+pub const HOP_BY_HOP_LENGTHS: NameLengths = NameLengths::of_all(&HOP_BY_HOP);
+const HOP_BY_HOP: [&[u8]; 7] =
+    [b"connection", b"http2-settings", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade"];
+
 /// The members of a comma-separated list, without the whitespace around them.
 pub(crate) fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|b| *b == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_of_hop_by_hop_fields_are_listed_with_their_lengths() {
+        let roles = HOP_BY_HOP.map(Role::of);
+        assert!(roles.iter().all(|role| role.is_hop_by_hop()), "{roles:?}");
+        // One name of each length that `Role::of` knows.
+        let known: [&[u8]; 8] = [
+            b"te",
+            b"host",
+            b"expect",
+            b"upgrade",
+            b"connection",
+            b"content-length",
+            b"proxy-connection",
+            b"transfer-encoding",
+        ];
+        for name in known.into_iter().filter(|name| is_hop_by_hop(name)) {
+            assert!(HOP_BY_HOP_LENGTHS.meet(NameLengths::of(name)), "{name:?}");
+        }
+    }
 }

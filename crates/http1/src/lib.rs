@@ -35,8 +35,8 @@ pub use encode::{
     LAST_CHUNK, OutgoingFraming, encode_chunk_head, encode_request_head, encode_response_head, encode_trailers,
 };
 pub use error::{BodyError, FramingError, HeadError, RequestError, ResponseError};
-pub use framing::{BodyFraming, Persistence, is_hop_by_hop, strip_hop_by_hop};
-pub use model::field_lines::{FieldLines, NotALine};
+pub use framing::{BodyFraming, HOP_BY_HOP_LENGTHS, Persistence, is_hop_by_hop, strip_hop_by_hop};
+pub use model::field_lines::{FieldLines, NameLengths, NotALine};
 pub use request::{RequestHead, RequestParser};
 pub use response::{ResponseHead, ResponseParser};
 pub use upgrade::Upgrade;

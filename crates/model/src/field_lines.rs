@@ -18,7 +18,46 @@ const USUAL_LINE_BYTES: usize = 24;
 
 /// Fields to add to a message, in order.
 #[derive(Clone, Debug, Default)]
-pub struct FieldLines(Vec<u8>);
+pub struct FieldLines {
+    text: Vec<u8>,
+    lengths: NameLengths,
+}
+
+/// How long some names are: what tells without reading them that none of them is another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct NameLengths(u64);
+
+impl NameLengths {
+    /// The length of one name.
+    #[must_use]
+    pub const fn of(name: &[u8]) -> Self {
+        let bit = if name.len() < 63 { name.len() } else { 63 };
+        Self(1 << bit)
+    }
+
+    /// The lengths of several names.
+    #[must_use]
+    pub const fn of_all(names: &[&[u8]]) -> Self {
+        let (mut lengths, mut at) = (Self(0), 0);
+        while at < names.len() {
+            lengths = lengths.and(Self::of(names[at]));
+            at += 1;
+        }
+        lengths
+    }
+
+    /// These and others.
+    #[must_use]
+    pub const fn and(self, others: Self) -> Self {
+        Self(self.0 | others.0)
+    }
+
+    /// Whether a name of these lengths can be one of the others.
+    #[must_use]
+    pub const fn meet(self, others: Self) -> bool {
+        self.0 & others.0 != 0
+    }
+}
 
 /// A value that cannot be sent, for it would not be one line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,12 +67,12 @@ impl FieldLines {
     /// No fields, and room for `n_bytes` of them.
     #[must_use]
     pub fn with_capacity(n_bytes: usize) -> Self {
-        Self(Vec::with_capacity(n_bytes))
+        Self { text: Vec::with_capacity(n_bytes), lengths: NameLengths::default() }
     }
 
     /// Makes room for `n_bytes` more.
     pub fn reserve(&mut self, n_bytes: usize) {
-        self.0.reserve(n_bytes);
+        self.text.reserve(n_bytes);
     }
 
     /// Adds a field.
@@ -71,11 +110,11 @@ impl FieldLines {
         }
         self.start(name.as_str().as_bytes(), last.len());
         for value in values.filter(|value| !value.is_empty()) {
-            self.0.extend_from_slice(value.as_bytes());
-            self.0.extend_from_slice(b", ");
+            self.text.extend_from_slice(value.as_bytes());
+            self.text.extend_from_slice(b", ");
         }
-        self.0.extend_from_slice(last.as_bytes());
-        self.0.extend_from_slice(b"\r\n");
+        self.text.extend_from_slice(last.as_bytes());
+        self.text.extend_from_slice(b"\r\n");
     }
 
     /// Adds a field as it was received: its name is a token, its value has no control character but tabs, which whoever
@@ -85,31 +124,45 @@ impl FieldLines {
         debug_assert!(!value.iter().any(|byte| matches!(byte, b'\0' | b'\r' | b'\n')), "one line");
         if !is_framing(name) {
             self.start(name, value.len());
-            self.0.extend_from_slice(value);
-            self.0.extend_from_slice(b"\r\n");
+            self.text.extend_from_slice(value);
+            self.text.extend_from_slice(b"\r\n");
         }
     }
 
     fn start(&mut self, name: &[u8], value_len: usize) {
-        self.0.reserve(name.len() + value_len + 4);
-        self.0.extend_from_slice(name);
-        self.0.extend_from_slice(b": ");
+        self.lengths = self.lengths.and(NameLengths::of(name));
+        self.text.reserve(name.len() + value_len + 4);
+        self.text.extend_from_slice(name);
+        self.text.extend_from_slice(b": ");
     }
 
     /// Adds the fields of `others` whose name passes.
     pub fn extend(&mut self, others: &Self, passes: impl Fn(&[u8]) -> bool) {
-        let mut rest = &others.0[..];
+        let mut rest = &others.text[..];
         while let Some(line) = Line::first(rest) {
             if passes(line.name) {
-                self.0.extend_from_slice(&rest[..line.len]);
+                self.text.extend_from_slice(&rest[..line.len]);
             }
             rest = &rest[line.len..];
         }
+        self.lengths = self.lengths.and(others.lengths);
+    }
+
+    /// Adds all fields of `others`.
+    pub fn append(&mut self, others: &Self) {
+        self.text.extend_from_slice(&others.text);
+        self.lengths = self.lengths.and(others.lengths);
+    }
+
+    /// Of which lengths names are here; of some there may be none any more.
+    #[must_use]
+    pub const fn name_lengths(&self) -> NameLengths {
+        self.lengths
     }
 
     /// The fields: name as it stands there, and value.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let mut rest = &self.0[..];
+        let mut rest = &self.text[..];
         std::iter::from_fn(move || {
             let line = Line::first(rest)?;
             rest = &rest[line.len..];
@@ -121,42 +174,45 @@ impl FieldLines {
     #[must_use]
     pub fn get(&self, name: &HeaderName) -> Option<&[u8]> {
         let name = name.as_str().as_bytes();
+        if !self.lengths.meet(NameLengths::of(name)) {
+            return None;
+        }
         self.iter().find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
     /// Keeps the fields whose name passes.
     pub fn retain(&mut self, mut passes: impl FnMut(&[u8]) -> bool) {
         let (mut from, mut kept) = (0, 0);
-        while let Some(line) = Line::first(&self.0[from..]) {
+        while let Some(line) = Line::first(&self.text[from..]) {
             let len = line.len;
             if passes(line.name) {
                 if kept < from {
-                    self.0.copy_within(from..from + len, kept);
+                    self.text.copy_within(from..from + len, kept);
                 }
                 kept += len;
             }
             from += len;
         }
-        self.0.truncate(kept);
+        self.text.truncate(kept);
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.text.is_empty()
     }
 
     /// The lines.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+        &self.text
     }
 
     /// Appends the fields to a map whose values share the lines' memory, for a protocol that has no lines.
     pub fn move_to(self, headers: &mut HeaderMap) {
         // Room for most, once; a map grows by hashing all of its names again.
-        headers.reserve(self.0.len() / USUAL_LINE_BYTES);
-        let lines = Bytes::from(self.0);
+        headers.reserve(self.text.len() / USUAL_LINE_BYTES);
+        let lines = Bytes::from(self.text);
         let mut at = 0;
         while let Some(line) = Line::first(&lines[at..]) {
             let value_end = at + line.len - 2;
@@ -204,19 +260,34 @@ fn is_framing(name: &[u8]) -> bool {
     }
 }
 
+/// `00` to `99`.
+const PAIRS: [[u8; 2]; 100] = {
+    let (mut pairs, mut n) = ([[0; 2]; 100], 0);
+    while n < 100 {
+        #[expect(clippy::cast_possible_truncation, reason = "less than 100")]
+        let (tens, ones) = ((n / 10) as u8, (n % 10) as u8);
+        pairs[n] = [b'0' + tens, b'0' + ones];
+        n += 1;
+    }
+    pairs
+};
+
 /// The digits of a number, at the end of an array from an index on.
 #[must_use]
 pub fn decimal(mut value: u64) -> ([u8; 20], usize) {
-    let mut digits = [0u8; 20];
+    let mut digits = [b'0'; 20];
     let mut start = digits.len();
-    loop {
-        start -= 1;
-        digits[start] = b'0' + u8::try_from(value % 10).unwrap_or(0);
-        value /= 10;
-        if value == 0 {
-            return (digits, start);
-        }
+    while value >= 10 {
+        start -= 2;
+        digits[start..start + 2].copy_from_slice(&PAIRS[(value % 100) as usize]);
+        value /= 100;
     }
+    // What is left is one digit, or none behind a pair; 0 alone is a digit too.
+    if value > 0 || start == digits.len() {
+        start -= 1;
+        digits[start] = PAIRS[(value % 10) as usize][1];
+    }
+    (digits, start)
 }
 
 #[cfg(test)]
@@ -272,6 +343,33 @@ mod tests {
             lines.put_list(&name.parse().unwrap(), [].iter(), &HeaderValue::from_static("1"));
         }
         assert!(lines.is_empty());
+    }
+
+    #[test]
+    fn numbers_are_written_with_all_their_digits_and_no_more() {
+        let mut numbers: Vec<u64> = (0..=1_000).chain([u64::MAX, u64::MAX - 1]).collect();
+        numbers.extend((3..20).flat_map(|zeros| [10_u64.pow(zeros) - 1, 10_u64.pow(zeros), 10_u64.pow(zeros) + 1]));
+        for number in numbers {
+            let (digits, start) = decimal(number);
+            assert_eq!(std::str::from_utf8(&digits[start..]), Ok(&*number.to_string()));
+        }
+    }
+
+    #[test]
+    fn lengths_of_names_rule_out_what_is_not_there() {
+        let mut lines = FieldLines::default();
+        lines.put_received(b"Server", b"a");
+        let long = [b'x'; 70];
+        let of = |name: &[u8]| NameLengths::of(name);
+        assert!(lines.name_lengths().meet(of(b"server")) && !lines.name_lengths().meet(of(b"date").and(of(&long))));
+        let mut more = FieldLines::default();
+        more.put_received(&long, b"b");
+        lines.append(&more);
+        assert!(lines.name_lengths().meet(of(&[b'y'; 64])), "all long names are one length");
+        assert_eq!(lines.get(&HeaderName::from_bytes(&long).unwrap()), Some(&b"b"[..]));
+        let mut some = FieldLines::default();
+        some.extend(&lines, |name| name.len() < 10);
+        assert_eq!((some.get(&http::header::SERVER), some.get(&http::header::DATE)), (Some(&b"a"[..]), None));
     }
 
     #[test]

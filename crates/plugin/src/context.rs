@@ -11,7 +11,7 @@ use http::header::HeaderValue;
 use http::request::Parts;
 use model::{FieldLines, Now};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// One request on its way through the gateway.
 #[derive(Debug)]
@@ -103,6 +103,8 @@ pub struct Connection {
     pub peer_ip_value: HeaderValue,
     /// Our port as a header value.
     pub local_port_value: HeaderValue,
+    /// What upstreams are told of the connection with each of its requests; made by the first one.
+    pub said: OnceLock<FieldLines>,
 }
 
 impl Connection {
@@ -119,6 +121,7 @@ impl Connection {
             serial,
             peer_ip_value: HeaderValue::try_from(ip).expect("an IP address is a header value"),
             local_port_value: HeaderValue::from(local.port()),
+            said: OnceLock::new(),
         }
     }
 }
