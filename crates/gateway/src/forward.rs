@@ -335,6 +335,7 @@ pub(crate) fn set_request_id(headers: &mut HeaderMap, request_id: &RequestId) {
 /// What every request to an upstream and every proxied response carries.
 pub(crate) fn put_request_id(lines: &mut FieldLines, request_id: &RequestId) {
     lines.put_received(b"x-kong-request-id", request_id.as_bytes());
+    lines.never_repeats(b"x-kong-request-id");
 }
 
 /// The `Host` an upstream is asked by: its port only if it is not the scheme's.

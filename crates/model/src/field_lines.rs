@@ -10,17 +10,21 @@
 //! Looking a field up reads the lines one after another. What must replace a field of the map is removed there by the
 //! caller.
 
+mod names;
+
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
-/// Bytes of a line, fewer than usual.
-const USUAL_LINE_BYTES: usize = 24;
+/// Bytes of a line, as usual in what a proxy answers.
+const USUAL_LINE_BYTES: usize = 36;
 
 /// Fields to add to a message, in order.
 #[derive(Clone, Debug, Default)]
 pub struct FieldLines {
     text: Vec<u8>,
     lengths: NameLengths,
+    /// Of names whose value is another one in each message.
+    unique: NameLengths,
 }
 
 /// How long some names are: what tells without reading them that none of them is another.
@@ -67,7 +71,7 @@ impl FieldLines {
     /// No fields, and room for `n_bytes` of them.
     #[must_use]
     pub fn with_capacity(n_bytes: usize) -> Self {
-        Self { text: Vec::with_capacity(n_bytes), lengths: NameLengths::default() }
+        Self { text: Vec::with_capacity(n_bytes), ..Self::default() }
     }
 
     /// Makes room for `n_bytes` more.
@@ -78,6 +82,11 @@ impl FieldLines {
     /// Adds a field.
     pub fn put(&mut self, name: &HeaderName, value: &HeaderValue) {
         self.put_received(name.as_str().as_bytes(), value.as_bytes());
+    }
+
+    /// Says that the value of a field is another one in each message: see [`FieldLines::move_to`].
+    pub fn never_repeats(&mut self, name: &[u8]) {
+        self.unique = self.unique.and(NameLengths::of(name));
     }
 
     /// Adds a field whose value is this number.
@@ -146,12 +155,14 @@ impl FieldLines {
             rest = &rest[line.len..];
         }
         self.lengths = self.lengths.and(others.lengths);
+        self.unique = self.unique.and(others.unique);
     }
 
     /// Adds all fields of `others`.
     pub fn append(&mut self, others: &Self) {
         self.text.extend_from_slice(&others.text);
         self.lengths = self.lengths.and(others.lengths);
+        self.unique = self.unique.and(others.unique);
     }
 
     /// Of which lengths names are here; of some there may be none any more.
@@ -208,8 +219,11 @@ impl FieldLines {
         &self.text
     }
 
-    /// Appends the fields to a map whose values share the lines' memory, for a protocol that has no lines.
-    pub fn move_to(self, headers: &mut HeaderMap) {
+    /// Appends the fields to a map whose values share the lines' memory, for a protocol that has no lines. Values that never
+    /// repeat are marked, if `marks` says so, so that HPACK keeps them out of its table: there they would take the place of
+    /// those that do. Names are told apart by their lengths, so others may be marked with them.
+    pub fn move_to(self, headers: &mut HeaderMap, marks: bool) {
+        let unique = if marks { self.unique } else { NameLengths::default() };
         // Room for most, once; a map grows by hashing all of its names again.
         headers.reserve(self.text.len() / USUAL_LINE_BYTES);
         let lines = Bytes::from(self.text);
@@ -217,7 +231,8 @@ impl FieldLines {
         while let Some(line) = Line::first(&lines[at..]) {
             let value_end = at + line.len - 2;
             let value = lines.slice(value_end - line.value.len()..value_end);
-            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(line.name), HeaderValue::from_maybe_shared(value)) {
+            if let (Some(name), Ok(mut value)) = (names::parsed(line.name), HeaderValue::from_maybe_shared(value)) {
+                value.set_sensitive(unique.meet(NameLengths::of(line.name)));
                 headers.append(name, value);
             }
             at += line.len;
@@ -310,9 +325,15 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("via", HeaderValue::from_static("1.0 b"));
         let mut moved = headers.clone();
-        lines.clone().move_to(&mut moved);
+        lines.never_repeats(b"x-ms");
+        lines.clone().move_to(&mut moved, true);
         lines.append_to(&mut headers);
         assert_eq!(moved, headers);
+        let marked = moved.iter().filter(|(_, value)| value.is_sensitive()).map(|(name, _)| name.as_str());
+        assert_eq!(marked.collect::<Vec<_>>(), ["x-ms"]);
+        let mut unmarked = HeaderMap::new();
+        lines.clone().move_to(&mut unmarked, false);
+        assert!(unmarked.values().all(|value| !value.is_sensitive()));
         assert_eq!(headers.get_all("via").iter().collect::<Vec<_>>(), ["1.0 b", "1.1 a"]);
         assert_eq!((headers.len(), &headers["x-path"]), (6, &HeaderValue::from_bytes("/ä b".as_bytes()).unwrap()));
     }

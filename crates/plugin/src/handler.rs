@@ -100,7 +100,7 @@ impl<'a> ResponseHead<'a> {
 
     /// Status and all fields. Makes a map of what an upstream sent, which costs as much as reading its head did.
     pub fn parts(&mut self) -> &mut http::response::Parts {
-        std::mem::take(self.lines).move_to(&mut self.parts.headers);
+        std::mem::take(self.lines).move_to(&mut self.parts.headers, false);
         self.parts
     }
 }

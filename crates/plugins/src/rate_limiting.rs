@@ -273,6 +273,7 @@ impl Limiter {
                 let (limit_name, remaining_name) = &PERIOD_HEADERS[at];
                 cx.response_headers.put(limit_name, &limit.value);
                 cx.response_headers.put_number(remaining_name, usage.remaining[at]);
+                cx.response_headers.never_repeats(remaining_name.as_str().as_bytes());
             }
         }
         let Some(tightest) = tightest else { return };
@@ -280,6 +281,7 @@ impl Limiter {
             cx.response_headers.put(&RATELIMIT_LIMIT, &limit.value);
         }
         cx.response_headers.put_number(&RATELIMIT_REMAINING, tightest.remaining);
+        cx.response_headers.never_repeats(RATELIMIT_REMAINING.as_str().as_bytes());
         cx.response_headers.put_number(&RATELIMIT_RESET, tightest.reset_s);
     }
 }

@@ -3,6 +3,7 @@
 //! It only starts other programs and says what it starts; it decides nothing about the product.
 
 mod bench;
+mod dist;
 mod fuzz;
 mod models;
 mod process;
@@ -23,6 +24,8 @@ const HELP: &str = "\
   test clients     the real clients only (pytest arguments may follow)
   check            format, lints, dependencies (cargo deny, if it is installed)
   bench [ARGS]     beside RabbitMQ and nginx, one table (./dev bench --help)
+  dist             build the binary to ship and to measure, optimised by what it does under the load of bench; takes a
+                   quarter of an hour, and the packages that bench needs
   soak [ARGS]      half the load it can carry for half an hour, and whether memory and files stay flat; draws what it
                    saw into target/soak.png (--minutes N for another time)
   reloads [ARGS]   1,000 changes of the configuration under load (--times N for another number), and whether memory
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Some("test") => test::run(rest),
         Some("check") => test::check(),
         Some("bench") => bench::run(rest),
+        Some("dist") => dist::run(),
         Some("soak") => bench::watch(bench::Watch::Soak, rest),
         Some("reloads") => bench::watch(bench::Watch::Reloads, rest),
         Some("fuzz") => fuzz::run(rest),

@@ -89,6 +89,15 @@ impl Step {
         }
     }
 
+    /// Runs it silently and returns what it says.
+    pub(crate) fn output(mut self) -> Result<String, Failure> {
+        match self.command.stderr(Stdio::inherit()).output() {
+            Ok(output) if output.status.success() => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+            Ok(output) => Err(Failure::new(format!("`{}` ended with {}", self.shown, output.status))),
+            Err(error) => Err(Failure::new(format!("`{}` could not be started: {error}", self.shown))),
+        }
+    }
+
     /// Starts it with our terminal and does not wait.
     pub(crate) fn spawn(mut self) -> Result<std::process::Child, Failure> {
         complain(&format!("$ {}", self.shown));

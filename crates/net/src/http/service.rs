@@ -21,7 +21,7 @@ impl Answer {
     #[must_use]
     pub fn into_response(self) -> Response<Body> {
         let Self { mut response, lines } = self;
-        lines.move_to(response.headers_mut());
+        lines.move_to(response.headers_mut(), false);
         response
     }
 }

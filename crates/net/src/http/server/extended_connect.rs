@@ -48,7 +48,7 @@ impl Switching {
         head.headers.insert(SEC_WEBSOCKET_KEY, key());
         let Answer { mut response, lines } = service.call(Request::from_parts(head, Body::Empty), peer).await;
         strip_hop_by_hop(response.headers_mut());
-        lines.move_to(response.headers_mut());
+        lines.move_to(response.headers_mut(), false);
         match std::mem::take(response.body_mut()) {
             Body::Tunnel(tunnel) => {
                 *response.status_mut() = StatusCode::OK;

@@ -63,11 +63,11 @@ pub(super) async fn serve<S: HttpService>(
     let (owner, signal) = (Arc::clone(&tunnels), drain.clone());
     let handler = service_fn(move |request: Request<hyper::body::Incoming>| {
         let (service, peer) = (Arc::clone(&service), Arc::clone(&peer));
-        let place = Streams::begin(&counted);
+        let (place, is_first) = Streams::begin(&counted);
         let switching = Switching { tunnels: Arc::clone(&owner), drain: signal.clone() };
         // Boxed, because hyper moves it several times on its way to a task of its own.
         Box::pin(async move {
-            let response = answer(request, &*service, &peer, settings, switching).await;
+            let response = answer(request, &*service, &peer, settings, switching, is_first).await;
             drop(place);
             Ok::<_, Infallible>(response)
         })
@@ -103,9 +103,10 @@ struct Streams {
 struct Place(Arc<Streams>);
 
 impl Streams {
-    fn begin(streams: &Arc<Self>) -> Place {
-        streams.n_begun.fetch_add(1, Ordering::Relaxed);
-        Place(Arc::clone(streams))
+    /// Counts a request, and tells whether it is the connection's first.
+    fn begin(streams: &Arc<Self>) -> (Place, bool) {
+        let is_first = streams.n_begun.fetch_add(1, Ordering::Relaxed) == 0;
+        (Place(Arc::clone(streams)), is_first)
     }
 
     /// Returns when no request was under way or begun for this long, at most twice as long.
@@ -133,6 +134,7 @@ async fn answer<S: HttpService>(
     peer: &Peer,
     settings: ServerSettings,
     switching: Switching,
+    is_first: bool,
 ) -> Response<Body> {
     let request = match origin_form(request) {
         Ok(request) => request,
@@ -158,7 +160,8 @@ async fn answer<S: HttpService>(
         return refused(*refusal, service, peer);
     }
     strip_hop_by_hop(response.headers_mut());
-    lines.move_to(response.headers_mut());
+    // The first response has HPACK learn the names.
+    lines.move_to(response.headers_mut(), !is_first);
     response
 }
 
