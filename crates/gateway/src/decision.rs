@@ -101,6 +101,10 @@ pub enum UpstreamFailure {
     ReadTimeout,
     /// This try took too long: 504.
     PerTryTimeout,
+    /// No further connection to the upstream may be made, and too many requests wait for one: 503.
+    NoConnection,
+    /// There was no connection for it in time: 503.
+    NoConnectionInTime,
 }
 
 impl UpstreamFailure {
@@ -118,6 +122,8 @@ impl UpstreamFailure {
             Self::WriteTimeout => Reason::WriteTimeout,
             Self::ReadTimeout => Reason::ReadTimeout,
             Self::PerTryTimeout => Reason::PerTryTimeout,
+            Self::NoConnection => Reason::BulkheadFull,
+            Self::NoConnectionInTime => Reason::QueueTimeout,
         }
     }
 
@@ -129,8 +135,13 @@ impl UpstreamFailure {
             Self::ConnectTimeout | Self::WriteTimeout | Self::ReadTimeout | Self::PerTryTimeout => {
                 Some(Outcome::Timeout)
             }
-            Self::RequestBody | Self::Unavailable => None,
+            Self::RequestBody | Self::Unavailable | Self::NoConnection | Self::NoConnectionInTime => None,
         }
+    }
+
+    /// Whether another try could come to anything else: all addresses share the upstream's places and our TLS.
+    pub(crate) const fn may_differ_elsewhere(self) -> bool {
+        !matches!(self, Self::Unavailable | Self::NoConnection | Self::NoConnectionInTime)
     }
 }
 

@@ -240,9 +240,10 @@ impl Exchange {
     pub fn upstream_failed(&mut self, failure: UpstreamFailure, may_repeat: bool, now: Now) -> Next {
         self.cx.now = now;
         self.note(TryEnd::Failed(failure.reason()), now);
+        let again = may_repeat && failure.may_differ_elsewhere();
         let verdict = match (&mut self.call, &self.peer) {
-            (Some(call), Some(peer)) => call.failed(peer, failure.outcome(), may_repeat, now.mono),
-            _ if may_repeat && self.retries_left > 0 => {
+            (Some(call), Some(peer)) => call.failed(peer, failure.outcome(), again, now.mono),
+            _ if again && self.retries_left > 0 => {
                 self.retries_left -= 1;
                 return Next::Again { wait_ms: 0 };
             }
@@ -357,7 +358,10 @@ impl Exchange {
     fn give_up(&mut self, failure: UpstreamFailure, reason: Reason) -> Response<Bytes> {
         self.upstream_us = self.proxied_at.map(|at| micros(at, self.cx.now.mono));
         let status = match failure {
-            UpstreamFailure::Resolve | UpstreamFailure::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            UpstreamFailure::Resolve
+            | UpstreamFailure::Unavailable
+            | UpstreamFailure::NoConnection
+            | UpstreamFailure::NoConnectionInTime => StatusCode::SERVICE_UNAVAILABLE,
             UpstreamFailure::Refused
             | UpstreamFailure::Tls
             | UpstreamFailure::Reset

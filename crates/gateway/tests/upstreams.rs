@@ -337,7 +337,7 @@ fn the_last_failure_of_several_tries_is_booked_where_it_happened() {
 
 #[test]
 fn a_full_bulkhead_queues_and_then_refuses() {
-    let bulkhead = Bulkhead { max_requests: 1, max_pending_requests: 1, queue_timeout_ms: 50 };
+    let bulkhead = Bulkhead { max_requests: 1, max_pending_requests: 1, queue_timeout_ms: 50, ..Bulkhead::default() };
     let node = three(|upstream| upstream.resilience.bulkhead = Some(bulkhead));
     let begin = || node.gateway.begin(&node.http, 1, parts("GET /orders\nhost: a"), at(1));
     let first = get(&node, 1);

@@ -49,6 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         tls: None,
         server_name: None,
         http2: false,
+        connections: None,
     };
     let workers = args.next().map_or(Ok(2), |workers| workers.parse())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;

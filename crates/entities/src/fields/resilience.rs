@@ -90,10 +90,11 @@ pub(super) static RESILIENCE: &[Field] = &[
         "bulkhead",
         &[
             field("max_requests", SOME, 1_024, "requests under way"),
-            field("max_pending_requests", COUNT, 0, "requests that wait for their turn"),
+            Field::optional("max_connections", SOME, "connections to all targets together"),
+            field("max_pending_requests", COUNT, 0, "requests that wait for their turn, or for a connection"),
             field("queue_timeout_ms", SOME, 1_000, "how long one waits"),
         ],
-        "requests at a time",
+        "requests and connections at a time",
     ),
 ];
 

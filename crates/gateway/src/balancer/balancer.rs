@@ -4,6 +4,7 @@ use super::address::{Address, AddressKey, Lease, Outcome};
 use super::breaker::Breaker;
 use super::bulkhead::Bulkhead;
 use super::catalogue::{self, CatalogueState};
+use super::connections::Connections;
 use super::resolution::{Resolution, ResolvedAddress};
 use super::retry::{Load, UnderWay};
 use super::table::{Choice, Member, Table};
@@ -94,6 +95,19 @@ impl Balancer {
         self.identity.as_ref()
     }
 
+    /// The places for connections to it, if those are bounded. A try whose time is limited waits for one half of that time
+    /// at most: its end would count against an address that has nothing to do with it.
+    #[must_use]
+    pub fn connections(&self) -> Option<Connections> {
+        let resilience = &self.upstream.resilience;
+        let mut settings = resilience.bulkhead.filter(|bulkhead| bulkhead.max_connections.is_some())?;
+        let per_try_ms = resilience.retry.as_ref().map_or(0, |retry| retry.per_try_timeout_ms);
+        if per_try_ms > 0 {
+            settings.queue_timeout_ms = settings.queue_timeout_ms.min(per_try_ms / 2);
+        }
+        Some(Connections::new(&self.state.bulkhead, settings))
+    }
+
     /// Whether it does what one of these entities would.
     pub(crate) fn is_of(&self, upstream: &Upstream, targets: &[&Target]) -> bool {
         self.upstream == *upstream && self.targets.iter().eq(targets.iter().copied())
@@ -144,9 +158,7 @@ impl Balancer {
         if self.table.load().version != self.state.version.load(Ordering::Relaxed) {
             self.rebuild();
         }
-        self.state
-            .bulkhead
-            .resize(self.upstream.resilience.bulkhead.map_or(u32::MAX, |bulkhead| bulkhead.max_requests));
+        self.state.bulkhead.resize(self.upstream.resilience.bulkhead.as_ref());
     }
 
     fn rebuild(&self) {

@@ -6,7 +6,7 @@
 //! | `table` | the addresses by tier, and the choice among them |
 //! | `wheel`, `ring`, `latency` | round-robin, consistent hashing, the moving average of latency |
 //! | `address`, `health`, `outlier`, `slow_start` | what is known of one address |
-//! | `breaker`, `bulkhead`, `retry` | what is known of the whole upstream |
+//! | `breaker`, `bulkhead`, `connections`, `retry` | what is known of the whole upstream |
 //! | `hash_input` | the value of a request that is hashed |
 //! | `call` | one request: gate, tries, outcome |
 //! | `catalogue` | an upstream whose targets a catalogue lists |
@@ -23,6 +23,7 @@ mod breaker;
 mod bulkhead;
 mod call;
 mod catalogue;
+mod connections;
 mod hash_input;
 mod health;
 mod latency;
@@ -39,9 +40,10 @@ mod wheel;
 pub use address::{Address, AddressKey, Outcome};
 pub use balancer::{Balancer, NoPeer, Peer};
 pub use breaker::BreakerState;
-pub use bulkhead::{Granted, Queued};
+pub use bulkhead::{Entry, Granted, Place, Queued};
 pub(crate) use call::{Call, Gate, Verdict};
 pub use catalogue::CatalogueState;
+pub use connections::{Connections, Keeper};
 pub(crate) use hash_input::{HashedRequest, hashed};
 pub use health::HealthState;
 pub use resolution::{Resolution, ResolvedAddress};

@@ -80,6 +80,7 @@ fn bulkhead(part: &Part<'_>) -> Bulkhead {
     let defaults = Bulkhead::default();
     Bulkhead {
         max_requests: part.number("max_requests", defaults.max_requests),
+        max_connections: Some(part.number("max_connections", 0)).filter(|max| *max > 0),
         max_pending_requests: part.number("max_pending_requests", defaults.max_pending_requests),
         queue_timeout_ms: part.number("queue_timeout_ms", defaults.queue_timeout_ms),
     }

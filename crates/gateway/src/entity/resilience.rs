@@ -21,7 +21,7 @@ pub struct Resilience {
     pub slow_start: Option<SlowStart>,
     /// `panic_threshold`: percent of weight; with less than that available, health is not looked at. 0 is off.
     pub panic_threshold: u8,
-    /// `bulkhead`: requests at a time.
+    /// `bulkhead`: requests and connections at a time.
     pub bulkhead: Option<Bulkhead>,
 }
 
@@ -92,12 +92,14 @@ pub struct SlowStart {
     pub min_weight_percent: u8,
 }
 
-/// Requests at a time. With HTTP/1.1 a request under way has a connection, so this bounds both.
+/// Requests and connections at a time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Bulkhead {
     /// Requests under way, at least 1. Default 1024.
     pub max_requests: u32,
-    /// Requests that wait for their turn. Default 0.
+    /// Connections to all targets together, idle ones too, at least 1. None bounds them not at all.
+    pub max_connections: Option<u32>,
+    /// Requests that wait for their turn, or for a connection. Default 0.
     pub max_pending_requests: u32,
     /// How long one waits. Default 1 s.
     pub queue_timeout_ms: u32,
@@ -143,6 +145,6 @@ impl Default for SlowStart {
 
 impl Default for Bulkhead {
     fn default() -> Self {
-        Self { max_requests: 1_024, max_pending_requests: 0, queue_timeout_ms: 1_000 }
+        Self { max_requests: 1_024, max_connections: None, max_pending_requests: 0, queue_timeout_ms: 1_000 }
     }
 }

@@ -299,7 +299,7 @@ impl Session {
         let member = self.peer.as_ref().map(|peer| Arc::clone(&peer.member));
         let us = micros(self.tried_at.mono, now.mono);
         self.tries.push(Try { member, us, end: TryEnd::Failed(failure.reason()) });
-        let may_repeat = failure != UpstreamFailure::Unavailable;
+        let may_repeat = failure.may_differ_elsewhere();
         let verdict = match (&mut self.call, &self.peer) {
             (Some(call), Some(peer)) => call.failed(peer, failure.outcome(), may_repeat, now.mono),
             _ if may_repeat && self.retries_left > 0 => {

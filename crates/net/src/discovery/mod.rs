@@ -263,7 +263,14 @@ fn upstream_target(address: &CatalogueAddress) -> Result<UpstreamTarget, String>
             Some(UpstreamTls::new(&settings).map_err(|error| error.to_string())?)
         }
     };
-    Ok(UpstreamTarget { host: address.host.as_str().into(), port: address.port, tls, server_name: None, http2: false })
+    Ok(UpstreamTarget {
+        host: address.host.as_str().into(),
+        port: address.port,
+        tls,
+        server_name: None,
+        http2: false,
+        connections: None,
+    })
 }
 
 /// Publishes the addresses of instances. One whose name has none now is left out; if that leaves nothing, what was there

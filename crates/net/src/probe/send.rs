@@ -127,7 +127,14 @@ impl HttpProbe {
         let server_name = self.server_name.clone().unwrap_or_else(|| Arc::clone(&member.server_name));
         let key = member.address.key();
         let (host, port, tls) = (Arc::clone(&key.host), key.port, self.tls.clone());
-        UpstreamTarget { host, port, tls, server_name: Some(server_name), http2: version == Version::Two }
+        UpstreamTarget {
+            host,
+            port,
+            tls,
+            server_name: Some(server_name),
+            http2: version == Version::Two,
+            connections: None,
+        }
     }
 
     fn head(&self, member: &Member) -> request::Parts {
@@ -163,6 +170,10 @@ const fn outcome(kind: UpstreamErrorKind) -> Outcome {
         UpstreamErrorKind::Dns | UpstreamErrorKind::Refused | UpstreamErrorKind::Tls | UpstreamErrorKind::Reset => {
             Outcome::TcpFailure
         }
-        UpstreamErrorKind::InvalidResponse | UpstreamErrorKind::RequestBody => Outcome::Garbage,
+        UpstreamErrorKind::InvalidResponse
+        | UpstreamErrorKind::RequestBody
+        // Probes need no place.
+        | UpstreamErrorKind::BulkheadFull
+        | UpstreamErrorKind::QueueTimeout => Outcome::Garbage,
     }
 }

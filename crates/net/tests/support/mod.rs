@@ -101,7 +101,7 @@ impl Proxy {
 
 pub(crate) fn target(address: SocketAddr) -> UpstreamTarget {
     let host = address.ip().to_string().into();
-    UpstreamTarget { host, port: address.port(), tls: None, server_name: None, http2: false }
+    UpstreamTarget { host, port: address.port(), tls: None, server_name: None, http2: false, connections: None }
 }
 
 impl HttpService for Proxy {

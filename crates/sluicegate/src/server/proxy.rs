@@ -167,6 +167,8 @@ pub(super) const fn failure(kind: UpstreamErrorKind) -> UpstreamFailure {
         UpstreamErrorKind::ReadTimeout => UpstreamFailure::ReadTimeout,
         UpstreamErrorKind::InvalidResponse => UpstreamFailure::BadResponse,
         UpstreamErrorKind::RequestBody => UpstreamFailure::RequestBody,
+        UpstreamErrorKind::BulkheadFull => UpstreamFailure::NoConnection,
+        UpstreamErrorKind::QueueTimeout => UpstreamFailure::NoConnectionInTime,
     }
 }
 
@@ -200,5 +202,13 @@ pub(super) fn make(pool: &UpstreamPool, upstream: &Upstream) -> Result<UpstreamT
             Some(pool.tls(settings).map_err(|error| error.to_string())?)
         }
     };
-    Ok(UpstreamTarget { host: backend.host.as_str().into(), port: backend.port, tls, server_name: None, http2 })
+    let connections = upstream.balancer.as_ref().and_then(|balancer| balancer.connections());
+    Ok(UpstreamTarget {
+        host: backend.host.as_str().into(),
+        port: backend.port,
+        tls,
+        server_name: None,
+        http2,
+        connections,
+    })
 }

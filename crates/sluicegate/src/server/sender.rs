@@ -81,6 +81,7 @@ impl Sender {
             tls,
             server_name: None,
             http2: false,
+            connections: None,
         })
     }
 
@@ -117,8 +118,10 @@ fn send_error(error: UpstreamError) -> SendError {
         UpstreamErrorKind::Dns | UpstreamErrorKind::Refused | UpstreamErrorKind::Tls => {
             SendError::Connect(error.to_string())
         }
-        UpstreamErrorKind::Reset | UpstreamErrorKind::InvalidResponse | UpstreamErrorKind::RequestBody => {
-            SendError::Broken(error.to_string())
-        }
+        UpstreamErrorKind::Reset
+        | UpstreamErrorKind::InvalidResponse
+        | UpstreamErrorKind::RequestBody
+        | UpstreamErrorKind::BulkheadFull
+        | UpstreamErrorKind::QueueTimeout => SendError::Broken(error.to_string()),
     }
 }

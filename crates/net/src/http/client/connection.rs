@@ -12,6 +12,7 @@ use crate::http::outbox::{Outbox, Outgoing};
 use crate::http::timer::LazyTimer;
 use crate::http::tunnel::Tunnel;
 use bytes::{Bytes, BytesMut};
+use gateway::balancer::Place;
 use http::{Extensions, Method};
 use http_body::Frame;
 use http1::{BodyDecoder, BodyFraming, BodyStep, OutgoingFraming, Persistence, ResponseHead, ResponseParser, Upgrade};
@@ -26,9 +27,15 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
 
-/// A socket to an upstream.
+/// A socket to an upstream, and the place it takes there, which is free when it is closed.
 #[derive(Debug)]
-pub(super) enum UpstreamIo {
+pub(super) struct UpstreamIo {
+    socket: UpstreamSocket,
+    _place: Option<Place>,
+}
+
+#[derive(Debug)]
+pub(super) enum UpstreamSocket {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
@@ -344,29 +351,33 @@ impl UpstreamBody {
 }
 
 impl UpstreamIo {
+    pub(super) const fn new(socket: UpstreamSocket, place: Option<Place>) -> Self {
+        Self { socket, _place: place }
+    }
+
     /// The protocol that TLS agreed on.
     pub(super) fn alpn(&self) -> Option<&[u8]> {
-        match self {
-            Self::Plain(_) => None,
-            Self::Tls(io) => io.get_ref().1.alpn_protocol(),
+        match &self.socket {
+            UpstreamSocket::Plain(_) => None,
+            UpstreamSocket::Tls(io) => io.get_ref().1.alpn_protocol(),
         }
     }
 }
 
 impl AsyncRead for UpstreamIo {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_read(cx, buf),
-            Self::Tls(io) => Pin::new(io).poll_read(cx, buf),
+        match &mut self.get_mut().socket {
+            UpstreamSocket::Plain(io) => Pin::new(io).poll_read(cx, buf),
+            UpstreamSocket::Tls(io) => Pin::new(io).poll_read(cx, buf),
         }
     }
 }
 
 impl AsyncWrite for UpstreamIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_write(cx, buf),
-            Self::Tls(io) => Pin::new(io).poll_write(cx, buf),
+        match &mut self.get_mut().socket {
+            UpstreamSocket::Plain(io) => Pin::new(io).poll_write(cx, buf),
+            UpstreamSocket::Tls(io) => Pin::new(io).poll_write(cx, buf),
         }
     }
 
@@ -375,9 +386,9 @@ impl AsyncWrite for UpstreamIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
-            Self::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+        match &mut self.get_mut().socket {
+            UpstreamSocket::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            UpstreamSocket::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -386,16 +397,16 @@ impl AsyncWrite for UpstreamIo {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_flush(cx),
-            Self::Tls(io) => Pin::new(io).poll_flush(cx),
+        match &mut self.get_mut().socket {
+            UpstreamSocket::Plain(io) => Pin::new(io).poll_flush(cx),
+            UpstreamSocket::Tls(io) => Pin::new(io).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_shutdown(cx),
-            Self::Tls(io) => Pin::new(io).poll_shutdown(cx),
+        match &mut self.get_mut().socket {
+            UpstreamSocket::Plain(io) => Pin::new(io).poll_shutdown(cx),
+            UpstreamSocket::Tls(io) => Pin::new(io).poll_shutdown(cx),
         }
     }
 }

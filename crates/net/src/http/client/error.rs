@@ -4,7 +4,8 @@ use http::Method;
 use std::fmt;
 use std::io;
 
-/// What failed. Kong answers 504 to the timeouts of write and read, 503 to `Dns`, 502 to the rest.
+/// What failed. Kong answers 504 to the timeouts of write and read, 503 to `Dns`, 502 to the rest; the last two are
+/// ours, and 503.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpstreamErrorKind {
     /// The name has no address, or asking failed.
@@ -25,6 +26,10 @@ pub enum UpstreamErrorKind {
     InvalidResponse,
     /// The client's request body failed, so the upstream was left.
     RequestBody,
+    /// No further connection to the upstream may be made, and too many wait for one.
+    BulkheadFull,
+    /// There was none for it in time.
+    QueueTimeout,
 }
 
 /// Whether the same request may be sent again, elsewhere or here.
@@ -87,6 +92,8 @@ impl fmt::Display for UpstreamErrorKind {
             Self::Reset => "connection ended early",
             Self::InvalidResponse => "invalid response",
             Self::RequestBody => "request body failed",
+            Self::BulkheadFull => "all connections are in use",
+            Self::QueueTimeout => "no connection was free in time",
         })
     }
 }

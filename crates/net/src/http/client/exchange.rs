@@ -45,13 +45,20 @@ impl UpstreamPool {
         }
         let framing = outgoing_framing(&head.method, body);
         let slot = self.slot(target);
-        let mut kept = poll_fn(|cx| std::task::Poll::Ready(slot.take(cx))).await;
+        let mut may_be_kept = true;
+        let mut kept = match target.connections {
+            None => poll_fn(|cx| std::task::Poll::Ready(slot.take(cx))).await,
+            Some(_) => None,
+        };
         loop {
-            let was_kept = kept.is_some();
-            let mut connection = match kept.take() {
-                Some(connection) => connection,
-                None => connect(&self.resolver, target, timeouts.connect_ms).await?,
+            let (mut connection, was_kept) = match (kept.take(), &target.connections) {
+                (Some(connection), _) => (connection, true),
+                (None, None) => (connect(&self.resolver, target, timeouts.connect_ms, None).await?, false),
+                (None, Some(connections)) => {
+                    Box::pin(self.bounded(connections, &slot, (target, timeouts), may_be_kept)).await?
+                }
             };
+            may_be_kept = false;
             let replayable = body.is_replayable();
             encode_request_head(
                 &head.method,

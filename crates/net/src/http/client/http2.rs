@@ -8,6 +8,7 @@
 //! Deadlines: no byte of the request taken and none of the response come for the read timeout. So a stream in which only
 //! one side speaks stays open, as gRPC needs.
 
+use super::bounded::place;
 use super::connect::connect;
 use super::error::{Retry, UpstreamError, UpstreamErrorKind};
 use super::exchange::prepare;
@@ -16,6 +17,7 @@ use crate::Tasks;
 use crate::http::body::{Body, BodyFault};
 use crate::http::timer::LazyTimer;
 use bytes::Bytes;
+use gateway::balancer::Connections;
 use http::header::{CONTENT_LENGTH, HOST, HeaderMap};
 use http::request::Parts;
 use http::uri::{Scheme, Uri};
@@ -106,6 +108,8 @@ struct Http2Connection {
     n_streams: AtomicUsize,
     n_requests: AtomicU32,
     idle_since: Mutex<Instant>,
+    /// Where it has its own, if connections are bounded.
+    places: Option<Connections>,
 }
 
 /// One stream's place on a connection, until dropped.
@@ -113,6 +117,15 @@ struct Http2Connection {
 struct Lease(Arc<Http2Connection>);
 
 impl Http2Slot {
+    /// Lets go of a connection without requests; `false` if there is none.
+    pub(super) fn close_idle(&self) -> bool {
+        let mut connections = self.connections.lock();
+        let idle = connections.iter().position(|connection| connection.n_streams.load(Ordering::Relaxed) == 0);
+        let closed = idle.map(|at| connections.swap_remove(at));
+        drop(connections);
+        closed.is_some()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.connections.lock().is_empty()
     }
@@ -140,14 +153,16 @@ impl Http2Slot {
             if let Some(lease) = self.place(pool.settings, false) {
                 return Ok((lease, false));
             }
-            if self.connections.lock().len() >= H2_UPSTREAM_CONNECTIONS_MAX
+            let is_full = self.connections.lock().len() >= H2_UPSTREAM_CONNECTIONS_MAX;
+            if (is_full || target.connections.as_ref().is_some_and(|connections| !connections.has_room()))
                 && let Some(lease) = self.place(pool.settings, true)
             {
                 return Ok((lease, false));
             }
             self.connect(pool, target, timeouts).await.map(|lease| (lease, true))
         };
-        tokio::time::timeout(Duration::from_millis(timeouts.connect_ms), made)
+        let queue_ms = target.connections.as_ref().map_or(0, |connections| connections.queue_timeout_ms().into());
+        tokio::time::timeout(Duration::from_millis(timeouts.connect_ms.saturating_add(queue_ms)), made)
             .await
             .unwrap_or_else(|_| Err(UpstreamError::new(UpstreamErrorKind::ConnectTimeout, Retry::Safe)))
     }
@@ -173,7 +188,8 @@ impl Http2Slot {
         target: &UpstreamTarget,
         timeouts: Timeouts,
     ) -> Result<Lease, UpstreamError> {
-        let io = connect(&pool.resolver, target, timeouts.connect_ms).await?.into_io();
+        let place = place(target).await?;
+        let io = connect(&pool.resolver, target, timeouts.connect_ms, place).await?.into_io();
         if io.alpn().is_some_and(|protocol| protocol != b"h2") {
             let error = UpstreamError::new(UpstreamErrorKind::Tls, Retry::Safe);
             return Err(error.because("the upstream does not speak HTTP/2"));
@@ -218,6 +234,7 @@ impl Http2Slot {
             n_streams: AtomicUsize::new(0),
             n_requests: AtomicU32::new(0),
             idle_since: Mutex::new(Instant::now()),
+            places: target.connections.clone(),
         });
         let lease = Lease::take(&connection);
         self.connections.lock().push(connection);
@@ -243,6 +260,9 @@ impl Drop for Lease {
     fn drop(&mut self) {
         if self.0.n_streams.fetch_sub(1, Ordering::Relaxed) == 1 {
             *self.0.idle_since.lock() = Instant::now();
+            if let Some(places) = &self.0.places {
+                places.relieve();
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The client side: kept connections to upstreams, and one exchange at a time over each.
 
+mod bounded;
 mod connect;
 mod connection;
 mod error;

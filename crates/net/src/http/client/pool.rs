@@ -5,6 +5,7 @@ use super::http2::Http2Slot;
 use super::tls::{TlsSettings, UpstreamTls, UpstreamTlsCache, UpstreamTlsError};
 use crate::resolve::Resolver;
 use foldhash::fast::RandomState;
+use gateway::balancer::{Connections, Keeper};
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,6 +29,8 @@ pub struct UpstreamTarget {
     pub server_name: Option<Arc<str>>,
     /// HTTP/2 is spoken: agreed on by TLS, or known beforehand (RFC 9113 §3.3).
     pub http2: bool,
+    /// The places for connections to the upstream it belongs to, if those are bounded. They are not shared with others.
+    pub connections: Option<Connections>,
 }
 
 /// Deadlines of one exchange, as Kong's service has them.
@@ -68,6 +71,7 @@ pub(crate) struct Slot {
     #[expect(clippy::vec_box, reason = "a connection moves in and out at every request; boxed, it moves as a pointer")]
     idle: Mutex<Vec<Box<UpstreamConnection>>>,
     pub(super) http2: Http2Slot,
+    connections: Option<Connections>,
 }
 
 impl Default for PoolSettings {
@@ -127,7 +131,12 @@ impl UpstreamPool {
         }
         let fresh = || {
             let (settings, idle) = (self.settings, Mutex::new(Vec::new()));
-            Arc::new(Slot { settings, idle, http2: Http2Slot::default() })
+            let connections = target.connections.clone();
+            let slot = Arc::new(Slot { settings, idle, http2: Http2Slot::default(), connections });
+            if let Some(connections) = &slot.connections {
+                connections.register(Arc::<Slot>::downgrade(&slot));
+            }
+            slot
         };
         Arc::clone(self.slots.write().entry(target.clone()).or_insert_with(fresh))
     }
@@ -158,6 +167,10 @@ impl Slot {
         if idle.len() < self.settings.idle_max {
             idle.push(connection);
         }
+        drop(idle);
+        if let Some(connections) = &self.connections {
+            connections.relieve();
+        }
     }
 
     fn is_empty(&self) -> bool {
@@ -173,5 +186,23 @@ impl Slot {
 
     fn idle_timeout(&self) -> Duration {
         Duration::from_millis(self.settings.idle_timeout_ms)
+    }
+}
+
+impl Keeper for Slot {
+    fn has_idle(&self) -> bool {
+        !self.idle.lock().is_empty()
+    }
+
+    fn close_idle(&self) -> bool {
+        let mut idle = self.idle.lock();
+        if idle.is_empty() {
+            drop(idle);
+            return self.http2.close_idle();
+        }
+        // The one that was used longest ago.
+        let oldest = idle.remove(0);
+        drop((idle, oldest));
+        true
     }
 }
