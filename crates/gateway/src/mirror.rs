@@ -2,9 +2,9 @@
 //!
 //! Invariants: a copy neither delays nor fails its request; what there is no room for is not copied, and counted. A copy is
 //! sent once: it is not repeated, not mirrored, and nothing answers in its service's place. What it comes to is told to the
-//! balancer of its service, as any request's is. Not here: sending it, and copying a body that streams.
+//! balancer of its service, as any request's is; until it is sent it holds nothing of that service's. Not here: sending it, and copying a body that streams.
 
-use crate::balancer::{Call, Gate, Peer, random};
+use crate::balancer::{Call, Gate, Key, Peer, random};
 use crate::decision::{Plan, UpstreamFailure};
 use crate::entity::{Mirror as Settings, Service, ServiceId, Share};
 use crate::exchange::Exchange;
@@ -112,8 +112,12 @@ pub struct Mirror {
     upstream: Arc<Upstream>,
     request: request::Parts,
     lines: FieldLines,
+    /// Its value for consistent hashing, until it is sent.
+    key: Key,
+    random: u128,
+    preserves_host: bool,
     began: Now,
-    /// Its request and address, if its service has targets.
+    /// Its request and address, if its service has targets and it is sent.
     call: Option<(Call, Peer)>,
     place: Place,
 }
@@ -131,29 +135,24 @@ impl Exchange {
             return None;
         }
         let place = self.counters.mirrors.place()?;
-        let call = match &to.balancer {
-            None => None,
-            Some(balancer) => {
-                let Gate::Open(mut call) = Call::begin(balancer, &self.hashed_request(), 0, random, self.cx.now.mono)
-                else {
-                    return None;
-                };
-                let peer = call.pick(self.cx.now.mono).ok()?;
-                Some((call, peer))
-            }
-        };
+        let key = to.balancer.as_ref().map(|balancer| Call::key(balancer, &self.hashed_request(), random));
         let original = self.asked.as_ref()?;
         let (target, _) = proxying::target(original, self.normal_path.as_deref(), self.strip(), to);
         let mut request = request.clone();
         request.uri = proxying::upstream_uri(original, &target)?;
         // What is there belongs to the request and its connection.
         request.extensions = Extensions::new();
-        if !route.preserve_host {
-            let host = call.as_ref().map_or(&to.host_value, |(_, peer)| peer.member.host_value(to.backend.scheme));
-            request.headers.insert(HOST, host.clone());
-        }
-        let lines = self.lines.clone();
-        Some(Mirror { upstream: Arc::clone(to), request, lines, began: self.cx.now, call, place })
+        Some(Mirror {
+            upstream: Arc::clone(to),
+            request,
+            lines: self.lines.clone(),
+            key: key.unwrap_or_default(),
+            random,
+            preserves_host: route.preserve_host,
+            began: self.cx.now,
+            call: None,
+            place,
+        })
     }
 }
 
@@ -173,17 +172,28 @@ impl Mirror {
         grown
     }
 
-    /// It is sent: the request to send, and where.
-    pub fn plan(&mut self, now: Now) -> Plan<'_> {
+    /// It is to be sent: the request to send, and where; none if nobody takes it now, and it is to be dropped.
+    pub fn plan(&mut self, now: Now) -> Option<Plan<'_>> {
+        if let Some(balancer) = &self.upstream.balancer {
+            let key = std::mem::take(&mut self.key);
+            let Gate::Open(mut call) = Call::begin_hashed(balancer, key, self.random, now.mono) else { return None };
+            let peer = call.pick(now.mono).ok()?;
+            self.call = Some((call, peer));
+        }
+        if !self.preserves_host {
+            let scheme = self.upstream.backend.scheme;
+            let host = self.call.as_ref().map_or(&self.upstream.host_value, |(_, peer)| peer.member.host_value(scheme));
+            self.request.headers.insert(HOST, host.clone());
+        }
         (self.began, self.place.end) = (now, End::Failed);
-        Plan {
+        Some(Plan {
             upstream: Arc::clone(&self.upstream),
             member: self.call.as_ref().map(|(_, peer)| Arc::clone(&peer.member)),
             per_try_timeout_ms: self.call.as_ref().map_or(0, |(call, _)| call.per_try_timeout_ms()),
             hedge: None,
             request: &mut self.request,
             lines: &self.lines,
-        }
+        })
     }
 
     /// It was not answered.
@@ -232,7 +242,19 @@ mod tests {
         });
         let (request, ()) = http::Request::new(()).into_parts();
         let lines = FieldLines::default();
-        mirrors.place().map(|place| Mirror { upstream, request, lines, began: Now::default(), call: None, place })
+        let (key, began) = (Key::default(), Now::default());
+        let made = |place| Mirror {
+            upstream,
+            request,
+            lines,
+            key,
+            random: 0,
+            preserves_host: false,
+            began,
+            call: None,
+            place,
+        };
+        mirrors.place().map(made)
     }
 
     #[test]

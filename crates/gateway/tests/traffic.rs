@@ -8,8 +8,8 @@ extern crate sluicegate_gateway as gateway;
 mod support;
 
 use gateway::entity::{
-    Backend, Entities, HashInput, HttpBackend, Mirror, RouteId, Scheme, ServiceId, Share, Split, Target, TargetAddress,
-    Upstream, UpstreamId,
+    Backend, Bulkhead, Entities, HashInput, HttpBackend, Mirror, RouteId, Scheme, ServiceId, Share, Split, Target,
+    TargetAddress, Upstream, UpstreamId,
 };
 use gateway::{Decision, Exchange, Transferred, UpstreamFailure};
 use http::{Response, header};
@@ -149,7 +149,7 @@ fn a_copy_is_the_request_as_its_own_service_is_asked() {
     let node = Node::new(&entities);
     let exchange = proxied(&node, ASK);
     let mut mirror = exchange.mirror().unwrap();
-    let plan = mirror.plan(at(2));
+    let plan = mirror.plan(at(2)).unwrap();
     assert_eq!((plan.upstream.backend.host.as_str(), plan.upstream.backend.port), ("shadow.internal", 81));
     assert_eq!(plan.request.uri, "/v2/7?a=1");
     assert_eq!(plan.request.headers[header::HOST], "shadow.internal:81");
@@ -177,11 +177,33 @@ fn what_a_copy_comes_to_is_told_to_its_own_upstream_alone() {
     let node = Node::new(&entities);
     let exchange = proxied(&node, ASK);
     let mut mirror = exchange.mirror().unwrap();
-    assert_eq!(mirror.plan(at(2)).member.unwrap().address.key().host.as_ref(), "10.0.0.8");
+    assert_eq!(mirror.plan(at(2)).unwrap().member.unwrap().address.key().host.as_ref(), "10.0.0.8");
     mirror.failed(UpstreamFailure::Refused, at(3));
     assert!(!node.gateway.balancer(id).unwrap().members()[0].address.is_up());
-    assert!(exchange.mirror().is_none(), "nobody is left to get a copy");
+    assert!(exchange.mirror().unwrap().plan(at(4)).is_none(), "nobody is left to get a copy");
     assert_eq!(node.gateway.mirrors().ended(), [("answered", 0), ("failed", 1), ("given_up", 1)]);
+}
+
+#[test]
+fn a_copy_holds_nothing_of_its_service_until_it_is_sent() {
+    let mut entities = own_and(&[]);
+    let (id, address) = (UpstreamId::derived("shadow"), TargetAddress::parse("10.0.0.8:80").unwrap());
+    entities.services.push(service("shadow", Backend::Http(HttpBackend::new(Scheme::Http, "shadow", 80))));
+    let mut shadow = Upstream::new("shadow");
+    shadow.resilience.bulkhead = Some(Bulkhead { max_requests: 1, ..Bulkhead::default() });
+    entities.upstreams.push(shadow);
+    entities.targets.push(Target::new(id, address));
+    entities.routes[0].mirror = Some(Mirror { service: ServiceId::derived("shadow"), share: Share::ALL });
+    let node = Node::new(&entities);
+    let (one, other) = (proxied(&node, ASK), proxied(&node, ASK));
+    let under_way = || node.gateway.balancer(id).unwrap().view(at(1).mono).requests;
+    let (mut uploads, mut complete) = (one.mirror().unwrap(), other.mirror().unwrap());
+    assert_eq!(under_way(), 0);
+    assert!(complete.plan(at(2)).is_some());
+    assert_eq!(under_way(), 1);
+    assert!(uploads.plan(at(3)).is_none(), "the place is taken");
+    drop(complete);
+    assert_eq!(under_way(), 0);
 }
 
 #[test]

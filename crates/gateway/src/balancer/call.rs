@@ -10,7 +10,7 @@ use super::address::Outcome;
 use super::balancer::{Balancer, NoPeer, Peer};
 use super::breaker::Admission;
 use super::bulkhead::{Entry, Granted, Place, Queued};
-use super::hash_input::{self, HashedRequest};
+use super::hash_input::{self, HashedRequest, Key};
 use super::random;
 use super::retry::{self, UnderWay};
 use super::table::{Choice, Member};
@@ -76,6 +76,19 @@ impl Call {
         Self::enter(balancer, retries, random, now, |hashing| hash_input::key(hashing, request, random))
     }
 
+    /// The same for a request that was hashed before, see [`Call::key`].
+    pub(crate) fn begin_hashed(balancer: &Arc<Balancer>, key: Key, random: u128, now: Mono) -> Gate {
+        Self::enter(balancer, 0, random, now, |_| key)
+    }
+
+    /// The hashed value of a request, if its upstream hashes.
+    pub(crate) fn key(balancer: &Balancer, request: &HashedRequest<'_>, random: u128) -> Key {
+        match &balancer.upstream.algorithm {
+            Algorithm::ConsistentHashing(hashing) => hash_input::key(hashing, request, random),
+            _ => Key::default(),
+        }
+    }
+
     /// The same for a connection, of which only the client is known.
     pub(crate) fn begin_session(
         balancer: &Arc<Balancer>,
@@ -92,7 +105,7 @@ impl Call {
         retries: u16,
         random: u128,
         now: Mono,
-        key: impl FnOnce(&Hashing) -> hash_input::Key,
+        key: impl FnOnce(&Hashing) -> Key,
     ) -> Gate {
         let resilience = &balancer.upstream.resilience;
         let admission = match &resilience.breaker {
@@ -104,7 +117,7 @@ impl Call {
         };
         let key = match &balancer.upstream.algorithm {
             Algorithm::ConsistentHashing(hashing) => key(hashing),
-            _ => hash_input::Key::default(),
+            _ => Key::default(),
         };
         #[allow(clippy::cast_possible_truncation)] // half of the random bits are enough
         let low = random as u64;

@@ -44,7 +44,7 @@ pub use bulkhead::{Entry, Granted, Place, Queued};
 pub(crate) use call::{Call, Gate, Verdict};
 pub use catalogue::CatalogueState;
 pub use connections::{Connections, Keeper};
-pub(crate) use hash_input::{HashedRequest, hashed};
+pub(crate) use hash_input::{HashedRequest, Key, hashed};
 pub use health::HealthState;
 pub use resolution::{Resolution, ResolvedAddress};
 pub use table::Member;

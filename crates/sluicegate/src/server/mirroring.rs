@@ -79,7 +79,8 @@ impl Place {
         let (clock, mut body) = (self.service.clock, Body::from(body));
         let until = Instant::now() + Duration::from_millis(MIRROR_MS_MAX);
         let pool = &self.service.pools[self.shard];
-        let sent = timeout_at(until, Box::pin(send(pool, mirror.plan(clock.now()), &mut body))).await;
+        let Some(plan) = mirror.plan(clock.now()) else { return };
+        let sent = timeout_at(until, Box::pin(send(pool, plan, &mut body))).await;
         match sent {
             Err(_) => mirror.failed(UpstreamFailure::ReadTimeout, clock.now()),
             Ok(Err(Failed { failure, .. })) => mirror.failed(failure, clock.now()),
