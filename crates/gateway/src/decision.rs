@@ -5,7 +5,7 @@ use crate::entity::Hedge;
 use crate::reason::Reason;
 use crate::snapshot::Upstream;
 use bytes::Bytes;
-use http::{Response, request};
+use http::{Response, StatusCode, request};
 use http1::FieldLines;
 use plugin::Pending;
 use std::fmt;
@@ -143,6 +143,18 @@ impl UpstreamFailure {
     pub(crate) const fn may_differ_elsewhere(self) -> bool {
         !matches!(self, Self::Unavailable | Self::NoConnection | Self::NoConnectionInTime)
     }
+}
+
+/// How one of several tries at once ended that is not the one that counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Lost {
+    /// It was given up, because another had answered.
+    #[default]
+    GivenUp,
+    /// It failed.
+    Failed(UpstreamFailure),
+    /// It was answered, but another try had the better answer.
+    Answered(StatusCode),
 }
 
 /// What went over the client's connection for a request, heads included.

@@ -11,7 +11,7 @@
 //! A service without targets passes through here with one branch: no gate, no address, Kong's retries alone.
 
 use crate::balancer::{Call, Gate, Granted, Member, NoPeer, Outcome, Peer, Verdict};
-use crate::decision::{Decision, Next, Plan, UpstreamFailure};
+use crate::decision::{Decision, Lost, Next, Plan, UpstreamFailure};
 use crate::error;
 use crate::exchange::{Exchange, micros};
 use crate::forward;
@@ -278,24 +278,22 @@ impl Exchange {
     }
 
     /// Several tries are over: `won` counts, and when it began, or the first one if none; what it came to, an answer or a
-    /// failure, is told as any try's. `first` is how the first failed; the others are given up, or failed as they say.
-    pub fn hedged(
-        &mut self,
-        won: Option<(Peer, Now)>,
-        first: Option<UpstreamFailure>,
-        others: Vec<(Peer, Option<UpstreamFailure>)>,
-        now: Now,
-    ) {
+    /// failure, is told as any try's. `first` is how the first ended, if another won; the others as they say.
+    pub fn hedged(&mut self, won: Option<(Peer, Now)>, first: Lost, others: Vec<(Peer, Lost)>, now: Now) {
         let us = micros(self.tried_at.mono, now.mono);
         let replaced = won.and_then(|(won, began)| {
             self.tried_at = began;
             self.peer.replace(won)
         });
-        for (peer, failure) in replaced.map(|peer| (peer, first)).into_iter().chain(others) {
+        for (peer, lost) in replaced.map(|peer| (peer, first)).into_iter().chain(others) {
+            let (outcome, end) = match lost {
+                Lost::GivenUp => (None, TryEnd::Lost),
+                Lost::Failed(failure) => (failure.outcome(), TryEnd::Failed(failure.reason())),
+                Lost::Answered(status) => (Some(Outcome::Status(status.as_u16())), TryEnd::Status(status.as_u16())),
+            };
             if let Some(call) = &mut self.call {
-                call.lost(&peer, failure.and_then(UpstreamFailure::outcome), now.mono);
+                call.lost(&peer, outcome, now.mono);
             }
-            let end = failure.map_or(TryEnd::Lost, |failure| TryEnd::Failed(failure.reason()));
             self.tries.push(Try { member: Some(peer.member), us, end });
         }
     }

@@ -12,7 +12,7 @@ use gateway::entity::{
     Algorithm, Backend, Breaker, Bulkhead, Entities, HashInput, Hashing, Hedge, HttpBackend, OutlierDetection, Retry,
     Scheme, ServiceId, Target, TargetAddress, Upstream, UpstreamId,
 };
-use gateway::{AccessLog, Decision, Exchange, Gateway, Next, Reason, Telling, Transferred, UpstreamFailure};
+use gateway::{AccessLog, Decision, Exchange, Gateway, Lost, Next, Reason, Telling, Transferred, UpstreamFailure};
 use http::{Response, StatusCode, header, response};
 use http1::FieldLines;
 use serde_json::Value;
@@ -320,7 +320,7 @@ fn the_last_failure_of_several_tries_is_booked_where_it_happened() {
     let first = address(&mut exchange);
     let other = exchange.hedge(at(11)).unwrap();
     // The first answered garbage, which is not counted; the other was refused, later.
-    exchange.hedged(Some((other, at(11))), Some(UpstreamFailure::BadResponse), Vec::new(), at(20));
+    exchange.hedged(Some((other, at(11))), Lost::Failed(UpstreamFailure::BadResponse), Vec::new(), at(20));
     let last = address(&mut exchange);
     exchange.upstream_failed(UpstreamFailure::Refused, false, at(20));
     let down: Vec<String> = node
@@ -408,9 +408,28 @@ fn hedged_tries_go_elsewhere_and_one_counts() {
     let mut head = parts("GET /orders\nhost: a");
     exchange.address_to(&mut head, &other);
     assert_ne!(head.headers[header::HOST], first);
-    exchange.hedged(Some((other, at(11))), Some(UpstreamFailure::Reset), Vec::new(), at(12));
+    exchange.hedged(Some((other, at(11))), Lost::Failed(UpstreamFailure::Reset), Vec::new(), at(12));
     assert_ne!(address(&mut exchange), first);
     assert!(exchange.tries().contains("upstream_reset"), "{}", exchange.tries());
+}
+
+#[test]
+fn an_answer_of_5xx_that_lost_is_booked_on_its_address() {
+    let node = three(|upstream| {
+        upstream.resilience.hedge = Some(Hedge { delay_ms: 10, extra_requests: 1 });
+        upstream.health_checks.passive.unhealthy.http_failures = 1;
+    });
+    let mut exchange = get(&node, 1);
+    let first = address(&mut exchange);
+    let other = exchange.hedge(at(11)).unwrap();
+    exchange.hedged(Some((other, at(11))), Lost::Answered(StatusCode::INTERNAL_SERVER_ERROR), Vec::new(), at(12));
+    assert_eq!(exchange.upstream_answered(&head(200), &FieldLines::default(), true, at(12)), None);
+    exchange.upstream_done(at(13));
+    let members = node.gateway.balancer(id()).unwrap().members();
+    let down: Vec<&str> =
+        members.iter().filter(|member| !member.address.is_up()).map(|member| &*member.address.key().host).collect();
+    assert_eq!(down, [first.split(':').next().unwrap()]);
+    assert!(exchange.tries().contains(": 500 after"), "{}", exchange.tries());
 }
 
 #[test]

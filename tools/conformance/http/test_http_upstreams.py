@@ -427,6 +427,34 @@ def test_a_hedge_that_fails_last_is_booked_where_it_failed(start_server):
         assert {one["target"]: one["health"] for one in health} == {order[0]: "HEALTHY", order[1]: "UNHEALTHY"}
 
 
+def test_a_hedge_that_lost_by_its_status_is_booked(start_server):
+    order, both = [], threading.Event()
+
+    def answer(target, connection):
+        with connection:
+            connection.recv(65536)
+            order.append(target.address)
+            if len(order) == 1:
+                both.wait(10)
+                connection.sendall(b"HTTP/1.1 500 Oops\r\ncontent-length: 0\r\n\r\n")
+                worse_is_there.set()
+                with contextlib.suppress(OSError):
+                    connection.recv(1)
+            else:
+                both.set()
+                worse_is_there.wait(10)
+                connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+
+    worse_is_there = threading.Event()
+    two = [Failing(answer), Failing(answer)]
+    with contextlib.closing(two[0].socket), contextlib.closing(two[1].socket):
+        server = start_server(config(two, retries=0, resilience={"hedge": {"delay_ms": 50}},
+                                     healthchecks={"passive": {"unhealthy": {"http_failures": 1}}}))
+        assert ask(server).status == 200
+        health = request(server.ports["admin"], "GET", "/upstreams/pool/health").json["data"]
+        assert {one["target"]: one["health"] for one in health} == {order[0]: "UNHEALTHY", order[1]: "HEALTHY"}
+
+
 def test_an_open_breaker_answers_at_once_and_a_probe_closes_it(start_server, targets):
     a, b, _ = targets
     static = {"name": "static", "url": b.upstream.url()}

@@ -240,7 +240,7 @@ impl Call {
         verdict
     }
 
-    /// A hedged try lost or failed while another goes on.
+    /// A hedged try failed, was answered in vain or given up, while another goes on.
     pub(crate) fn lost(&mut self, peer: &Peer, outcome: Option<Outcome>, now: Mono) {
         if let Some(outcome) = outcome {
             self.balancer.report(&peer.member, outcome, now);

@@ -6,7 +6,7 @@
 use super::proxy::{Attempt, Failed, once, planned};
 use gateway::balancer::Peer;
 use gateway::entity::Hedge;
-use gateway::{Exchange, UpstreamFailure};
+use gateway::{Exchange, Lost, UpstreamFailure};
 use http::request;
 use http1::FieldLines;
 use model::Now;
@@ -31,9 +31,9 @@ struct Try<'a> {
 /// The tries of a request that are over.
 #[derive(Default)]
 struct Over {
-    /// How the first one failed, if it did.
-    first: Option<UpstreamFailure>,
-    others: Vec<(Peer, Option<UpstreamFailure>)>,
+    /// How the first one ended.
+    first: Lost,
+    others: Vec<(Peer, Lost)>,
     /// An answer to fall back to.
     answer: Option<(Beside, Answer)>,
 }
@@ -63,13 +63,13 @@ pub(super) async fn attempt(
                         return Ok(win(exchange, (tried.peer, answer), tries, over, clock));
                     }
                     Ok(answer) if over.answer.is_none() => over.answer = Some((tried.peer, answer)),
-                    Ok(_) => over.lose(tried.peer, None),
+                    Ok(answer) => over.lose(tried.peer, Lost::Answered(answer.response.status())),
                     // The last failure is told as that of the exchange's own address; the others are told here.
                     Err(failed) if tries.is_empty() && over.answer.is_none() => {
                         exchange.hedged(tried.peer, over.first, over.others, clock.now());
                         return Err(failed);
                     }
-                    Err(failed) => over.lose(tried.peer, Some(failed.failure)),
+                    Err(failed) => over.lose(tried.peer, Lost::Failed(failed.failure)),
                 }
                 if tries.is_empty() && let Some(answer) = over.answer.take() {
                     return Ok(win(exchange, answer, tries, over, clock));
@@ -113,10 +113,10 @@ async fn first_to_end<'a>(tries: &mut Vec<Try<'a>>) -> (Try<'a>, Result<Answer, 
 }
 
 impl Over {
-    fn lose(&mut self, peer: Beside, failure: Option<UpstreamFailure>) {
+    fn lose(&mut self, peer: Beside, lost: Lost) {
         match peer {
-            None => self.first = failure,
-            Some((peer, _)) => self.others.push((peer, failure)),
+            None => self.first = lost,
+            Some((peer, _)) => self.others.push((peer, lost)),
         }
     }
 }
@@ -129,11 +129,11 @@ fn win(
     mut over: Over,
     clock: Clock,
 ) -> Answer {
-    if let Some((answered, _)) = over.answer.take() {
-        over.lose(answered, None);
+    if let Some((answered, worse)) = over.answer.take() {
+        over.lose(answered, Lost::Answered(worse.response.status()));
     }
     for tried in tries {
-        over.lose(tried.peer, None);
+        over.lose(tried.peer, Lost::GivenUp);
     }
     exchange.hedged(winner, over.first, over.others, clock.now());
     answer
