@@ -4,13 +4,19 @@
 
 mod support;
 
+use bytes::Bytes;
 use gateway::Gateway;
 use gateway::balancer::Balancer;
 use gateway::entity::{CheckKind, Discovery, Entities, Target, TargetAddress, Upstream};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use plugin::{BoxFuture, Publish, PublishError, Published, Registry, Services};
 use sluicegate_net::http::{ServerSettings, ServerTls, TlsFiles, TlsSettings, TlsTrust, UpstreamTls};
 use sluicegate_net::resolve::{Resolver, ResolverSettings};
 use sluicegate_net::{Clock, Shutdown, Upkeep};
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -263,6 +269,40 @@ async fn https_probes_check_the_certificate_when_told_to() {
     if UpstreamTls::new(&TlsSettings { trust: TlsTrust::System, ..TlsSettings::default() }).is_ok() {
         node.up_becomes(&[false]).await;
     }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_probe_of_grpc_closes_its_connection() {
+    let (all, open) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (seen, now) = (Arc::clone(&all), Arc::clone(&open));
+    let address = raw_upstream(move |_, stream| {
+        let (seen, now) = (Arc::clone(&seen), Arc::clone(&now));
+        async move {
+            now.fetch_add(1, Ordering::SeqCst);
+            seen.fetch_add(1, Ordering::SeqCst);
+            let serving = |_| async {
+                let status = HeaderMap::from_iter([(HeaderName::from_static("grpc-status"), HeaderValue::from(0))]);
+                let body = Full::new(Bytes::from_static(&[0, 0, 0, 0, 2, 8, 1]));
+                let body = body.with_trailers(std::future::ready(Some(Ok::<_, Infallible>(status))));
+                Ok::<_, Infallible>(Response::new(body))
+            };
+            let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            let _ = server.serve_connection(TokioIo::new(stream), service_fn(serving)).await;
+            now.fetch_sub(1, Ordering::SeqCst);
+        }
+    })
+    .await;
+    let node = Node::start(&nowhere());
+    let mut upstream = probed(CheckKind::Grpc);
+    // It is probed until it is up, and then no more.
+    (upstream.health_checks.active.intervals.healthy_ms, upstream.health_checks.active.healthy.successes) = (0, 1);
+    node.load(&upstream, &[&address.to_string()]);
+    let target = TargetAddress::parse(&address.to_string()).unwrap();
+    assert!(node.balancer().set_healthy(&target, None, false, Clock::start().now().mono));
+    node.up_becomes(&[true]).await;
+    until(|| open.load(Ordering::SeqCst) == 0, || "a connection stays".to_owned()).await;
+    assert!(all.load(Ordering::SeqCst) > 0);
     node.stop().await;
 }
 

@@ -65,7 +65,12 @@ impl Probe {
         match &self.kind {
             Kind::Tcp => tokio::time::timeout_at(until, self.connect(member)).await.unwrap_or(Outcome::Timeout),
             Kind::Http(http) => http.send(member, until).await,
-            Kind::Grpc(http) => http.ask_health(member, until).await,
+            Kind::Grpc(http) => {
+                let outcome = http.ask_health(member, until).await;
+                // The pool takes no second request over a connection, but would keep it.
+                http.pool.sweep();
+                outcome
+            }
         }
     }
 
@@ -99,7 +104,7 @@ impl HttpProbe {
                 headers.append(&name, value);
             }
         }
-        let settings = PoolSettings { idle_max: 0, requests_max: 1, ..PoolSettings::default() };
+        let settings = PoolSettings { idle_max: 0, idle_timeout_ms: 0, requests_max: 1 };
         let server_name = checks.https_sni.as_deref().map(Into::into);
         let pool = UpstreamPool::new(settings, Arc::clone(resolver));
         Ok(Self { uri, headers, tls, server_name, pool })

@@ -27,7 +27,7 @@ impl UpstreamPool {
         (target, timeouts): (&UpstreamTarget, Timeouts),
         may_be_kept: bool,
     ) -> Result<(Box<UpstreamConnection>, bool), UpstreamError> {
-        let mut kept = |cx: &mut Context<'_>| if may_be_kept { slot.take(cx) } else { None };
+        let kept = |cx: &mut Context<'_>| if may_be_kept { slot.take(cx) } else { None };
         if !connections.are_wanted()
             && let Some(kept) = poll_fn(|cx| Poll::Ready(kept(cx))).await
         {
