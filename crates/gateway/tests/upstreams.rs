@@ -190,6 +190,24 @@ fn a_status_is_retried_within_the_budget_and_never_twice_at_once() {
 }
 
 #[test]
+fn how_long_a_503_asks_to_wait_is_read_wherever_its_fields_are() {
+    let retry = Retry { backoff_base_ms: 0, retry_after_max_ms: 2_000, ..Retry::default() };
+    let node = three(|upstream| upstream.resilience.retry = Some(retry.clone()));
+    let wait_ms = |fields: &[(&str, &str)]| {
+        let mut lines = FieldLines::default();
+        fields.iter().for_each(|(name, value)| lines.put_received(name.as_bytes(), value.as_bytes()));
+        get(&node, 1).upstream_answered(&head(503), &lines, true, at(2))
+    };
+    assert_eq!(wait_ms(&[]), Some(0));
+    assert_eq!(wait_ms(&[("Retry-After", "1")]), Some(1_000));
+    assert_eq!(wait_ms(&[("retry-after", "2")]), Some(2_000), "as long as may be");
+    assert_eq!(wait_ms(&[("retry-after", "3")]), None, "longer than may be: the answer is the client's");
+    let date = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
+    assert_eq!(wait_ms(&[date, ("retry-after", "Sun, 06 Nov 1994 08:49:38 GMT")]), Some(1_000));
+    assert_eq!(wait_ms(&[("retry-after", "soon")]), Some(0), "what cannot be read asks for nothing");
+}
+
+#[test]
 fn an_open_breaker_refuses_then_lets_a_probe_through_to_whatever_is_there() {
     let breaker = Breaker { minimum_requests: 2, open_ms: 2_000, ..Breaker::default() };
     let node = Node::new(&orders(
