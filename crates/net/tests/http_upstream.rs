@@ -419,6 +419,42 @@ async fn trailers_pass_both_ways() {
 }
 
 #[tokio::test]
+async fn trailers_behind_a_length_end_at_an_upstream_of_http1() {
+    let (sender, mut seen) = tokio::sync::mpsc::unbounded_channel();
+    let address = raw_upstream(move |number, mut stream| {
+        let sender = sender.clone();
+        async move {
+            loop {
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\nabc") {
+                    let Ok(byte) = stream.read_u8().await else { return };
+                    request.push(byte);
+                }
+                let _ = sender.send((number, String::from_utf8(request).unwrap()));
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+            }
+        }
+    })
+    .await;
+    let server = start(Proxy::to(address), ServerSettings::default());
+    let stream = TcpStream::connect(server.address).await.unwrap();
+    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+    let (mut sender, connection) = handshake.await.unwrap();
+    tokio::spawn(connection);
+    // The second over the same connection: nothing is left of the first.
+    for _ in 0..2 {
+        let up = HeaderMap::from_iter([(HeaderName::from_static("x-up"), HeaderValue::from_static("1"))]);
+        let frames = vec![Frame::data(Bytes::from_static(b"abc")), Frame::trailers(up)];
+        let request = Request::post("http://a/").header("content-length", "3").header("trailer", "x-up");
+        let response = sender.send_request(request.body(Frames(frames.into_iter())).unwrap()).await.unwrap();
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "ok");
+        let (number, request) = seen.recv().await.unwrap();
+        assert_eq!(number, 0);
+        assert!(request.contains("content-length: 3\r\n") && !request.contains("chunked"), "{request}");
+    }
+}
+
+#[tokio::test]
 async fn tls_to_upstreams_is_checked_when_asked_for() {
     let files = sluicegate_net::http::TlsFiles { cert: fixture("cert.pem"), key: fixture("key.pem"), client_ca: None };
     let config = ServerTls::load(&files, &["h2", "http/1.1"], None).unwrap();
