@@ -239,7 +239,9 @@ fn identify(cx: &mut Context, consumer: Arc<Consumer>, credential: Option<Arc<Cr
     for (name, value) in values {
         match value {
             Some(value) => drop(cx.request.headers.insert(name, value)),
-            None => drop(cx.request.headers.remove(name)),
+            // Seldom there, and removing hashes the name.
+            None if cx.request.headers.keys().any(|other| *other == name) => drop(cx.request.headers.remove(name)),
+            None => {}
         }
     }
     cx.consumer = Some(consumer);

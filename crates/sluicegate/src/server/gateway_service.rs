@@ -4,7 +4,6 @@ use super::mirroring::{Mirroring, mirrored};
 use super::proxy::{failure, full, proxy};
 use bytes::{Bytes, BytesMut};
 use gateway::{BodyBudget, BodyFailure, BodyRoom, Decision, Exchange, Gateway, Transferred};
-use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Request, Response, request, response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
@@ -104,7 +103,7 @@ impl HttpService for ClientConnection {
     async fn call(&self, request: Request<Body>, _: &Peer) -> Answer {
         let service = &self.service;
         let (head, body) = request.into_parts();
-        let bytes_in = request_bytes(&head);
+        let bytes_in = request_bytes(&head, &body);
         let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
         let received = service.clock.now();
         let (mut exchange, decision) = service.gateway.begin(&self.connection, number, head, received);
@@ -180,10 +179,9 @@ async fn collect(mut body: Body, bytes_max: usize, room: &mut BodyRoom<'_>) -> R
 }
 
 /// Bytes of a request as it came, near enough for bandwidth: its line, its headers, and the body it announced.
-fn request_bytes(head: &request::Parts) -> u64 {
+fn request_bytes(head: &request::Parts, body: &Body) -> u64 {
     let line = head.method.as_str().len() + head.uri.path_and_query().map_or(1, |target| target.as_str().len()) + 12;
-    let announced = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    line as u64 + header_bytes(&head.headers) + announced.unwrap_or(0)
+    line as u64 + header_bytes(&head.headers) + body.size_hint().exact().unwrap_or(0)
 }
 
 fn response_bytes(head: &response::Parts) -> u64 {
