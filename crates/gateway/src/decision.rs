@@ -166,6 +166,15 @@ pub struct Transferred {
     pub bytes_out: u64,
 }
 
+/// Datagrams of a session of UDP.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Datagrams {
+    /// From the client.
+    pub n_in: u64,
+    /// To the client.
+    pub n_out: u64,
+}
+
 impl fmt::Debug for Decision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

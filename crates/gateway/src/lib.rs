@@ -44,7 +44,7 @@ pub mod uri;
 
 pub use access_log::AccessLog;
 pub use budget::{BodyBudget, BodyRoom};
-pub use decision::{BodyFailure, Decision, Lost, Next, Plan, Transferred, UpstreamFailure};
+pub use decision::{BodyFailure, Datagrams, Decision, Lost, Next, Plan, Transferred, UpstreamFailure};
 pub use exchange::Exchange;
 pub use forward::PRODUCT;
 pub use gateway::{Gateway, Telling};

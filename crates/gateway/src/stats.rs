@@ -4,8 +4,10 @@
 //! families a route appears in ([`Counts::export`]), so both views read the same counters. Counters live as long as
 //! their route, over reloads. One short lock per request, never held across anything.
 
+mod drops;
 mod streams;
 
+pub use drops::{DatagramDrops, Dropped};
 pub use streams::{StreamCounts, StreamStats};
 
 use crate::entity::RouteId;
@@ -157,6 +159,7 @@ pub struct Stats {
     unmatched: Arc<RouteStats>,
     streams: Mutex<HashMap<RouteId, Arc<StreamStats>>>,
     unmatched_streams: Arc<StreamStats>,
+    datagram_drops: Arc<DatagramDrops>,
 }
 
 impl Default for Stats {
@@ -166,6 +169,7 @@ impl Default for Stats {
             unmatched: Arc::new(RouteStats::new()),
             streams: Mutex::default(),
             unmatched_streams: Arc::default(),
+            datagram_drops: Arc::default(),
         }
     }
 }
@@ -185,6 +189,12 @@ impl Stats {
     #[must_use]
     pub const fn unmatched_streams(&self) -> &Arc<StreamStats> {
         &self.unmatched_streams
+    }
+
+    /// The counters of datagrams that were dropped.
+    #[must_use]
+    pub const fn datagram_drops(&self) -> &Arc<DatagramDrops> {
+        &self.datagram_drops
     }
 
     /// Forgets the routes that are no more.

@@ -13,12 +13,13 @@ use gateway::entity::{
 };
 use gateway::router::StreamKind;
 use gateway::stream::{Client, Session, SessionStep};
-use gateway::{AccessLog, Gateway, Reason, Telling, Transferred, UpstreamFailure};
+use gateway::{AccessLog, Datagrams, Gateway, Reason, Telling, Transferred, UpstreamFailure};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 use support::{Broker, at, service};
 
 const TCP: StreamProtocols = StreamProtocols::Of { tcp: true, tls: false, udp: false };
+const UDP: StreamProtocols = StreamProtocols::Of { tcp: false, tls: false, udp: true };
 
 #[derive(Default)]
 struct Lines(Mutex<Vec<Value>>);
@@ -109,7 +110,10 @@ fn a_connection_goes_to_another_address_when_one_refuses_and_says_so() {
     assert_eq!(counts(&node).open, 1);
     session.finish(Transferred { bytes_in: 7, bytes_out: 70 }, at(3_000));
     let after = counts(&node);
-    assert_eq!((after.open, after.duration.count, after.bytes_in, after.bytes_out), (0, 1, 7, 70));
+    assert_eq!(
+        (after.open, after.duration.count, after.transferred.bytes_in, after.transferred.bytes_out),
+        (0, 1, 7, 70)
+    );
     assert_eq!(after.failures.iter().sum::<u64>(), 0);
     let line = node.last_line();
     assert_eq!(line["session"], json!({"protocol": "tcp", "received": 7, "sent": 70, "status": 200, "server_port": 1}));
@@ -234,15 +238,115 @@ fn tls_is_spoken_to_a_service_of_tls_and_passed_through_untouched() {
     assert_eq!(plan(&entities, StreamKind::Tls), (false, Some("a.test".to_owned()), true));
 }
 
+/// Entities whose route takes the datagrams of port 1.
+fn for_datagrams() -> Entities {
+    let mut entities = entities();
+    entities.stream_routes[0].protocols = UDP;
+    entities
+}
+
+fn begin_datagrams(node: &Node) -> Session {
+    let (source, destination) = (([10, 0, 0, 9], 4000).into(), ([10, 0, 0, 1], 1).into());
+    let client = Client { kind: StreamKind::Udp, source, destination, sni: None };
+    let mut session = node.gateway.begin_session(client, at(1_000));
+    assert!(matches!(session.enter(at(1_000)), SessionStep::Connect { wait_ms: 0 }));
+    session
+}
+
+#[test]
+fn datagrams_that_nobody_answers_end_of_themselves_and_are_counted() {
+    let node = Node::new(&for_datagrams());
+    let mut session = begin_datagrams(&node);
+    session.fell_silent(at(2_000));
+    session.count_datagrams(Datagrams { n_in: 3, n_out: 0 });
+    session.finish(Transferred { bytes_in: 30, bytes_out: 0 }, at(2_000));
+    let line = node.last_line();
+    assert_eq!(
+        line["session"],
+        json!({"protocol": "udp", "received": 30, "sent": 0, "status": 200, "server_port": 1,
+            "datagrams": {"received": 3, "sent": 0}})
+    );
+    assert_eq!((line.get("reason"), line["tries"].as_array().unwrap().len()), (None, 1));
+    let counts = node.gateway.snapshot().stream_routes().next().unwrap().stats.counts();
+    assert_eq!((counts.datagrams.n_in, counts.failures.iter().sum::<u64>()), (3, 0));
+}
+
+#[test]
+fn an_address_hears_of_refused_datagrams_before_an_answer_and_after() {
+    let mut entities = for_datagrams();
+    let passive = &mut entities.upstreams[0].health_checks.passive;
+    (passive.unhealthy.tcp_failures, passive.healthy.successes) = (1, 1);
+    let node = Node::new(&entities);
+    let mut session = begin_datagrams(&node);
+    let first = peer(&session);
+    assert!(matches!(session.failed(UpstreamFailure::Refused, at(1_001)), SessionStep::Connect { .. }));
+    let second = peer(&session);
+    assert_ne!(first, second);
+    session.try_begins(at(1_001));
+    session.connected(at(1_002));
+    session.refused(at(1_003));
+    session.finish(Transferred::default(), at(1_003));
+    let line = node.last_line();
+    assert_eq!((&line["reason"], &line["session"]["status"]), (&json!("connect_refused"), &json!(502)));
+    let (source, destination) = (([10, 0, 0, 9], 4000).into(), ([10, 0, 0, 1], 1).into());
+    let client = Client { kind: StreamKind::Udp, source, destination, sni: None };
+    let mut session = node.gateway.begin_session(client, at(1_004));
+    assert!(matches!(session.enter(at(1_004)), SessionStep::Close), "both are unhealthy");
+    drop(session);
+    assert_eq!(node.last_line()["reason"], "no_healthy_target");
+}
+
+#[test]
+fn silence_closes_a_half_open_breaker_and_only_a_refusal_opens_it() {
+    let mut entities = for_datagrams();
+    let breaker = Breaker { minimum_requests: 1, failure_percent: 1, open_ms: 1_000, ..Breaker::default() };
+    entities.upstreams[0].resilience.breaker = Some(breaker);
+    let node = Node::new(&entities);
+    let mut session = begin_datagrams(&node);
+    while !matches!(session.failed(UpstreamFailure::Refused, at(1_000)), SessionStep::Close) {}
+    drop(session);
+    let begin = |ms| {
+        let (source, destination) = (([10, 0, 0, 9], 4000).into(), ([10, 0, 0, 1], 1).into());
+        let client = Client { kind: StreamKind::Udp, source, destination, sni: None };
+        let mut session = node.gateway.begin_session(client, at(ms));
+        let step = session.enter(at(ms));
+        (session, step)
+    };
+    assert!(matches!(begin(1_001).1, SessionStep::Close), "it is open");
+    for _ in 0..Breaker::default().half_open_requests {
+        let (mut probe, step) = begin(60_000);
+        assert!(matches!(step, SessionStep::Connect { .. }));
+        probe.fell_silent(at(60_001));
+    }
+    let both = (begin(60_002).1, begin(60_002).1);
+    assert!(matches!(both, (SessionStep::Connect { .. }, SessionStep::Connect { .. })), "it is closed");
+}
+
+#[test]
+fn datagrams_do_not_fall_back_to_tls() {
+    let mut entities = for_datagrams();
+    entities.upstreams[0].resilience.fallback = Some(ServiceId::derived("spare"));
+    for (protocol, falls_back) in [(StreamProtocol::Tcp, true), (StreamProtocol::Tls, false)] {
+        entities.services.truncate(1);
+        entities.services.push(stream("spare", protocol));
+        let node = Node::new(&entities);
+        let mut session = begin_datagrams(&node);
+        for _ in 0..2 {
+            assert!(matches!(session.failed(UpstreamFailure::Refused, at(1_001)), SessionStep::Connect { .. }));
+        }
+        let step = session.failed(UpstreamFailure::Refused, at(1_001));
+        assert_eq!(matches!(step, SessionStep::Connect { .. }), falls_back, "{protocol:?}");
+    }
+}
+
 #[test]
 fn what_does_not_go_together_is_refused() {
     let mut entities = entities();
-    let udp = StreamProtocols::Of { tcp: false, tls: false, udp: true };
     entities.services.push(stream("tls", StreamProtocol::Tls));
     entities.services.push(stream("syslog", StreamProtocol::Udp));
     entities.services.push(support::upstream("web"));
-    entities.stream_routes.push(route("datagrams", "tls", udp));
-    entities.stream_routes.push(route("syslog", "syslog", udp));
+    entities.stream_routes.push(route("datagrams", "tls", UDP));
+    entities.stream_routes.push(route("syslog", "syslog", UDP));
     entities.stream_routes.push(route("both", "syslog", StreamProtocols::Of { tcp: true, tls: false, udp: true }));
     entities.stream_routes.push(route("passing", "syslog", StreamProtocols::TlsPassthrough));
     entities.stream_routes.push(route("web", "web", TCP));

@@ -14,7 +14,8 @@ pub(super) fn encode(page: &mut Page<'_>, gateway: &Gateway) -> fmt::Result {
         routed.map(|view| (label(view.route.name.as_deref(), view.route.id), view.stats.counts())).collect();
     rows.sort_by(|a, b| a.0.cmp(&b.0));
     let unmatched = gateway.stats().unmatched_streams().counts();
-    if rows.is_empty() && unmatched.duration.count == 0 {
+    let n_dropped: u64 = gateway.stats().datagram_drops().counts().map(|(_, n)| n).sum();
+    if rows.is_empty() && unmatched.duration.count == 0 && n_dropped == 0 {
         return Ok(());
     }
     rows.push((String::new(), unmatched));
@@ -34,9 +35,22 @@ pub(super) fn encode(page: &mut Page<'_>, gateway: &Gateway) -> fmt::Result {
         "sluicegate_stream_bytes",
         "Bytes of connections and UDP sessions that have ended, from clients and to them",
         rows.iter().flat_map(|(route, counts)| {
-            [("in", counts.bytes_in), ("out", counts.bytes_out)]
+            [("in", counts.transferred.bytes_in), ("out", counts.transferred.bytes_out)]
                 .map(|(direction, bytes)| (vec![("route", route.as_str()), ("direction", direction)], bytes))
         }),
+    )?;
+    page.counters(
+        "sluicegate_stream_datagrams",
+        "Datagrams of UDP sessions that have ended, from clients and to them",
+        rows.iter().flat_map(|(route, counts)| {
+            [("in", counts.datagrams.n_in), ("out", counts.datagrams.n_out)]
+                .map(|(direction, n)| (vec![("route", route.as_str()), ("direction", direction)], n))
+        }),
+    )?;
+    page.counters(
+        "sluicegate_stream_datagrams_dropped",
+        "Datagrams that were dropped, by what there was no room for",
+        gateway.stats().datagram_drops().counts().map(|(reason, n)| (vec![("reason", reason)], n)),
     )?;
     page.counters(
         "sluicegate_stream_session_failures",

@@ -240,7 +240,13 @@ impl Call {
         verdict
     }
 
-    /// A hedged try failed, was answered in vain or given up, while another goes on.
+    /// Nothing came back, and nothing says that nobody is there: of datagrams that need no answer there is no better news.
+    pub(crate) fn not_refused(&mut self, now: Mono) {
+        self.tell(true, now);
+    }
+
+    /// A try ended that decides nothing: a hedged one failed, was answered in vain or given up, while another goes on; or what
+    /// a session sent was refused after an answer.
     pub(crate) fn lost(&mut self, peer: &Peer, outcome: Option<Outcome>, now: Mono) {
         if let Some(outcome) = outcome {
             self.balancer.report(&peer.member, outcome, now);

@@ -1,6 +1,7 @@
 //! Counters of connections that are not HTTP's, by route.
 
 use super::{Histogram, LATENCY_BUCKETS_MS};
+use crate::decision::{Datagrams, Transferred};
 use crate::reason::Reason;
 use parking_lot::Mutex;
 
@@ -9,10 +10,10 @@ use parking_lot::Mutex;
 pub struct StreamCounts {
     /// Sessions that have ended, from first to last.
     pub duration: Histogram<13>,
-    /// Bytes from clients.
-    pub bytes_in: u64,
-    /// Bytes to clients.
-    pub bytes_out: u64,
+    /// Bytes from clients and to them.
+    pub transferred: Transferred,
+    /// Datagrams from clients and to them; none of connections.
+    pub datagrams: Datagrams,
     /// Sessions that did not end of themselves, by reason, in the order of [`Reason::WORDS`].
     pub failures: [u64; Reason::WORDS.len()],
     /// Sessions under way.
@@ -26,7 +27,13 @@ pub struct StreamStats(Mutex<StreamCounts>);
 impl Default for StreamStats {
     fn default() -> Self {
         let failures = [0; Reason::WORDS.len()];
-        Self(Mutex::new(StreamCounts { duration: Histogram::new(), bytes_in: 0, bytes_out: 0, failures, open: 0 }))
+        Self(Mutex::new(StreamCounts {
+            duration: Histogram::new(),
+            transferred: Transferred::default(),
+            datagrams: Datagrams::default(),
+            failures,
+            open: 0,
+        }))
     }
 }
 
@@ -37,12 +44,14 @@ impl StreamStats {
     }
 
     /// One that began has ended.
-    pub(crate) fn end(&self, us: u64, bytes_in: u64, bytes_out: u64, reason: Option<Reason>) {
+    pub(crate) fn end(&self, us: u64, transferred: Transferred, datagrams: Datagrams, reason: Option<Reason>) {
         let mut counts = self.0.lock();
         counts.open = counts.open.saturating_sub(1);
         counts.duration.observe(&LATENCY_BUCKETS_MS, us);
-        counts.bytes_in += bytes_in;
-        counts.bytes_out += bytes_out;
+        counts.transferred.bytes_in += transferred.bytes_in;
+        counts.transferred.bytes_out += transferred.bytes_out;
+        counts.datagrams.n_in += datagrams.n_in;
+        counts.datagrams.n_out += datagrams.n_out;
         if let Some(reason) = reason {
             counts.failures[reason.index()] += 1;
         }

@@ -5,6 +5,7 @@
 
 use super::session::Session;
 use crate::balancer::Member;
+use crate::decision::Datagrams;
 use crate::proxying::{Try, TryEnd};
 use crate::reason::Reason;
 use crate::router::StreamKind;
@@ -43,8 +44,14 @@ pub(super) fn line(session: &Session, us: u64) -> Vec<u8> {
             fields.insert("service".to_owned(), entity(service.id, service.name.as_deref()));
         }
     }
-    if let (Some(sni), Some(Value::Object(shown))) = (&session.client.sni, fields.get_mut("session")) {
-        shown.insert("tls".to_owned(), json!({"sni": &**sni}));
+    if let Some(Value::Object(shown)) = fields.get_mut("session") {
+        if let Some(sni) = &session.client.sni {
+            shown.insert("tls".to_owned(), json!({"sni": &**sni}));
+        }
+        if session.client.kind == StreamKind::Udp {
+            let Datagrams { n_in, n_out } = session.datagrams;
+            shown.insert("datagrams".to_owned(), json!({"received": n_in, "sent": n_out}));
+        }
     }
     if let Some(reason) = session.reason {
         fields.insert("reason".to_owned(), Value::from(reason.as_str()));

@@ -9,12 +9,14 @@
 //!
 //! Invariants: it is counted and logged exactly once, however it ends. Until it enters, it holds nothing of the upstream's;
 //! from then on it is under way to its address and holds its place in the bulkhead. The breaker and the address hear of the
-//! connection, not of what came after. One that ends without a connection has a reason.
+//! connection, not of what came after, but for datagrams that are refused. One that ends without a connection has a reason.
+//!
+//! Datagrams know no connection: the first answer is one, a refusal before it is a try that failed, and silence is their end.
 
 use super::log;
 use super::routes::{CompiledStream, StreamService};
 use crate::balancer::{Call, Gate, Granted, Member, Peer, Queued, Verdict};
-use crate::decision::{Transferred, UpstreamFailure};
+use crate::decision::{Datagrams, Transferred, UpstreamFailure};
 use crate::entity::{StreamProtocol, StreamProtocols};
 use crate::exchange::micros;
 use crate::gateway::Counters;
@@ -93,6 +95,7 @@ pub struct Session {
     pub(super) connected_us: Option<u64>,
     pub(super) reason: Option<Reason>,
     pub(super) transferred: Transferred,
+    pub(super) datagrams: Datagrams,
     finished: bool,
 }
 
@@ -152,6 +155,7 @@ impl Session {
             connected_us: None,
             reason: None,
             transferred: Transferred::default(),
+            datagrams: Datagrams::default(),
             finished: false,
         }
     }
@@ -252,7 +256,10 @@ impl Session {
         let may_fall_back = own.is_some_and(|own| Arc::ptr_eq(&own.upstream, &service.upstream));
         let fallback = service.upstream.balancer.as_ref().and_then(|balancer| balancer.upstream().resilience.fallback);
         let fallback = fallback.filter(|_| may_fall_back).and_then(|id| self.snapshot.streams.fallbacks.get(&id));
-        match fallback.cloned() {
+        // Datagrams have no TLS.
+        let may_serve =
+            |fallback: &&StreamService| self.client.kind != StreamKind::Udp || fallback.protocol != StreamProtocol::Tls;
+        match fallback.filter(may_serve).cloned() {
             Some(fallback) => self.ask_gate(fallback),
             None => self.refuse(reason),
         }
@@ -293,7 +300,7 @@ impl Session {
         }
     }
 
-    /// A try to connect failed, before any of the client's bytes went to it.
+    /// A try to connect failed, before any of the client's bytes went to it; of UDP, or what went to it was refused.
     pub fn failed(&mut self, failure: UpstreamFailure, now: Now) -> SessionStep {
         self.now = now;
         let member = self.peer.as_ref().map(|peer| Arc::clone(&peer.member));
@@ -322,6 +329,31 @@ impl Session {
         }
     }
 
+    /// No datagram has come for so long that this is their end, also where there never was an answer.
+    pub fn fell_silent(&mut self, now: Now) {
+        self.now = now;
+        if self.connected_us.is_none() {
+            self.connected_us = Some(micros(self.began.mono, self.tried_at.mono));
+            if let Some(call) = &mut self.call {
+                call.not_refused(now.mono);
+            }
+        }
+    }
+
+    /// An upstream that had answered refuses a datagram.
+    pub fn refused(&mut self, now: Now) {
+        self.now = now;
+        self.reason = Some(Reason::ConnectRefused);
+        if let (Some(call), Some(peer)) = (&mut self.call, &self.peer) {
+            call.lost(peer, UpstreamFailure::Refused.outcome(), now.mono);
+        }
+    }
+
+    /// Datagrams that were carried.
+    pub const fn count_datagrams(&mut self, datagrams: Datagrams) {
+        self.datagrams = datagrams;
+    }
+
     /// It did not end of itself.
     pub const fn broke(&mut self, reason: Reason) {
         self.reason = Some(reason);
@@ -340,8 +372,7 @@ impl Session {
             self.reason = Some(Reason::Shutdown);
         }
         let us = micros(self.began.mono, self.now.mono);
-        let Transferred { bytes_in, bytes_out } = self.transferred;
-        self.stats().end(us, bytes_in, bytes_out, self.reason);
+        self.stats().end(us, self.transferred, self.datagrams, self.reason);
         if let Some(access_log) = &self.counters.telling.access_log {
             access_log.write(&log::line(self, us));
         }
