@@ -80,6 +80,12 @@ pub struct ListenError {
     source: io::Error,
 }
 
+impl ListenError {
+    pub(crate) const fn new(address: SocketAddr, source: io::Error) -> Self {
+        Self { address, source }
+    }
+}
+
 impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot listen on {}: {}", self.address, self.source)?;
@@ -115,7 +121,7 @@ impl Listener {
             socket.listen(BACKLOG)?;
             TcpListener::from_std(socket.into())
         };
-        let inner = bind().map_err(|source| ListenError { address, source })?;
+        let inner = bind().map_err(|source| ListenError::new(address, source))?;
         Ok(Self { inner, tls, proxy_protocol: false })
     }
 

@@ -55,6 +55,12 @@ impl Shards {
         (shard, &self.handles[shard])
     }
 
+    /// The event loop of the shard whose turn it is.
+    #[must_use]
+    pub fn runtime(&self) -> &Handle {
+        self.next().1
+    }
+
     /// Ends the threads. Blocks until they have ended; connections still on them end where they are.
     pub fn stop(self) {
         drop(self.stops);
