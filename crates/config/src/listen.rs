@@ -27,6 +27,8 @@ pub(crate) struct Placed {
     kind: &'static str,
     at: Span,
     is_default: bool,
+    /// Its port is one of UDP.
+    is_udp: bool,
     listener: Listener,
 }
 
@@ -51,6 +53,7 @@ pub(crate) fn listen(check: &mut Check<'_>, node: &Node) -> (Listen, Vec<Placed>
                 kind,
                 at: node.at,
                 is_default: true,
+                is_udp: false,
                 listener: listener.clone(),
             }));
         }
@@ -58,7 +61,8 @@ pub(crate) fn listen(check: &mut Check<'_>, node: &Node) -> (Listen, Vec<Placed>
     if let Some(read) = map.get(check, "stream", |check, node, place| items(check, node, place, stream)) {
         for (at, listener) in read {
             let shown = Listener { address: listener.address, tls: None, proxy_protocol: false };
-            placed.push(Placed { kind: "stream", at, is_default: false, listener: shown });
+            let is_udp = listener.carries == StreamTransport::Udp;
+            placed.push(Placed { kind: "stream", at, is_default: false, is_udp, listener: shown });
             listen.stream.push(listener);
         }
     }
@@ -70,7 +74,7 @@ pub(crate) fn listen(check: &mut Check<'_>, node: &Node) -> (Listen, Vec<Placed>
 
 fn listeners(check: &mut Check<'_>, node: &Node, place: Place<'_>, kind: &'static str) -> Option<Vec<Placed>> {
     let read = items(check, node, place, |check, node, place| listener(check, node, place, kind))?;
-    let placed = |(at, listener)| Placed { kind, at, is_default: false, listener };
+    let placed = |(at, listener)| Placed { kind, at, is_default: false, is_udp: false, listener };
     Some(read.into_iter().map(placed).collect())
 }
 
@@ -110,9 +114,15 @@ fn stream(check: &mut Check<'_>, node: &Node, place: Place<'_>) -> Option<Stream
         Value::Map(entries) if entries.is_empty() => Some(None),
         _ => tls_files(check, node, place).map(Some),
     });
-    map.not_yet(check, &["udp"]);
+    let udp = map.get(check, "udp", Check::bool).unwrap_or_default();
     map.finish(check);
+    for (key, given) in [("tls", tls.is_some()), ("proxy_protocol", proxy_protocol)] {
+        if udp && given {
+            check.report(Problem::new(node.at_key(key), format!("`{key}` is for connections, not for `udp`")));
+        }
+    }
     let carries = match tls {
+        _ if udp => StreamTransport::Udp,
         None => StreamTransport::Tcp { proxy_protocol },
         Some(_) => StreamTransport::Tls { files: files?, proxy_protocol },
     };
@@ -213,7 +223,9 @@ pub(crate) fn io_words(error: &std::io::Error) -> String {
 /// Two listeners that want the same port.
 fn collisions(check: &mut Check<'_>, all: &[Placed]) {
     for (index, one) in all.iter().enumerate() {
-        let clash = all[..index].iter().find(|other| collide(one.listener.address, other.listener.address));
+        let clash = all[..index]
+            .iter()
+            .find(|other| one.is_udp == other.is_udp && collide(one.listener.address, other.listener.address));
         let Some(other) = clash else { continue };
         // What was written is shown, not what is there by default.
         let (shown, other) = if one.is_default { (other, one) } else { (one, other) };

@@ -105,6 +105,8 @@ pub enum StreamTransport {
         /// Each begins with a PROXY header. Default no.
         proxy_protocol: bool,
     },
+    /// Datagrams.
+    Udp,
 }
 
 /// One address to listen on.

@@ -327,7 +327,7 @@ fn https_without_a_port_is_kongs_80_and_a_warning() {
 #[test]
 fn listeners_for_connections_are_read() {
     let settings = settings(
-        "listen: {stream: [127.0.0.1:1, {address: 127.0.0.1:2, proxy_protocol: true}, {address: 127.0.0.1:3, tls: {}}]}\n",
+        "listen: {stream: [127.0.0.1:1, {address: 127.0.0.1:2, proxy_protocol: true}, {address: 127.0.0.1:3, tls: {}}, {address: 127.0.0.1:3, udp: true}, {address: 127.0.0.1:4, udp: false}]}\n",
     );
     let carries: Vec<_> = settings.listen.stream.into_iter().map(|listener| listener.carries).collect();
     assert_eq!(
@@ -336,6 +336,9 @@ fn listeners_for_connections_are_read() {
             StreamTransport::Tcp { proxy_protocol: false },
             StreamTransport::Tcp { proxy_protocol: true },
             StreamTransport::Tls { files: None, proxy_protocol: false },
+            // Ports of UDP are not those of TCP.
+            StreamTransport::Udp,
+            StreamTransport::Tcp { proxy_protocol: false },
         ]
     );
 }

@@ -336,6 +336,10 @@ fn listeners_for_connections() {
             |     ^^^^^^^^^^^^^^
             = help: give each listener its own port
 
+        sluicegate.yaml:4:28: `tls` is for connections, not for `udp`
+          4 |   - {address: 127.0.0.1:1, tls: {cert: nowhere.pem}, udp: true}
+            |                            ^^^
+
         sluicegate.yaml:4:34: `tls` needs `key`
           4 |   - {address: 127.0.0.1:1, tls: {cert: nowhere.pem}, udp: true}
             |                                  ^^^^
@@ -345,14 +349,10 @@ fn listeners_for_connections() {
           4 |   - {address: 127.0.0.1:1, tls: {cert: nowhere.pem}, udp: true}
             |                                        ^^^^^^^^^^^
 
-        sluicegate.yaml:4:54: `udp` in a listener of `listen.stream` is not supported yet
-          4 |   - {address: 127.0.0.1:1, tls: {cert: nowhere.pem}, udp: true}
-            |                                                      ^^^
-
         sluicegate.yaml:5:6: unknown key `adress` in a listener of `listen.stream`
           5 |   - {adress: 127.0.0.1:2}
             |      ^^^^^^
-            = expected: `address`, `proxy_protocol` or `tls`
+            = expected: `address`, `proxy_protocol`, `tls` or `udp`
             = help: did you mean `address`?
 
         5 errors in the configuration

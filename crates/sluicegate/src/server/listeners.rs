@@ -9,13 +9,14 @@ use super::gateway_service::GatewayService;
 use super::pages::Pages;
 use super::protocols::{self, Protocol, ProtocolSettings};
 use super::stream_service::{StreamService, StreamTls};
-use super::upgrade::{Inheritance, Socket};
+use super::upgrade::{Inheritance, Socket, UDP};
 use crate::commands::{Failure, complain};
 use broker::{Broker, ConnectionMeta};
 use config::{Listener as ListenerSettings, StreamTransport};
 use gateway::tls::CertificateTable;
 use model::NameSource;
 use net::http::{HttpService, ServerSettings, ServerTls, TlsFiles, serve_connection};
+use net::stream::{DatagramListener, DatagramRoom};
 use net::{Accepted, Clock, Drain, DriverSettings, Listener, Peer, Place, Shards, drive};
 use std::io;
 use std::net::SocketAddr;
@@ -31,12 +32,14 @@ const CONNECTIONS_MAX: usize = 65_536;
 pub(super) struct Listeners {
     http: Vec<Bound>,
     streams: Vec<(StreamTls, Listener)>,
+    datagrams: Vec<DatagramListener>,
     stored: Vec<(Stored, Bound)>,
     /// Those that are served.
     http_tasks: JoinSet<usize>,
     stored_tasks: JoinSet<usize>,
     gateway: Arc<GatewayService>,
     connections: Arc<StreamService>,
+    datagram_room: DatagramRoom,
     shards: Arc<Shards>,
     /// Whose files are read again on SIGHUP.
     tls: Vec<Arc<ServerTls>>,
@@ -82,11 +85,13 @@ impl Listeners {
         let mut listeners = Self {
             http: Vec::new(),
             streams: Vec::new(),
+            datagrams: Vec::new(),
             stored: Vec::new(),
             http_tasks: JoinSet::new(),
             stored_tasks: JoinSet::new(),
             gateway: Arc::new(gateway),
             connections: Arc::new(connections),
+            datagram_room: DatagramRoom::new(files_max(), Arc::clone(front.gateway.stats().datagram_drops())),
             shards,
             tls: Vec::new(),
             places: Vec::new(),
@@ -106,6 +111,10 @@ impl Listeners {
                     let offer = || Offer { alpn: &[], names: Some(Arc::clone(front.gateway.certificates())) };
                     let own = files.as_ref().map(|files| listeners.load_tls(files, offer())).transpose()?;
                     ("tls", own.map_or(StreamTls::PassingThrough, StreamTls::Ending), *proxy_protocol)
+                }
+                StreamTransport::Udp => {
+                    listeners.listen_to_datagrams(settings.address, &mut inheritance)?;
+                    continue;
                 }
             };
             let listener = listeners.listen(name, settings.address, None, proxy_protocol, &mut inheritance)?;
@@ -170,7 +179,22 @@ impl Listeners {
         Ok(listener)
     }
 
-    /// Serves HTTP, and connections, by the gateway.
+    fn listen_to_datagrams(&mut self, address: SocketAddr, inheritance: &mut Inheritance) -> Result<(), Failure> {
+        let listener = match inheritance.take_socket(UDP, address) {
+            Some(socket) => DatagramListener::adopt(socket).map_err(Failure::new)?,
+            None => DatagramListener::bind(address).map_err(Failure::new)?,
+        };
+        self.places.push(BoundPlace {
+            name: UDP,
+            configured: address,
+            bound: listener.address().map_err(Failure::new)?,
+            socket: listener.socket().map_err(Failure::new)?,
+        });
+        self.datagrams.push(listener);
+        Ok(())
+    }
+
+    /// Serves HTTP, connections and datagrams, by the gateway.
     pub(super) fn serve_http(&mut self, drain: &Drain) {
         for Bound { listener, .. } in std::mem::take(&mut self.http) {
             let gateway = Arc::clone(&self.gateway);
@@ -180,6 +204,15 @@ impl Listeners {
         for (tls, listener) in std::mem::take(&mut self.streams) {
             let way = self.way(Place::Spread(Arc::clone(&self.shards)), drain);
             way.carry(&mut self.http_tasks, listener, &self.connections, tls);
+        }
+        for listener in std::mem::take(&mut self.datagrams) {
+            let (service, seen) = (Arc::clone(&self.connections), drain.clone());
+            let serve = move |session| {
+                let (drain, service) = (seen.clone(), Arc::clone(&service));
+                async move { service.serve_datagrams(session, drain).await }
+            };
+            let run = listener.run(self.datagram_room.clone(), drain.clone(), self.patience, serve);
+            self.http_tasks.spawn_on(run, self.shards.runtime());
         }
     }
 
@@ -259,6 +292,12 @@ impl Listeners {
     pub(super) fn sweep(&self) {
         self.gateway.sweep();
     }
+}
+
+/// How many files, sockets among them, the process may have open.
+fn files_max() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
 }
 
 async fn join(tasks: &mut JoinSet<usize>) -> usize {

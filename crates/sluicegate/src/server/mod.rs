@@ -9,6 +9,7 @@
 //! ([`upgrade`]).
 
 mod access_log;
+mod datagram_service;
 mod ending;
 mod feed;
 mod front;

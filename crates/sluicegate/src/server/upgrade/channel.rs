@@ -30,6 +30,9 @@ const TRANSFER_TIMEOUT: Duration = Duration::from_secs(10);
 /// What a socket is sent along with: a message of its own.
 const SOCKET: u8 = b's';
 
+/// What a socket of datagrams is handed over as: its port is none of TCP.
+pub(crate) const UDP: &str = "udp";
+
 /// What a process leaves to the next.
 #[derive(Debug, Default)]
 pub(crate) struct Inheritance {
@@ -110,8 +113,15 @@ impl Inheritance {
             .sockets
             .iter()
             .position(|socket| socket.address == address && socket.name == name)
-            .or_else(|| self.sockets.iter().position(|socket| socket.address == address && address.port() != 0))?;
+            .or_else(|| self.sockets.iter().position(|socket| socket.may_serve(name, address)))?;
         Some(self.sockets.remove(place).socket)
+    }
+}
+
+impl Socket {
+    /// Whether it can be listened on for something else than it was.
+    fn may_serve(&self, name: &str, address: SocketAddr) -> bool {
+        self.address == address && address.port() != 0 && (self.name == UDP) == (name == UDP)
     }
 }
 
@@ -243,6 +253,17 @@ mod tests {
         assert_eq!(take("https", "127.0.0.1:0"), None, "another port than the one that was chosen would do as well");
         assert_eq!(take("http", "127.0.0.1:81"), None);
         assert_eq!(take("http", "127.0.0.1:0"), Some(chosen_at));
+    }
+
+    #[test]
+    fn a_port_of_udp_is_none_of_tcp() {
+        let (tcp, tcp_at) = socket("tcp", "127.0.0.1:53");
+        let (udp, udp_at) = socket(UDP, "127.0.0.1:53");
+        let mut inheritance = Inheritance { metas: Vec::new(), sockets: vec![udp, tcp] };
+        let mut take = |name, at: &str| inheritance.take_socket(name, at.parse().unwrap()).map(address);
+        assert_eq!(take("tls", "127.0.0.1:53"), Some(tcp_at));
+        assert_eq!(take("tcp", "127.0.0.1:53"), None);
+        assert_eq!(take(UDP, "127.0.0.1:53"), Some(udp_at));
     }
 
     #[test]

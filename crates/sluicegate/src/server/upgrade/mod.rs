@@ -21,7 +21,7 @@ mod channel;
 mod predecessor;
 mod successor;
 
-pub(crate) use channel::{Inheritance, Socket};
+pub(crate) use channel::{Inheritance, Socket, UDP};
 pub(crate) use predecessor::Met;
 pub(crate) use successor::Program;
 
