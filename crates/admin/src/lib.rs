@@ -6,7 +6,6 @@
 //! anything, and only entities ([`Control`]); nothing here holds a lock of the broker or the gateway longer than it takes to
 //! copy figures.
 
-mod background;
 mod guard;
 mod kong;
 mod management;

@@ -246,8 +246,8 @@ impl Control {
         let turn = Arc::clone(&self.shared.turn).lock_owned().await;
         let shared = Arc::clone(&self.shared);
         let of_file = file.clone();
-        let prepared = crate::background::in_background(move || shared.prepare(&of_file, kept())).await;
-        let prepared = prepared.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let prepared = tokio::task::spawn_blocking(move || shared.prepare(&of_file, kept())).await;
+        let prepared = prepared.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
         Ok(Reload { shared: Arc::clone(&self.shared), file, prepared, _turn: turn })
     }
 }
@@ -349,10 +349,10 @@ impl Shared {
         which: Range<usize>,
     ) -> Result<Vec<Answer>, Answer> {
         let (shared, alters) = (Arc::clone(self), Arc::clone(alters));
-        let built = crate::background::in_background(move || shared.build(&alters[which])).await;
+        let built = tokio::task::spawn_blocking(move || shared.build(&alters[which])).await;
         // One change that brings out a bug of ours must not end all others.
-        let built = built.unwrap_or_else(|_| {
-            tracing::error!("a change of the Admin API panicked");
+        let built = built.unwrap_or_else(|failed| {
+            tracing::error!(%failed, "a change of the Admin API");
             Err(message(StatusCode::INTERNAL_SERVER_ERROR, "An unexpected error occurred"))
         })?;
         self.commit(keeper, built).await

@@ -104,8 +104,8 @@ pub(crate) async fn handle(state: Arc<State>, request: http::Request<Body>) -> R
 
 /// Does what takes long on a thread that serves nobody.
 async fn elsewhere<T: Send + 'static>(work: impl FnOnce() -> Result<T, Answer> + Send + 'static) -> Result<T, Answer> {
-    crate::background::in_background(work).await.unwrap_or_else(|_| {
-        tracing::error!("a request to the Admin API panicked");
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|failed| {
+        tracing::error!(%failed, "a request to the Admin API");
         Err(message(StatusCode::INTERNAL_SERVER_ERROR, "An unexpected error occurred"))
     })
 }
