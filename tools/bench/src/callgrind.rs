@@ -1,21 +1,25 @@
 //! Counts the instructions a server runs in user mode, with valgrind's callgrind: a figure that other work on the machine does
 //! not change.
 //!
-//! The server runs under callgrind from its start and counts only between `on` and `off`. Not seen are the kernel's
+//! The server runs under callgrind from its start and counts only between `on` and `off`. It must stay the user it was started
+//! as, who alone may tell it so. Not seen are the kernel's
 //! instructions, and what of the processor valgrind does not know: cryptography takes slower ways there than it does
 //! otherwise, so that cells with TLS are not counted.
 
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::time::Duration;
 
 use crate::error::{Context, Error, Result};
 use crate::peers::find_program;
+use crate::peers::process::bounded;
 use crate::proc;
 
 /// What the names of callgrind's files begin with; a process id and the number of the dump follow.
 const PREFIX: &str = "callgrind.out.";
+/// How long a process may take to do as it is told; one that runs does so at once.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where callgrind leaves its files.
 #[derive(Debug, Clone)]
@@ -79,9 +83,11 @@ impl Callgrind {
 }
 
 fn control(what: &str, pids: &[String]) -> Result<()> {
-    let output = Command::new("callgrind_control").arg(what).args(pids).output().context("start callgrind_control")?;
+    let mut command = bounded("callgrind_control", PATIENCE);
+    let output = command.arg(what).args(pids).output().context("start callgrind_control")?;
     if !output.status.success() {
-        return Err(Error::new(format!("callgrind_control {what}: {}", String::from_utf8_lossy(&output.stderr))));
+        let (status, said) = (output.status, String::from_utf8_lossy(&output.stderr));
+        return Err(Error::new(format!("callgrind_control {what}: {status}: {said}")));
     }
     Ok(())
 }

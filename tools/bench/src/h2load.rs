@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use crate::cells::gateway::HttpReport;
 use crate::error::{Context, Error, Result};
 use crate::histogram::Histogram;
 use crate::peers::find_program;
+use crate::peers::process::bounded;
 
 /// What is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +32,9 @@ pub(crate) struct Shape {
     pub(crate) rate: Option<u32>,
 }
 
+/// How long a run may take beyond its time.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Whether h2load is installed.
 pub(crate) fn is_installed() -> bool {
     find_program("h2load").is_some()
@@ -40,7 +43,7 @@ pub(crate) fn is_installed() -> bool {
 /// Applies the load for `seconds`; any failed request is an error.
 pub(crate) fn run(url: &str, shape: Shape, header: &str, seconds: Duration) -> Result<HttpReport> {
     let log = LogFile::new();
-    let mut command = Command::new("h2load");
+    let mut command = bounded("h2load", seconds + PATIENCE);
     command.arg(format!("-c{}", shape.connections)).arg(format!("-m{}", shape.streams)).arg("-t1");
     command.arg(format!("-D{}", seconds.as_secs().max(1))).arg("-H").arg(header);
     command.arg(format!("--log-file={}", log.0.display()));

@@ -87,7 +87,7 @@ impl Nginx {
         let dir = dir.canonicalize()?;
         let http = free_address()?;
         let file = dir.join("nginx.conf");
-        fs::write(&file, configuration(&dir, &servers(http))).context("write nginx.conf")?;
+        fs::write(&file, configuration(&dir, under.is_some(), &servers(http))).context("write nginx.conf")?;
         let program = find_program("nginx").ok_or_else(|| Error::new("nginx is not installed"))?;
         let mut command = counted(program, under);
         command.arg("-p").arg(&dir).arg("-c").arg(&file).arg("-e").arg(dir.join("error.log"));
@@ -102,10 +102,12 @@ impl Nginx {
     }
 }
 
-fn configuration(dir: &Path, servers: &str) -> String {
+/// Counted, it is a single process: callgrind takes orders only from the user that a process is, and a worker becomes another.
+fn configuration(dir: &Path, is_counted: bool, servers: &str) -> String {
     let dir = dir.display();
+    let processes = if is_counted { "master_process off".to_owned() } else { format!("worker_processes {WORKERS}") };
     format!(
-        "daemon off;\nworker_processes {WORKERS};\npid {dir}/nginx.pid;\nerror_log {dir}/error.log warn;\n\
+        "daemon off;\n{processes};\npid {dir}/nginx.pid;\nerror_log {dir}/error.log warn;\n\
          events {{ worker_connections 4096; }}\n\
          http {{\naccess_log off;\nclient_body_temp_path {dir}/body;\nproxy_temp_path {dir}/proxy;\n\
          fastcgi_temp_path {dir}/fastcgi;\nuwsgi_temp_path {dir}/uwsgi;\nscgi_temp_path {dir}/scgi;\n\

@@ -46,6 +46,13 @@ pub(crate) fn counted(program: impl AsRef<OsStr>, under: Option<&Callgrind>) -> 
     command
 }
 
+/// The command that runs `program`, which ends by itself, and ends it with all it started if that takes longer (coreutils).
+pub(crate) fn bounded(program: impl AsRef<OsStr>, patience: Duration) -> Command {
+    let mut command = Command::new("timeout");
+    command.arg("--kill-after=5").arg(patience.as_secs().to_string()).arg(program);
+    command
+}
+
 impl Process {
     /// Starts `command` with its output going to `log`.
     pub(crate) fn start(name: &'static str, command: &mut Command, log: &Path) -> Result<Self> {
