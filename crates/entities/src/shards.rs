@@ -106,6 +106,24 @@ impl<K: Ord + Clone + Sharded, V: Clone> Shards<K, V> {
         })
     }
 
+    /// The values that a key has here and in `before`, for every key that may have another: those of shards that the two do
+    /// not share.
+    pub(crate) fn unshared<'s>(&'s self, before: &'s Self) -> impl Iterator<Item = (Option<&'s V>, Option<&'s V>)> {
+        let n_shards = if Arc::ptr_eq(&self.shards, &before.shards) { 0 } else { SHARDS };
+        let of = |map: &'s Self, at: usize| map.shards.get(at).and_then(Option::as_ref);
+        let pairs = (0..n_shards).map(move |at| (of(self, at), of(before, at)));
+        let shared =
+            |pair: &(Option<&Arc<_>>, Option<&Arc<_>>)| pair.0.zip(pair.1).is_some_and(|(a, b)| Arc::ptr_eq(a, b));
+        pairs.filter(move |pair| !shared(pair)).flat_map(|(ours, theirs)| {
+            let in_theirs = move |key: &K| theirs.and_then(|theirs| theirs.get(key));
+            let only_in_theirs = move |key: &K| ours.is_none_or(|ours| !ours.contains_key(key));
+            let there = ours.into_iter().flat_map(|ours| ours.iter());
+            let gone = theirs.into_iter().flat_map(|theirs| theirs.iter());
+            let there = there.map(move |(key, value)| (Some(value), in_theirs(key)));
+            there.chain(gone.filter(move |(key, _)| only_in_theirs(key)).map(|(_, value)| (None, Some(value))))
+        })
+    }
+
     pub(crate) fn insert(&mut self, key: K, value: V) {
         let shards = Arc::make_mut(&mut self.shards);
         if shards.is_empty() {
@@ -152,6 +170,24 @@ mod tests {
         assert_eq!((before.len(), map.len()), (1_000, 999));
         assert_eq!((before.get(&id(3)), before.get(&id(4))), (Some(&3), Some(&4)));
         assert_eq!((map.get(&id(3)), map.get(&id(4))), (None, Some(&0)));
+    }
+
+    #[test]
+    fn what_is_not_shared_is_told_with_what_was_there() {
+        let mut map = Shards::default();
+        assert_eq!(map.unshared(&Shards::<Id, u128>::default()).count(), 0);
+        (0..1_000u128).for_each(|n| map.insert(id(n), n));
+        let before = map.clone();
+        assert_eq!(map.unshared(&before).count(), 0);
+        map.remove(&id(3));
+        map.insert(id(4), 0);
+        map.insert(id(2_000), 1);
+        let all: Vec<_> = map.unshared(&before).map(|(ours, theirs)| (ours.copied(), theirs.copied())).collect();
+        let mut different: Vec<_> = all.iter().copied().filter(|(ours, theirs)| ours != theirs).collect();
+        different.sort_unstable();
+        assert_eq!(different, [(None, Some(3)), (Some(0), Some(4)), (Some(1), None)]);
+        assert!(all.len() < 50, "three shards of 256: {}", all.len());
+        assert_eq!(map.unshared(&Shards::default()).filter(|(_, theirs)| theirs.is_none()).count(), 1_000);
     }
 
     #[test]

@@ -405,7 +405,7 @@ impl Exchange {
     }
 
     fn chain(&self) -> &Chain {
-        self.route().map_or(&self.snapshot.unmatched, |route| &route.chain)
+        self.route().map_or(&self.snapshot.common.unmatched, |route| &route.chain)
     }
 
     /// Fixes the choice for plugin `n`, with the consumer as known now.
@@ -414,7 +414,7 @@ impl Exchange {
             return;
         }
         let consumer = self.cx.consumer.as_ref().map(|consumer| consumer.id);
-        let link = self.chain().choose(&self.snapshot.links, n, consumer).cloned();
+        let link = self.chain().choose(&self.snapshot.common.links, n, consumer).cloned();
         self.chosen.push(link);
     }
 
@@ -430,7 +430,7 @@ impl Exchange {
         let link = if chain.is_by_consumer() {
             self.chosen.get(n)?.as_ref()
         } else {
-            chain.choose(&self.snapshot.links, n, None)
+            chain.choose(&self.snapshot.common.links, n, None)
         };
         link.filter(|link| link.protocols.includes(self.cx.connection.scheme))
     }

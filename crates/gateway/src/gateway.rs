@@ -12,7 +12,7 @@ use crate::mirror::Mirrors;
 use crate::real_ip::RealIp;
 use crate::reason::Reason;
 use crate::router::{Ask, split_port};
-use crate::snapshot::{BuildError, Snapshot};
+use crate::snapshot::{BuildError, RouteChange, Snapshot};
 use crate::stats::Stats;
 use crate::stream::{Client, Session};
 use crate::tls::CertificateTable;
@@ -27,6 +27,7 @@ use model::Now;
 use parking_lot::Mutex;
 use plugin::{Connection, Context, Registry, RequestId, Services, Source};
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -105,6 +106,15 @@ impl Gateway {
         Snapshot::build(entities, &self.registry, &self.services, &self.counters.stats, &self.snapshot.load())
     }
 
+    /// Builds the snapshot after a change of routes for requests alone, without using it: of the current one everything else
+    /// stays. It costs what those routes cost.
+    ///
+    /// # Errors
+    /// Every route of the change that cannot be used.
+    pub fn prepare_routes(&self, change: &RouteChange) -> Result<Snapshot, Vec<BuildError>> {
+        self.snapshot.load().with_routes(change)
+    }
+
     /// Whose word is taken for where a request comes from, from the next [`Gateway::activate`] on.
     pub fn set_real_ip(&self, real_ip: RealIp) {
         self.real_ip.store((!real_ip.trusted.is_empty()).then(|| Arc::new(real_ip)));
@@ -129,15 +139,15 @@ impl Gateway {
     /// Makes a prepared snapshot the current one. Requests under way keep theirs.
     pub fn activate(&self, mut snapshot: Snapshot) {
         snapshot.real_ip = self.real_ip.load_full();
-        let http = snapshot.routes.iter().map(|route| route.info.id);
-        let streams = snapshot.streams.routes.iter().map(|route| route.info.id);
-        let routes: std::collections::HashSet<_> = http.chain(streams).collect();
-        self.counters.stats.retain(|id| routes.contains(&id.0));
-        let guard = self.changing.lock();
-        snapshot.balancers.values().for_each(|balancer| balancer.refresh());
-        self.certificates.set(Arc::clone(&snapshot.certificates));
+        let common = Arc::clone(&snapshot.common);
+        let _guard = self.changing.lock();
+        if !Arc::ptr_eq(&common, &self.snapshot.load().common) {
+            let streams: HashSet<_> = snapshot.streams.routes.iter().map(|route| route.info.id).collect();
+            self.counters.stats.retain(|id| streams.contains(&id.0));
+            common.balancers.values().for_each(|balancer| balancer.refresh());
+            self.certificates.set(Arc::clone(&common.certificates));
+        }
         self.snapshot.store(Arc::new(snapshot));
-        drop(guard);
     }
 
     /// [`Gateway::prepare`] and [`Gateway::activate`]; after an error the old snapshot stays.
@@ -157,13 +167,13 @@ impl Gateway {
     /// The upstreams of the current snapshot.
     #[must_use]
     pub fn balancers(&self) -> Vec<Arc<Balancer>> {
-        self.snapshot.load().balancers.values().cloned().collect()
+        self.snapshot.load().common.balancers.values().cloned().collect()
     }
 
     /// The balancer of an upstream, by its id.
     #[must_use]
     pub fn balancer(&self, upstream: UpstreamId) -> Option<Arc<Balancer>> {
-        self.snapshot.load().balancers.get(&upstream).cloned()
+        self.snapshot.load().common.balancers.get(&upstream).cloned()
     }
 
     /// Tells what the name of an upstream's target resolves to; `false` if nothing changed, or nobody asked.
@@ -360,6 +370,6 @@ fn host_value(request: &request::Parts) -> (HeaderValue, Option<u16>) {
 
 impl fmt::Debug for Gateway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Gateway({} routes)", self.snapshot.load().routes.len())
+        write!(f, "Gateway({} routes)", self.snapshot.load().routes.iter().count())
     }
 }

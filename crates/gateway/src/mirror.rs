@@ -6,16 +6,15 @@
 
 use crate::balancer::{Call, Gate, Key, Peer, random};
 use crate::decision::{Plan, UpstreamFailure};
-use crate::entity::{Mirror as Settings, Service, ServiceId, Share};
+use crate::entity::{Mirror as Settings, Share};
 use crate::exchange::Exchange;
 use crate::proxying;
-use crate::snapshot::{Target, Upstream};
+use crate::snapshot::{ReadyServices, Target, Upstream};
 use http::header::HOST;
 use http::{Extensions, request, response};
 use http1::{FieldLines, Upgrade};
 use model::Now;
 use model::limits::{MIRROR_BODIES_BYTES_MAX, MIRROR_BODY_BYTES_MAX, MIRRORS_MAX};
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -34,10 +33,7 @@ impl Mirroring {
     ///
     /// # Errors
     /// What is wrong with the service.
-    pub(crate) fn new(
-        settings: Settings,
-        services: &HashMap<ServiceId, (&Service, Target)>,
-    ) -> Result<Option<Self>, String> {
+    pub(crate) fn new(settings: Settings, services: &ReadyServices) -> Result<Option<Self>, String> {
         match services.get(&settings.service) {
             Some((service, Target::Http(to))) => {
                 Ok(service.enabled.then(|| Self { to: Arc::clone(to), share: settings.share }))
@@ -226,6 +222,7 @@ impl Mirror {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::entity::ServiceId;
     use crate::entity::{HttpBackend, Scheme};
     use crate::snapshot::Upstream;
     use http::HeaderValue;

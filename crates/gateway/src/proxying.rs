@@ -149,7 +149,7 @@ impl Exchange {
     /// Turns to the service's fallback, if it has one and this is not it.
     fn fall_back(&mut self, upstream: &Upstream) -> Option<Decision> {
         let fallback = upstream.balancer.as_ref()?.upstream().resilience.fallback?;
-        let service = Arc::clone(self.snapshot.fallbacks.get(&fallback).filter(|_| !self.fell_back)?);
+        let service = Arc::clone(self.snapshot.common.fallbacks.get(&fallback).filter(|_| !self.fell_back)?);
         self.fell_back = true;
         (self.call, self.peer) = (None, None);
         Some(self.enter(service))

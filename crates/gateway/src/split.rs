@@ -4,11 +4,10 @@
 //! one whose share grows keeps what it had. What a disabled service would get goes to the route's own.
 
 use crate::balancer::{HashedRequest, hashed, random};
-use crate::entity::{HashInput, Service, ServiceId, Share, Split};
+use crate::entity::{HashInput, ServiceId, Share, Split};
 use crate::exchange::Exchange;
-use crate::snapshot::{Target, Upstream};
+use crate::snapshot::{ReadyServices, Target, Upstream};
 use plugin::ServiceInfo;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Keeps the numbers of a split apart from those of rings and mirrors, which come of the same values.
@@ -32,7 +31,7 @@ struct Part {
 impl Splitting {
     /// # Errors
     /// What is wrong with a service.
-    pub(crate) fn new(split: &Split, services: &HashMap<ServiceId, (&Service, Target)>) -> Result<Self, String> {
+    pub(crate) fn new(split: &Split, services: &ReadyServices) -> Result<Self, String> {
         let mut until = Share::NONE;
         let part = |(id, share): &(ServiceId, Share)| {
             until = until.and(*share);

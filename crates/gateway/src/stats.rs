@@ -86,7 +86,7 @@ pub struct Counts {
 pub struct RouteStats(Mutex<Counts>);
 
 impl RouteStats {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Mutex::new(Counts {
             requests: BTreeMap::new(),
             kong: Histogram::new(),
@@ -152,10 +152,9 @@ impl Counts {
     }
 }
 
-/// The counters of all routes.
+/// The counters of all but single routes for requests, which have their own.
 #[derive(Debug)]
 pub struct Stats {
-    routes: Mutex<HashMap<RouteId, Arc<RouteStats>>>,
     unmatched: Arc<RouteStats>,
     streams: Mutex<HashMap<RouteId, Arc<StreamStats>>>,
     unmatched_streams: Arc<StreamStats>,
@@ -165,7 +164,7 @@ pub struct Stats {
 impl Default for Stats {
     fn default() -> Self {
         Self {
-            routes: Mutex::default(),
+            // Those of a route for requests are with the route.
             unmatched: Arc::new(RouteStats::new()),
             streams: Mutex::default(),
             unmatched_streams: Arc::default(),
@@ -175,11 +174,6 @@ impl Default for Stats {
 }
 
 impl Stats {
-    /// The counters of a route, made if there are none.
-    pub(crate) fn route(&self, id: RouteId) -> Arc<RouteStats> {
-        Arc::clone(self.routes.lock().entry(id).or_insert_with(|| Arc::new(RouteStats::new())))
-    }
-
     /// The counters of a route for connections, made if there are none.
     pub(crate) fn stream_route(&self, id: RouteId) -> Arc<StreamStats> {
         Arc::clone(self.streams.lock().entry(id).or_default())
@@ -199,7 +193,6 @@ impl Stats {
 
     /// Forgets the routes that are no more.
     pub(crate) fn retain(&self, alive: impl Fn(RouteId) -> bool) {
-        self.routes.lock().retain(|id, _| alive(*id));
         self.streams.lock().retain(|id, _| alive(*id));
     }
 

@@ -1,4 +1,4 @@
-//! One set of the API's entities in the place of another: what of it is new, and what is gone.
+//! What differs between two stores: what is new, and what is gone. And one set of the API's entities in the place of another.
 
 use super::Store;
 use crate::entity::{Entity, Origin};
@@ -13,6 +13,14 @@ pub struct Difference {
     pub put: Vec<Arc<Entity>>,
     /// What is gone.
     pub removed: Vec<Arc<Entity>>,
+}
+
+impl Difference {
+    /// Whether nothing differs.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.put.is_empty() && self.removed.is_empty()
+    }
 }
 
 impl Store {
@@ -43,6 +51,22 @@ impl Store {
             let is_gone = |old: &&Arc<Entity>| self.get(kind, old.id()).is_none_or(|new| new.origin() != Origin::Api);
             difference.removed.extend(before.iter(kind).filter(of_api).filter(is_gone).cloned());
         }
+        difference
+    }
+
+    /// What of a kind is not the very same as in `before`, in the order in which it came. It costs what differs.
+    #[must_use]
+    pub fn difference(&self, before: &Self, kind: Kind) -> Difference {
+        let mut difference = Difference::default();
+        for (ours, theirs) in self.table(kind).entities.unshared(&before.table(kind).entities) {
+            match (ours, theirs) {
+                (Some(new), Some(old)) if Arc::ptr_eq(new, old) => {}
+                (Some(new), _) => difference.put.push(Arc::clone(new)),
+                (None, old) => difference.removed.extend(old.cloned()),
+            }
+        }
+        difference.put.sort_unstable_by_key(|entity| entity.rank());
+        difference.removed.sort_unstable_by_key(|entity| entity.rank());
         difference
     }
 

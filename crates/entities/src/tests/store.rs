@@ -290,3 +290,23 @@ fn of_one_set_in_the_place_of_another_only_what_differs_is_new() {
     let mut none = declared(json!([]));
     assert_eq!(none.succeed(&third, crate::tests::NOW_MS).removed.len(), 2);
 }
+
+#[test]
+fn the_difference_of_two_stores_is_what_was_changed() {
+    let mut world = World::new();
+    for name in ["a", "b", "c"] {
+        world.insert(Kind::Services, json!({ "name": name, "host": "h" })).unwrap();
+    }
+    let before = world.store.clone();
+    assert!(Kind::ALL.into_iter().all(|kind| world.store.difference(&before, kind).is_empty()));
+    world.update(Kind::Services, "b", json!({ "host": "other" })).unwrap();
+    world.insert(Kind::Services, json!({ "name": "d", "host": "h" })).unwrap();
+    world.delete(Kind::Services, "a").unwrap();
+    let names = |entities: &[std::sync::Arc<crate::Entity>]| -> Vec<Value> {
+        entities.iter().map(|entity| entity.record()["name"].clone()).collect()
+    };
+    let difference = world.store.difference(&before, Kind::Services);
+    assert_eq!(names(&difference.put), [json!("b"), json!("d")]);
+    assert_eq!(names(&difference.removed), [json!("a")]);
+    assert!(world.store.difference(&before, Kind::Routes).is_empty());
+}

@@ -1,10 +1,12 @@
 //! From a store of entities to the typed set that a snapshot is built from.
 //!
 //! A store's records fit their kinds, so what can fail here is only what this gateway cannot run: `refusals` is the list of
-//! it. One file a group of kinds. A [`Converter`] keeps what it made: a record that has not changed is not read again.
+//! it. One file a group of kinds. A [`Converter`] keeps what it made: a record that has not changed is not read again, and of a
+//! change of routes alone nothing else is looked at.
 
 mod certificate;
 mod consumer;
+mod made;
 mod plugin;
 mod record;
 mod refusals;
@@ -17,15 +19,15 @@ mod upstream;
 mod vault;
 
 use crate::entity::{
-    ApiConsumer, CaCertificate, Certificate, Entities, Id, KeyAuthCredential, PluginConfig, Route, Secret, Service,
+    ApiConsumer, CaCertificate, Certificate, Entities, Id, KeyAuthCredential, PluginConfig, Route, RouteId, Service,
     Sni, StreamRoute, Target, Upstream,
 };
+use crate::snapshot::RouteChange;
 use ::plugin::Registry;
-use entities::{Entity, Kind, Store};
+use entities::{Difference, Kind, Store};
+use made::{Inputs, Made};
 use record::Record;
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
 use vault::Vaults;
 
 /// An entity that this gateway cannot run.
@@ -148,11 +150,48 @@ impl Converter {
         }
         if refusals.is_empty() { Ok(entities) } else { Err(refusals) }
     }
+
+    /// What differs between two stores, if that is nothing but routes for requests. `before` could be run, and `sources` are
+    /// the same as then. It costs what those routes cost.
+    ///
+    /// # Errors
+    /// Everything of the difference that cannot be run.
+    pub fn routes_alone(
+        &mut self,
+        before: &Store,
+        after: &Store,
+        sources: Sources<'_>,
+    ) -> Option<Result<RouteChange, Vec<Refusal>>> {
+        let differs = |kind: Kind| kind != Kind::Routes && !after.difference(before, kind).is_empty();
+        if before.is_empty() || Kind::ALL.into_iter().any(differs) {
+            return None;
+        }
+        let Difference { put, removed } = after.difference(before, Kind::Routes);
+        let replaced = put.iter().filter_map(|route| before.get(Kind::Routes, route.id()));
+        let mut all = put.iter().chain(&removed).chain(replaced);
+        if all.any(|route| stream_route::is_for_connections(&Record::of(route))) {
+            return None;
+        }
+        let vaults = Vaults::of(after, sources);
+        let inputs = &Inputs { store: after, vaults: &vaults };
+        let (mut refusals, mut change) = (Vec::new(), RouteChange::default());
+        for entity in &put {
+            if let Some(AnyRoute::Http(route)) = self.routes.one(inputs, entity, &mut refusals, any_route) {
+                traffic::check_route(route, after, &mut refusals);
+                change.put.push(route.clone());
+            }
+        }
+        for entity in &removed {
+            self.routes.forget(entity.id());
+            change.gone.push(RouteId(entity.id()));
+        }
+        Some(if refusals.is_empty() { Ok(change) } else { Err(refusals) })
+    }
 }
 
 impl fmt::Debug for Converter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Converter({} routes)", self.routes.made.len())
+        write!(f, "Converter({} routes)", self.routes.len())
     }
 }
 
@@ -167,77 +206,6 @@ fn any_route(record: &Record, store: &Store, refusals: &mut Vec<Refusal>) -> Opt
     stream_route::stream_route(record, refusals)
         .map(AnyRoute::Stream)
         .or_else(|| route::route(record, store, refusals).map(AnyRoute::Http))
-}
-
-/// What entities are made of.
-struct Inputs<'i> {
-    store: &'i Store,
-    vaults: &'i Vaults<'i>,
-}
-
-/// What was made of the entities of a kind.
-struct Made<T> {
-    made: HashMap<Id, Kept<T>>,
-}
-
-/// What was made of one entity.
-struct Kept<T> {
-    entity: Arc<Entity>,
-    /// What its references to vaults stood for.
-    secrets: Vec<Secret>,
-    /// It names others, so what is made of it does not depend on its own record alone.
-    names_others: bool,
-    made: T,
-}
-
-impl<T> Default for Made<T> {
-    fn default() -> Self {
-        Self { made: HashMap::new() }
-    }
-}
-
-impl<T: Clone> Made<T> {
-    fn all(
-        &mut self,
-        inputs: &Inputs<'_>,
-        kind: Kind,
-        refusals: &mut Vec<Refusal>,
-        read: fn(&Record, &Store, &mut Vec<Refusal>) -> Option<T>,
-    ) -> Vec<T> {
-        let store = inputs.store;
-        if self.made.len() > store.len(kind) {
-            self.made.retain(|id, _| store.get(kind, *id).is_some());
-        }
-        let mut all = Vec::with_capacity(store.len(kind));
-        for entity in store.in_order(kind) {
-            let kept = self.made.get(&entity.id()).filter(|kept| Arc::ptr_eq(&kept.entity, entity));
-            if let Some(kept) = kept.filter(|kept| kept.secrets.is_empty() && !kept.names_others) {
-                all.push(kept.made.clone());
-                continue;
-            }
-            let before = refusals.len();
-            let mut record = Record::of(entity);
-            let mut secrets = Vec::new();
-            if vault::may_refer(entity.text()) {
-                secrets = inputs.vaults.resolve(&mut record, refusals);
-                if refusals.len() > before {
-                    continue;
-                }
-                if let Some(kept) = kept.filter(|kept| kept.secrets == secrets && !kept.names_others) {
-                    all.push(kept.made.clone());
-                    continue;
-                }
-            }
-            refusals::of_record(&record, refusals);
-            let made = read(&record, store, refusals);
-            if let Some(made) = made.filter(|_| refusals.len() == before) {
-                let (entity, names_others) = (Arc::clone(entity), record.names_others());
-                self.made.insert(record.id, Kept { entity, secrets, names_others, made: made.clone() });
-                all.push(made);
-            }
-        }
-        all
-    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,11 @@ use model::Network;
 use serde_json::Value;
 use std::net::IpAddr;
 
+/// Whether it is for connections.
+pub(super) fn is_for_connections(record: &Record) -> bool {
+    protocols(&record.strings("protocols")).is_some()
+}
+
 /// `None` if it is for requests.
 pub(super) fn stream_route(record: &Record, refusals: &mut Vec<Refusal>) -> Option<StreamRoute> {
     let protocols = protocols(&record.strings("protocols"))?;

@@ -1,15 +1,17 @@
 //! Which route takes a request: Kong's `traditional_compatible` and `expressions` routers in one.
 //!
-//! Routes are ranked once by priority and id, those with an expression first; the match is the first ranked rule that
-//! accepts the request. The index (by host, then a radix tree of path prefixes) only leaves out rules that cannot match,
+//! Routes have their turns by priority and id, those with an expression first; the match is the first rule whose turn it is
+//! and that accepts the request. The index (by host, then a radix tree of path prefixes) only leaves out rules that cannot match,
 //! so the answer is that of a scan over all; a property test holds it to that. A regular expression is filed under what it
 //! literally starts with, an expression under what it implies for host and path.
 //!
-//! A router can be built from the one before: rules of routes that did not change are kept, since compiling their
-//! regular expressions is what takes time. It never looks at a route's plugins or service.
+//! A router is made from the one before: it shares with it the rules of routes that did not change, and all of the index but
+//! the ways to those that did, so a change costs what it changes. A route keeps its place over all changes of it. The router
+//! never looks at a route's plugins or service.
 
 mod captures;
 mod classic;
+mod entry;
 mod expression;
 mod index;
 mod pattern;
@@ -25,10 +27,12 @@ pub use pattern::{PatternError, check_header_value, check_host, check_path};
 pub use stream::{StreamAsk, StreamKind, StreamRouter};
 
 use crate::entity::{Route, RouteId, Scheme};
+use crate::shared::{SharedMap, Slots};
+use entry::Entry;
 use http::{HeaderMap, Method};
 use index::Index;
-use rule::{Compiled, Rule};
-use std::collections::HashMap;
+use rule::Compiled;
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -58,12 +62,12 @@ pub struct Ask<'a> {
 /// The answer: a route and how much of the path it took.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Match {
-    /// Place of the route in the list the router was built from.
+    /// The place of the route.
     pub route_idx: usize,
     /// Bytes of the path that its prefix or regular expression matched; none if it has no paths.
     pub matched_len: Option<usize>,
-    /// Place of the rule.
-    rank: u32,
+    /// The place of the rule among those of its route.
+    part: usize,
 }
 
 /// A route that cannot be compiled.
@@ -76,25 +80,20 @@ pub struct RouteError {
 }
 
 /// The compiled routes.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Router {
-    /// In the order in which they are asked.
-    entries: Vec<Entry>,
     index: Index,
-    /// To be kept by the next router.
-    compiled: HashMap<RouteId, Arc<Compiled>, foldhash::fast::RandomState>,
-}
-
-/// A rule and the route it is of.
-#[derive(Debug)]
-struct Entry {
-    route_idx: usize,
-    rule: Arc<Rule>,
+    routes: Slots<Compiled>,
+    places: SharedMap<RouteId, usize>,
+    /// Places that routes have left.
+    free: Vec<usize>,
+    /// The first place that no route ever had.
+    end: usize,
 }
 
 impl Router {
-    /// Compiles routes; a match names its route by the place in the iteration. What `previous` compiled and did not change
-    /// is kept.
+    /// The router of these routes. What `previous` compiled and did not change is kept, in its place; without a previous one
+    /// the places are those of the iteration.
     ///
     /// # Errors
     /// Every pattern that cannot be compiled.
@@ -102,48 +101,99 @@ impl Router {
         routes: impl IntoIterator<Item = &'a Route>,
         previous: Option<&Self>,
     ) -> Result<Self, Vec<RouteError>> {
-        let (mut router, mut errors) = (Self::default(), Vec::new());
-        let n_routes = previous.map_or(0, |previous| previous.compiled.len());
-        router.compiled.reserve(n_routes);
-        router.entries.reserve(n_routes);
-        for (route_idx, route) in routes.into_iter().enumerate() {
-            let kept = previous.and_then(|previous| previous.compiled.get(&route.id)).filter(|kept| kept.is_of(route));
-            let compiled = match kept {
-                Some(kept) => Arc::clone(kept),
-                None => match Compiled::new(route) {
-                    Ok(compiled) => Arc::new(compiled),
-                    Err(found) => {
-                        errors.extend(found.into_iter().map(|error| RouteError { route: route.id, error }));
-                        continue;
-                    }
-                },
-            };
-            router.entries.extend(compiled.rules.iter().map(|rule| Entry { route_idx, rule: Arc::clone(rule) }));
-            router.compiled.insert(route.id, compiled);
+        let routes: Vec<&Route> = routes.into_iter().collect();
+        let Some(previous) = previous else { return Self::default().changed(routes, []) };
+        let there: HashSet<RouteId> = routes.iter().map(|route| route.id).collect();
+        let gone: Vec<RouteId> = previous.ids().filter(|id| !there.contains(id)).collect();
+        previous.changed(routes, gone)
+    }
+
+    /// The router after a change: with the routes of `put`, each in the place of the one with its id if there is one, and
+    /// without those of `gone`. What is not named stays as it is, and so does what has not changed.
+    ///
+    /// # Errors
+    /// Every pattern that cannot be compiled.
+    pub fn changed<'a>(
+        &self,
+        put: impl IntoIterator<Item = &'a Route>,
+        gone: impl IntoIterator<Item = RouteId>,
+    ) -> Result<Self, Vec<RouteError>> {
+        let (mut fresh, mut errors) = (Vec::new(), Vec::new());
+        let is_kept = |route: &&Route| self.compiled(route.id).is_some_and(|kept| kept.is_of(route));
+        for route in put.into_iter().filter(|route| !is_kept(route)) {
+            match Compiled::new(route) {
+                Ok(compiled) => fresh.push((route.id, compiled)),
+                Err(found) => errors.extend(found.into_iter().map(|error| RouteError { route: route.id, error })),
+            }
         }
         if !errors.is_empty() {
             return Err(errors);
         }
-        router.entries.sort_by_cached_key(|entry| rank::order(entry.rule.priority, entry.rule.id));
-        for (rank, entry) in router.entries.iter().enumerate() {
-            let rank = u32::try_from(rank).expect("routes are counted in 32 bits");
-            router.index.insert(&entry.rule, rank);
+        let mut next = self.clone();
+        gone.into_iter().for_each(|id| next.remove(id));
+        let mut entries = Vec::new();
+        for (id, compiled) in fresh {
+            let place = next.vacate(id);
+            entries.extend(Entry::of(place, &compiled));
+            next.routes.set(place, Some(Arc::new(compiled)));
         }
-        Ok(router)
+        entries.sort_unstable_by(Entry::turn);
+        entries.iter().for_each(|entry| next.index.insert(entry));
+        Ok(next)
+    }
+
+    /// The place of a route.
+    #[must_use]
+    pub fn place_of(&self, id: RouteId) -> Option<usize> {
+        self.places.get(&id).copied()
+    }
+
+    /// The routes there are, in no order.
+    pub fn ids(&self) -> impl Iterator<Item = RouteId> {
+        self.places.iter().map(|(id, _)| *id)
+    }
+
+    fn compiled(&self, id: RouteId) -> Option<&Arc<Compiled>> {
+        self.routes.get(self.place_of(id)?)
+    }
+
+    fn remove(&mut self, id: RouteId) {
+        let Some(place) = self.place_of(id) else { return };
+        self.vacate(id);
+        self.routes.set(place, None);
+        self.places.remove(&id);
+        self.free.push(place);
+    }
+
+    /// A route's place, without the rules that it had. One that is new gets a place.
+    fn vacate(&mut self, id: RouteId) -> usize {
+        let Some(place) = self.place_of(id) else {
+            let place = self.free.pop().unwrap_or_else(|| {
+                self.end += 1;
+                self.end - 1
+            });
+            *self.places.entry(id) = place;
+            return place;
+        };
+        if let Some(compiled) = self.routes.get(place) {
+            Entry::of(place, compiled).for_each(|entry| self.index.remove(&entry));
+        }
+        place
     }
 
     /// The route that takes the request. Allocates nothing, but for what an expression may copy.
     #[must_use]
     pub fn route(&self, ask: &Ask<'_>) -> Option<Match> {
-        self.search(ask).best
+        self.search(ask).found()
     }
 
     /// What the regular expressions of the matched route find in the path.
     #[must_use]
     pub fn uri_captures<'p>(&self, found: &Match, path: &'p str) -> UriCaptures<'p> {
         let mut captures = UriCaptures::default();
-        if let Some(entry) = self.entries.get(found.rank as usize) {
-            entry.rule.path_regexes(&mut |regex| {
+        let rule = self.routes.get(found.route_idx).and_then(|compiled| compiled.rules.get(found.part));
+        if let Some(rule) = rule {
+            rule.path_regexes(&mut |regex| {
                 let found = regex.captures(path);
                 let is_found = found.is_some();
                 found.into_iter().for_each(|found| captures.push(found));
@@ -154,44 +204,40 @@ impl Router {
     }
 
     fn search<'s>(&'s self, ask: &'s Ask<'s>) -> Search<'s> {
-        let mut search = Search { entries: &self.entries, ask, best: None, n_asked: 0 };
-        self.index.candidates(ask.host, ask.path, |ranks| search.ranks(ranks));
+        let mut search = Search { ask, best: None, n_asked: 0 };
+        self.index.candidates(ask.host, ask.path, |entries| search.ask_all(entries));
         search
     }
 }
 
 /// A lookup under way.
 struct Search<'a> {
-    entries: &'a [Entry],
     ask: &'a Ask<'a>,
-    best: Option<Match>,
+    /// With the bytes of the path that it matched.
+    best: Option<(&'a Entry, Option<usize>)>,
     /// Rules that were asked.
     n_asked: usize,
 }
 
-impl Search<'_> {
-    /// Asks the rules of a sorted list until one matches or none can be better.
-    fn ranks(&mut self, ranks: &[u32]) {
-        for rank in ranks {
-            if self.best.is_some_and(|best| best.rank <= *rank) {
+impl<'a> Search<'a> {
+    /// Asks rules in the order of their turns until one matches or none can be better.
+    fn ask_all(&mut self, entries: &'a [Entry]) {
+        for entry in entries {
+            if self.best.is_some_and(|(best, _)| !entry.is_before(best)) {
                 return;
             }
             self.n_asked += 1;
-            if let Some(found) = self.entries[*rank as usize].ask(self.ask, *rank) {
-                self.best = Some(found);
+            if let Some(matched_len) = entry.ask(self.ask) {
+                self.best = Some((entry, matched_len));
                 return;
             }
         }
     }
-}
 
-impl Entry {
-    fn ask(&self, ask: &Ask<'_>, rank: u32) -> Option<Match> {
-        let matched_len = self.rule.matches(ask)?;
-        // A match of nothing strips nothing, and a length that would cut a character ends before it.
-        let whole = |len: &usize| *len > 0;
-        let matched_len = matched_len.map(|len| ask.path.floor_char_boundary(len)).filter(whole);
-        Some(Match { route_idx: self.route_idx, matched_len, rank })
+    fn found(&self) -> Option<Match> {
+        let (entry, matched_len) = self.best?;
+        let (route_idx, part) = entry.place();
+        Some(Match { route_idx, matched_len, part })
     }
 }
 

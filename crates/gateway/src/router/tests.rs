@@ -6,6 +6,7 @@ use super::*;
 use crate::entity::{Id, RouteProtocols};
 use http::HeaderValue;
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 
 /// A route whose id is `n`, changed by `edit`.
 fn route(n: u8, edit: impl FnOnce(&mut Route)) -> Route {
@@ -28,6 +29,7 @@ fn hosts(n: u8, values: &[&str]) -> Route {
     route(n, |r| r.hosts = texts(values))
 }
 
+#[derive(Debug)]
 struct Request {
     method: Method,
     scheme: Scheme,
@@ -75,7 +77,13 @@ impl Request {
 
 /// The same answer as a lookup's, by asking every rule in order.
 fn by_scan(router: &Router, ask: &Ask<'_>) -> Option<Match> {
-    (0..).zip(&router.entries).find_map(|(rank, entry)| entry.ask(ask, rank))
+    let all = router.ids().filter_map(|id| Some((router.place_of(id)?, router.compiled(id)?)));
+    let mut entries: Vec<_> = all.flat_map(|(place, compiled)| Entry::of(place, compiled)).collect();
+    entries.sort_by(Entry::turn);
+    entries.iter().find_map(|entry| {
+        let (route_idx, part) = entry.place();
+        Some(Match { route_idx, matched_len: entry.ask(ask)?, part })
+    })
 }
 
 /// The number of the route that takes the request; 0 if none does.
@@ -330,10 +338,11 @@ fn what_did_not_change_is_kept() {
     routes[1].paths = texts(&["~/c"]);
     routes.swap(0, 2);
     let second = Router::new(&routes, Some(&first)).unwrap();
-    let kept = |n: usize| Arc::ptr_eq(&first.compiled[&routes[n].id], &second.compiled[&routes[n].id]);
+    let of = |router: &Router, n: usize| Arc::as_ptr(router.compiled(routes[n].id).unwrap());
+    let kept = |n: usize| of(&first, n) == of(&second, n);
     assert_eq!([kept(0), kept(1), kept(2)], [true, false, true]);
-    assert_eq!(second.route(&Request::new("h", "/c").ask()).unwrap().route_idx, 0);
-    assert_eq!(second.entries.len(), 3);
+    assert_eq!(second.route(&Request::new("h", "/c").ask()).unwrap().route_idx, 2, "it keeps its place");
+    assert_eq!((first.ids().count(), second.ids().count()), (3, 3));
 }
 
 #[test]
@@ -440,24 +449,65 @@ fn any_expression() -> impl Strategy<Value = String> {
     })
 }
 
+fn any_request() -> impl Strategy<Value = Request> {
+    let parts = ("(b\\.)?(a|c)\\.(com|b)", "/[ab/]{0,5}", any::<bool>(), any::<bool>());
+    parts.prop_map(|(host, path, post, header)| {
+        let method = if post { Method::POST } else { Method::GET };
+        let request = Request { method, ..Request::new(&host, &path) };
+        if header { request.header("x-a", "1").header("x-b", "12") } else { request }
+    })
+}
+
+fn numbered(n: u8, route: Route) -> Route {
+    Route { id: self::route(n, |_| ()).id, ..route }
+}
+
+/// Routes to put in the places of those with the same numbers, and numbers of those to take away.
+fn any_change() -> impl Strategy<Value = (Vec<Route>, Vec<RouteId>)> {
+    let put = proptest::collection::btree_map(0u8..12, any_route(), 0..4);
+    let gone = proptest::collection::btree_set(0u8..12, 0..6);
+    (put, gone).prop_map(|(put, gone)| {
+        let gone = gone.into_iter().filter(|n| !put.contains_key(n)).map(|n| route(n, |_| ()).id).collect();
+        (put.into_iter().map(|(n, route)| numbered(n, route)).collect(), gone)
+    })
+}
+
 proptest! {
     #[test]
     fn the_index_answers_as_a_scan(
         routes in proptest::collection::vec(any_route(), 0..24),
-        requests in proptest::collection::vec(("(b\\.)?(a|c)\\.(com|b)", "/[ab/]{0,5}", any::<bool>(), any::<bool>()), 1..16),
+        requests in proptest::collection::vec(any_request(), 1..16),
     ) {
         // Equal ids would make the order of equals chance.
-        let routes: Vec<_> = (0..).zip(routes).map(|(n, r)| Route { id: route(n, |_| ()).id, ..r }).collect();
+        let routes: Vec<_> = (0..).zip(routes).map(|(n, route)| numbered(n, route)).collect();
         let router = Router::new(&routes, None).unwrap();
-        for (host, path, post, header) in requests {
-            let mut request = Request::new(&host, &path);
-            if post {
-                request.method = Method::POST;
-            }
-            if header {
-                request = request.header("x-a", "1").header("x-b", "12");
-            }
+        for request in requests {
             prop_assert_eq!(router.route(&request.ask()), by_scan(&router, &request.ask()));
         }
+    }
+
+    #[test]
+    fn a_router_of_many_changes_answers_as_one_made_at_once(
+        changes in proptest::collection::vec(any_change(), 1..12),
+        requests in proptest::collection::vec(any_request(), 1..16),
+    ) {
+        let (mut routes, mut router) = (BTreeMap::new(), Router::default());
+        for (put, gone) in changes {
+            let before = (router.clone(), format!("{:?}", router.index));
+            router = router.changed(&put, gone.iter().copied()).unwrap();
+            gone.iter().for_each(|id| drop(routes.remove(id)));
+            routes.extend(put.into_iter().map(|route| (route.id, route)));
+            prop_assert_eq!(format!("{:?}", before.0.index), before.1, "the router before stays as it was");
+            let at_once = Router::new(routes.values(), None).unwrap();
+            for request in &requests {
+                let id = |router: &Router, found: &Match| router.ids().find(|id| router.place_of(*id) == Some(found.route_idx));
+                let winner = |router: &Router| router.route(&request.ask()).map(|found| (id(router, &found), found.matched_len));
+                prop_assert_eq!(winner(&router), winner(&at_once));
+                prop_assert_eq!(router.route(&request.ask()), by_scan(&router, &request.ask()));
+            }
+        }
+        let emptied = router.changed([], routes.into_keys()).unwrap();
+        prop_assert_eq!(format!("{:?}", emptied.index), format!("{:?}", Index::default()));
+        prop_assert_eq!((emptied.ids().count(), emptied.free.len()), (0, emptied.end));
     }
 }

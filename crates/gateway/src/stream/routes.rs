@@ -1,8 +1,8 @@
 //! The routes for connections of a snapshot.
 
-use crate::entity::{Entities, Id, Service, ServiceId, StreamProtocol, StreamProtocols, StreamRoute};
+use crate::entity::{Entities, Id, ServiceId, StreamProtocol, StreamProtocols, StreamRoute};
 use crate::router::StreamRouter;
-use crate::snapshot::{Target, Upstream};
+use crate::snapshot::{ReadyServices, Target, Upstream};
 use crate::stats::{Stats, StreamStats};
 use plugin::{RouteInfo, ServiceInfo};
 use std::collections::{HashMap, HashSet};
@@ -63,7 +63,7 @@ impl StreamRoutes {
 /// Compiles the routes for connections whose services are enabled. `error` is told every entity that cannot be used.
 pub(crate) fn compile(
     entities: &Entities,
-    services: &HashMap<ServiceId, (&Service, Target)>,
+    services: &ReadyServices,
     stats: &Stats,
     error: &mut dyn FnMut(&'static str, Id, String),
 ) -> StreamRoutes {
@@ -86,7 +86,7 @@ pub(crate) fn compile(
 
 fn compiled(
     route: &StreamRoute,
-    services: &HashMap<ServiceId, (&Service, Target)>,
+    services: &ReadyServices,
     stats: &Stats,
     error: &mut dyn FnMut(&'static str, Id, String),
 ) -> CompiledStream {
@@ -132,11 +132,7 @@ const fn has_connections(protocols: StreamProtocols) -> bool {
 }
 
 /// No plugin here works without a request, so one that is meant for connections would never run.
-fn plugins(
-    entities: &Entities,
-    services: &HashMap<ServiceId, (&Service, Target)>,
-    error: &mut dyn FnMut(&'static str, Id, String),
-) {
+fn plugins(entities: &Entities, services: &ReadyServices, error: &mut dyn FnMut(&'static str, Id, String)) {
     let routes: HashSet<_> = entities.stream_routes.iter().map(|route| route.id).collect();
     for plugin in entities.plugins.iter().filter(|plugin| plugin.enabled) {
         let of_route = plugin.route.is_some_and(|id| routes.contains(&id));
