@@ -17,6 +17,9 @@ pub enum Origin {
     Api,
 }
 
+/// Where a record has when it expires, in milliseconds since 1970: under a name that no field has.
+pub const EXPIRES_MS: &str = "_expires_ms";
+
 /// An entity. Never changes: a change makes another.
 pub struct Entity {
     kind: Kind,
@@ -24,12 +27,14 @@ pub struct Entity {
     origin: Origin,
     /// Its place in the order in which entities came.
     rank: u64,
+    expires_ms: Option<u64>,
     text: Box<str>,
 }
 
 impl Entity {
     pub(crate) fn new(kind: Kind, id: Id, origin: Origin, rank: u64, record: Map<String, Value>) -> Self {
-        Self { kind, id, origin, rank, text: Value::Object(record).to_string().into_boxed_str() }
+        let expires_ms = record.get(EXPIRES_MS).and_then(Value::as_u64);
+        Self { kind, id, origin, rank, expires_ms, text: Value::Object(record).to_string().into_boxed_str() }
     }
 
     /// Its kind.
@@ -54,6 +59,12 @@ impl Entity {
     #[must_use]
     pub const fn rank(&self) -> u64 {
         self.rank
+    }
+
+    /// Whether its time (`ttl`) is over.
+    #[must_use]
+    pub fn is_expired(&self, now_ms: u64) -> bool {
+        self.expires_ms.is_some_and(|expires_ms| expires_ms <= now_ms)
     }
 
     pub(crate) fn with_rank(&self, rank: u64) -> Self {

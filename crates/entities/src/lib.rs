@@ -33,7 +33,7 @@ mod violation;
 mod x509;
 
 pub use derive::derived_id;
-pub use entity::{Entity, Origin};
+pub use entity::{EXPIRES_MS, Entity, Origin};
 pub use error::{Code, Error};
 pub use kind::{Kind, OnDelete, REFUSED, Reference, refused};
 pub use store::{Change, Difference, Page, PageQuery, Store, Tags, Write};

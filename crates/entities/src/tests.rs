@@ -2,6 +2,7 @@
 
 mod declarative;
 mod errors;
+mod expiry;
 mod store;
 
 use crate::declarative::{self as declaring, Declared, Mistakes};
@@ -77,6 +78,6 @@ impl World {
     }
 
     fn shown(&self, change: &Change) -> Value {
-        change.entity.as_ref().map_or(Value::Null, |entity| self.store.show(entity))
+        change.entity.as_ref().map_or(Value::Null, |entity| self.store.show(entity, NOW_MS))
     }
 }

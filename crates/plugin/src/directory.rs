@@ -5,7 +5,7 @@
 use crate::Id;
 use foldhash::quality::RandomState;
 use http::HeaderValue;
-use model::Secret;
+use model::{Secret, Wall};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -50,13 +50,21 @@ pub struct Credential {
     pub id: Id,
     /// Value of `X-Credential-Identifier`.
     pub id_value: HeaderValue,
+    /// When it identifies nobody any more.
+    pub expires: Option<Wall>,
 }
 
 impl Credential {
     /// A credential with its header value.
     #[must_use]
     pub fn new(id: Id) -> Self {
-        Self { id, id_value: id_value(id) }
+        Self { id, id_value: id_value(id), expires: None }
+    }
+
+    /// The same, for as long as that.
+    #[must_use]
+    pub fn until(self, expires: Option<Wall>) -> Self {
+        Self { expires, ..self }
     }
 }
 
@@ -90,10 +98,11 @@ impl Directory {
         true
     }
 
-    /// The consumer whose API key this is.
+    /// The consumer whose API key this is now.
     #[must_use]
-    pub fn by_key(&self, key: &str) -> Option<(&Arc<Consumer>, &Arc<Credential>)> {
-        self.keys.get(key).map(|(consumer, credential)| (consumer, credential))
+    pub fn by_key(&self, key: &str, now: Wall) -> Option<(&Arc<Consumer>, &Arc<Credential>)> {
+        let (consumer, credential) = self.keys.get(key)?;
+        credential.expires.is_none_or(|expires| now < expires).then_some((consumer, credential))
     }
 
     /// The consumer with this id or, failing that, this user name.

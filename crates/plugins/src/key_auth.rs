@@ -141,7 +141,7 @@ impl Check {
     fn authenticate(&self, cx: &mut Context) -> Result<(Arc<Consumer>, Arc<Credential>), Denied> {
         let (place, found) = {
             let (place, key) = self.find(cx)?;
-            (place, self.directory.by_key(&key).map(|(who, what)| (Arc::clone(who), Arc::clone(what))))
+            (place, self.directory.by_key(&key, cx.now.wall).map(|(who, what)| (Arc::clone(who), Arc::clone(what))))
         };
         if self.config.hide_credentials {
             self.hide(cx, &place);

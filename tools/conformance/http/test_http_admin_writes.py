@@ -5,6 +5,7 @@ import json
 import select
 import socket
 import threading
+import time
 import urllib.parse
 import uuid
 
@@ -13,6 +14,7 @@ import pytest
 from harness.http_client import request
 from harness.server import Server
 from harness.upstream import Upstream
+from harness.wait import until
 
 pytestmark = pytest.mark.ours
 FORM, JSON = "application/x-www-form-urlencoded", "application/json"
@@ -74,6 +76,47 @@ def test_a_consumer_and_its_key(server, upstream):
     assert admin(server, "DELETE", "/consumers/ann") == (204, None)
     assert get(server, "/k", {"apikey": key}) == 401
     assert admin(server, "GET", "/key-auths")[1] == {"data": [], "next": None}
+
+
+def test_a_key_lives_as_long_as_its_ttl_over_restarts(server, upstream):
+    made(server, "/services", {"name": "s", "url": upstream.url()})
+    made(server, "/services/s/routes", {"paths": ["/k"]})
+    made(server, "/services/s/plugins", {"name": "key-auth"})
+    made(server, "/consumers", {"username": "ann"})
+    assert made(server, "/consumers/ann/key-auth", {"key": "for-ever"})["ttl"] is None
+    assert made(server, "/consumers/ann/key-auth", {"key": "long", "ttl": 1000})["ttl"] == 1000
+    began = time.monotonic()
+    assert made(server, "/consumers/ann/key-auth", {"key": "short", "ttl": 4})["ttl"] == 4
+    assert get(server, "/k", {"apikey": "short"}) == 200 or time.monotonic() - began > 3
+    server.restart()
+    assert get(server, "/k", {"apikey": "long"}) == 200
+    left = admin(server, "GET", "/key-auths/long")[1]["ttl"]
+    assert 1000 - (time.monotonic() - began) - 2 < left <= 1000
+    until(lambda: get(server, "/k", {"apikey": "short"}) == 401, "its time is over", 20)
+    assert admin(server, "GET", "/key-auths/short")[0] == 404
+    assert {key["key"] for key in admin(server, "GET", "/key-auths")[1]["data"]} == {"for-ever", "long"}
+
+    def freed():
+        return admin(server, "POST", "/consumers/ann/key-auth", {"key": "short", "ttl": 0})[0] == 201
+
+    until(freed, "its name is free", 20)
+    assert get(server, "/k", {"apikey": "short"}) == 200
+
+
+@pytest.mark.parametrize("ttl", [-1, 100_000_001, 1.5, "x"])
+def test_a_ttl_that_is_none(server, ttl):
+    made(server, "/consumers", {"username": "ann"})
+    status, answer = admin(server, "POST", "/consumers/ann/key-auth", {"ttl": ttl})
+    assert (status, list(answer["fields"])) == (400, ["ttl"])
+
+
+def test_a_key_of_the_file_counts_from_when_it_is_read(start_server, upstream):
+    config = {"services": [{"name": "s", "url": upstream.url(), "routes": [{"paths": ["/k"]}], "plugins": [{"name": "key-auth"}]}],
+              "consumers": [{"username": "ann", "keyauth_credentials": [{"key": "short", "ttl": 1}, {"key": "long", "ttl": 1000}]}]}
+    server = start_server(config)
+    until(lambda: get(server, "/k", {"apikey": "short"}) == 401, "its time is over", 20)
+    assert get(server, "/k", {"apikey": "long"}) == 200
+    until(lambda: len(admin(server, "GET", "/key-auths")[1]["data"]) == 1, "it is taken away", 20)
 
 
 def test_forms_and_multipart_say_the_same_as_json(server):

@@ -57,10 +57,12 @@ pub(super) fn perform(api: &Api, store: &Store, endpoint: Endpoint, request: &Re
 fn look(store: &Store, endpoint: &Endpoint, request: &Request) -> Result<Answer, Answer> {
     let entity = match endpoint {
         Endpoint::Collection { kind, under } => return list(store, *kind, under.as_ref(), request),
-        Endpoint::One { kind, key, under } => one(store, *kind, key, under.as_ref())?.ok_or_else(Answer::not_found)?,
+        Endpoint::One { kind, key, under } => one(store, *kind, key, under.as_ref())?
+            .filter(|entity| !entity.is_expired(request.now_ms))
+            .ok_or_else(Answer::not_found)?,
         Endpoint::Referred { kind, key, reference } => referred(store, *kind, key, *reference)?,
     };
-    Ok(Answer::ok(store.show(&entity)))
+    Ok(Answer::ok(store.show(&entity, request.now_ms)))
 }
 
 /// A page of a kind, or of what is below an entity.
@@ -70,7 +72,7 @@ pub(super) fn list(store: &Store, kind: Kind, under: Option<&Under>, request: &R
         && under.is_none()
         && let Some(custom_id) = query("custom_id")
     {
-        return consumer_by_custom_id(store, custom_id);
+        return consumer_by_custom_id(store, custom_id, request.now_ms);
     }
     let parent = under.map(|under| parent(store, under)).transpose()?;
     // Kong does not filter what is below something by tags.
@@ -87,7 +89,9 @@ pub(super) fn list(store: &Store, kind: Kind, under: Option<&Under>, request: &R
         _ => format!("/{}", kind.path()),
     };
     let mut next = Value::Null;
-    let mut body = json!({ "data": page.data.iter().map(|entity| store.show(entity)).collect::<Vec<_>>() });
+    // What has expired and is about to be taken away is not there any more.
+    let there = page.data.iter().filter(|entity| !entity.is_expired(request.now_ms));
+    let mut body = json!({ "data": there.map(|entity| store.show(entity, request.now_ms)).collect::<Vec<_>>() });
     if let Some(offset) = &page.offset {
         let mut link = format!("{path}?offset={}", encoded(offset));
         for name in ["tags", "size"] {
@@ -102,12 +106,12 @@ pub(super) fn list(store: &Store, kind: Kind, under: Option<&Under>, request: &R
     Ok(Answer::ok(body))
 }
 
-fn consumer_by_custom_id(store: &Store, custom_id: &str) -> Result<Answer, Answer> {
+fn consumer_by_custom_id(store: &Store, custom_id: &str, now_ms: u64) -> Result<Answer, Answer> {
     if custom_id.is_empty() {
         return Err(message(StatusCode::BAD_REQUEST, "custom_id must be an unempty string"));
     }
     let found = store.by_unique(Kind::Consumers, "custom_id", custom_id);
-    let data: Vec<Value> = found.map(|consumer| store.show(consumer)).into_iter().collect();
+    let data: Vec<Value> = found.map(|consumer| store.show(consumer, now_ms)).into_iter().collect();
     Ok(Answer::ok(json!({ "data": data, "next": null })))
 }
 
@@ -160,9 +164,9 @@ fn reference_to(entity: &Entity) -> Value {
 }
 
 /// What a change comes to, shown with this status.
-fn shown(status: StatusCode, change: Result<Change, Error>) -> Result<Altered, Answer> {
+fn shown(status: StatusCode, change: Result<Change, Error>, now_ms: u64) -> Result<Altered, Answer> {
     let change = change.map_err(|error| failure(&error))?;
-    let body = change.entity.as_ref().map(|entity| change.store.show(entity));
+    let body = change.entity.as_ref().map(|entity| change.store.show(entity, now_ms));
     let answer = Answer { status, body, allow: None };
     Ok(Altered::of(change, answer))
 }
@@ -175,7 +179,7 @@ fn insert(kind: Kind, under: Option<Under>, body: Body) -> Outcome {
         if let Some(under) = &under {
             body.insert(under.reference.field.to_owned(), reference_to(&*parent(store, under)?));
         }
-        shown(StatusCode::CREATED, store.insert(kind, Value::Object(body), write))
+        shown(StatusCode::CREATED, store.insert(kind, Value::Object(body), write), write.now_ms)
     }))
 }
 
@@ -188,14 +192,14 @@ fn put(kind: Kind, key: String, under: Option<Under>, body: Body) -> Outcome {
             if kind == Kind::Targets {
                 let found = store.find_child(kind, under.reference.field, parent.id(), &key);
                 let target = found.map_err(|error| failure(&error))?.ok_or_else(Answer::not_found)?;
-                return shown(StatusCode::OK, store.update_entity(target, Value::Object(body), write));
+                return shown(StatusCode::OK, store.update_entity(target, Value::Object(body), write), write.now_ms);
             }
             body.insert(under.reference.field.to_owned(), reference_to(&parent));
         }
         if kind == Kind::Certificates && key.parse::<Id>().is_err() {
             return put_certificate_by_name(store, &key, body, write);
         }
-        shown(StatusCode::OK, store.upsert(kind, &key, Value::Object(body), write))
+        shown(StatusCode::OK, store.upsert(kind, &key, Value::Object(body), write), write.now_ms)
     }))
 }
 
@@ -218,13 +222,13 @@ fn put_certificate_by_name(
         Some(id) => store.upsert(Kind::Certificates, &id.to_string(), Value::Object(body), write),
         None => store.insert(Kind::Certificates, Value::Object(body), write),
     };
-    shown(StatusCode::OK, change)
+    shown(StatusCode::OK, change, write.now_ms)
 }
 
 fn patch(kind: Kind, key: String, under: Option<Under>, body: Body) -> Outcome {
     Outcome::Change(Box::new(move |Base { store, .. }: Base<'_>, write: &mut Write<'_>| {
         let entity = one(store, kind, &key, under.as_ref())?.ok_or_else(Answer::not_found)?;
-        shown(StatusCode::OK, store.update_entity(&entity, Value::Object(body.clone()), write))
+        shown(StatusCode::OK, store.update_entity(&entity, Value::Object(body.clone()), write), write.now_ms)
     }))
 }
 
@@ -247,11 +251,11 @@ fn put_referred(kind: Kind, key: String, reference: Reference, body: Body) -> Ou
         let body = Value::Object(body.clone());
         let entity = find(store, kind, &key)?.ok_or_else(Answer::not_found)?;
         if let Some(id) = reference_of(&entity, reference.field) {
-            return shown(StatusCode::OK, store.upsert(reference.to, &id.to_string(), body, write));
+            return shown(StatusCode::OK, store.upsert(reference.to, &id.to_string(), body, write), write.now_ms);
         }
         let made = store.insert(reference.to, body, write).map_err(|error| failure(&error))?;
         let Some(new) = &made.entity else { return Err(Answer::not_found()) };
-        let body = Some(made.store.show(new));
+        let body = Some(made.store.show(new, write.now_ms));
         let refer = json!({ reference.field: reference_to(new) });
         let mut change = made.store.update_entity(&entity, refer, write).map_err(|error| failure(&error))?;
         change.put.splice(0..0, made.put);
@@ -262,6 +266,6 @@ fn put_referred(kind: Kind, key: String, reference: Reference, body: Body) -> Ou
 fn patch_referred(kind: Kind, key: String, reference: Reference, body: Body) -> Outcome {
     Outcome::Change(Box::new(move |Base { store, .. }: Base<'_>, write: &mut Write<'_>| {
         let entity = referred(store, kind, &key, reference)?;
-        shown(StatusCode::OK, store.update_entity(&entity, Value::Object(body.clone()), write))
+        shown(StatusCode::OK, store.update_entity(&entity, Value::Object(body.clone()), write), write.now_ms)
     }))
 }

@@ -44,7 +44,7 @@ pub(super) fn replace(state: &State, request: &Request) -> Result<Alter, Answer>
             declarative::read(&own, base.file, write).map_err(|mistakes| refused(&mistakes, &own, flatten))?;
         let mut store = declared.store;
         let Difference { put, removed } = store.succeed(base.store, write.now_ms);
-        let answer = Answer::json(StatusCode::CREATED, loaded(&store));
+        let answer = Answer::json(StatusCode::CREATED, loaded(&store, write.now_ms));
         Ok(Altered { store, put, removed, hash: Some(hash.clone()), answer })
     }))
 }
@@ -111,13 +111,13 @@ fn refused(mistakes: &Mistakes, tree: &Map<String, Value>, flatten: bool) -> Ans
 }
 
 /// What was loaded, by kind and id.
-fn loaded(store: &Store) -> Value {
+fn loaded(store: &Store, now_ms: u64) -> Value {
     let mut all = Map::new();
     for kind in Kind::ALL {
         let of_kind: Map<String, Value> = store
             .iter(kind)
             .filter(|entity| entity.origin() == Origin::Api)
-            .map(|entity| (entity.id().to_string(), store.show(entity)))
+            .map(|entity| (entity.id().to_string(), store.show(entity, now_ms)))
             .collect();
         if !of_kind.is_empty() {
             all.insert(kind.name().to_owned(), Value::Object(of_kind));

@@ -1,6 +1,6 @@
 //! What names a configuration: 32 hexadecimal digits, as Kong has it.
 
-use entities::{Kind, Store};
+use entities::{EXPIRES_MS, Kind, Store};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
@@ -22,6 +22,7 @@ pub(super) fn of_store(store: &Store) -> String {
         let mut record = entity.record();
         record.remove("created_at");
         record.remove("updated_at");
+        record.remove(EXPIRES_MS);
         digest.update(format!("{} {}\n", entity.kind(), Value::Object(record)));
     }
     digits(digest.finalize().as_slice())

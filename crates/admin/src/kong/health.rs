@@ -30,7 +30,7 @@ pub(super) fn show(api: &Api, store: &Store, key: &str, request: &Request) -> Re
         PageQuery::parse(request.query("size"), request.query("offset"), None).map_err(|error| failure(&error))?;
     let page = store.page_of(Kind::Targets, "upstream", upstream.id(), &query);
     let with_health = |target: &Arc<Entity>| {
-        let mut shown = store.show(target);
+        let mut shown = store.show(target, 0);
         let view = views.iter().flat_map(|view| &view.targets).find(|view| view.id.0 == target.id());
         shown["health"] = Value::from(view.map_or(HealthWord::HealthchecksOff, |view| view.health).as_str());
         if let Some(view) = view {

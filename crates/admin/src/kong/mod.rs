@@ -7,7 +7,7 @@
 //! | `crud`, `tags`, `declared` | entities |
 //! | `health` | what the balancer knows of targets, and is told |
 //! | `schemas`, `info` | what clients ask before they begin |
-//! | `control`, `keep` | how a change comes into force, and stays |
+//! | `control`, `keep`, `expiry` | how a change comes into force, stays, and ends with its time |
 //! | `answer` | what every answer carries |
 //!
 //! Invariants: what a request reads is one state of the entities; what it changes is in force and on disk when it is
@@ -18,6 +18,7 @@ mod body;
 mod control;
 mod crud;
 mod declared;
+mod expiry;
 mod form;
 mod hash;
 mod health;
@@ -58,6 +59,8 @@ struct Api {
 struct Request {
     method: Method,
     query: Vec<(String, String)>,
+    /// When it came, in milliseconds since 1970.
+    now_ms: u64,
     /// What the body says, or the answer to one that cannot be read: only who wants it is told.
     arguments: Result<Arguments, Answer>,
 }
@@ -117,8 +120,8 @@ impl Api {
         let names: Vec<&str> = segments.iter().map(String::as_str).collect();
         // Held until the answer.
         let _room;
-        let mut read =
-            Request { query: body::query(head.uri.query())?, method: head.method, arguments: Ok(Arguments::default()) };
+        let (query, now_ms) = (body::query(head.uri.query())?, self.state.control.now().wall.0);
+        let mut read = Request { query, now_ms, method: head.method, arguments: Ok(Arguments::default()) };
         if matches!(read.method, Method::POST | Method::PUT | Method::PATCH) {
             let with_yaml = names == ["config"];
             _room = self.state.control.room_for(&head.headers)?;

@@ -229,7 +229,7 @@ routes:
 consumers:
 - username: alice
   custom_id: "17"
-  keyauth_credentials: [{ key: alice-key, tags: [web] }]
+  keyauth_credentials: [{ key: alice-key, tags: [web], ttl: 60 }]
   plugins: [{ name: rate-limiting, config: { second: 0.5 }, instance_name: slow-alice }]
 keyauth_credentials:
 - { key: second-key, consumer: alice }
@@ -248,6 +248,8 @@ plugins:
     let alice = ApiConsumerId::derived("alice");
     let owners: Vec<_> = entities.keyauth_credentials.iter().map(|key| (key.key.reveal(), key.consumer)).collect();
     assert_eq!(owners, [("alice-key", alice), ("second-key", alice)]);
+    let expires: Vec<_> = entities.keyauth_credentials.iter().map(|key| key.expires.is_some()).collect();
+    assert_eq!(expires, [true, false]);
     let scopes: Vec<_> = entities
         .plugins
         .iter()

@@ -20,7 +20,7 @@ fn what_kong_has_and_we_do_not_is_refused_by_name() {
         `sources` in route `s`: cannot set 'sources' when 'protocols' is 'http' or 'https'
         `acls` in consumer `c` is not supported: the plugin acl is not built in yet
         `basicauth_credentials` in consumer `c` is not supported: the plugin basic-auth is not built in yet
-        unknown key `ttl` in an API key
+        unknown key `kye` in an API key
         the plugin `jwt` is not supported yet
         plugin `key-auth` cannot belong to a consumer
         `config.policy` of plugin `rate-limiting`: `redis` is not available: no Redis client is built in
@@ -38,7 +38,7 @@ routes:
 - { name: r, paths: [/r], protocols: [tls], path_handling: v1, sources: [{ port: 1 }] }
 - { name: s, sources: [{ ip: 10.0.0.0/8 }] }
 consumers:
-- { username: c, acls: [{ group: g }], basicauth_credentials: [{ username: u }], keyauth_credentials: [{ key: k, ttl: 5 }] }
+- { username: c, acls: [{ group: g }], basicauth_credentials: [{ username: u }], keyauth_credentials: [{ key: k, kye: 5 }] }
 plugins: [{ name: jwt }, { name: key-auth, consumer: c }, { name: rate-limiting, config: { minute: 1, policy: redis } }]
 cluster: { nats: x }
 "#,
@@ -338,7 +338,7 @@ fn consumers_keys_and_plugins() {
         sluicegate.yaml:4:67: unknown key `keey` in an API key
           4 | - { username: alice, keyauth_credentials: [{ key: ********** }, { keey: ********** }] }
             |                                                                   ^^^^
-            = expected: `id`, `consumer`, `key` or `tags`
+            = expected: `id`, `consumer`, `ttl`, `key` or `tags`
             = help: did you mean `key`?
 
         sluicegate.yaml:5:15: the consumer name `alice` is given twice

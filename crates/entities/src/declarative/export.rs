@@ -1,6 +1,6 @@
 //! A store as a tree of format 3.0, which reads back into the same store.
 
-use crate::entity::Entity;
+use crate::entity::{EXPIRES_MS, Entity};
 use crate::kind::Kind;
 use crate::store::Store;
 use plugin::schema::without_nulls;
@@ -25,6 +25,8 @@ pub fn export(store: &Store, include: impl Fn(&Entity) -> bool) -> Map<String, V
 
 fn item(entity: &Entity) -> Value {
     let mut record = without_nulls(&entity.record());
+    // What reads it begins to count then.
+    record.remove(EXPIRES_MS);
     for reference in entity.kind().references() {
         if let Some(Value::Object(mut to)) = record.remove(reference.field)
             && let Some(id) = to.remove("id")

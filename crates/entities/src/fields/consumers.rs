@@ -31,6 +31,7 @@ pub(crate) static KEYAUTH_CREDENTIALS: Def = Def {
             ID,
             CREATED_AT,
             Field::required("consumer", FieldKind::Foreign("consumers"), "whose key it is"),
+            Field::optional("ttl", FieldKind::Int { min: 0, max: 100_000_000 }, "seconds until it is gone; 0 is never"),
             Field::optional("key", FieldKind::Text, "the key; a random one if not given").auto().unique().secret(),
             TAGS,
         ],

@@ -4,6 +4,7 @@
 //! Cloning costs a few pointers. A change costs what its own entity costs: ids and unique values are looked up in maps that
 //! share what did not change with the store before.
 
+mod expiry;
 mod page;
 mod prepare;
 mod succeed;
@@ -140,10 +141,12 @@ impl Store {
         })
     }
 
-    /// What is shown of an entity: its record, and for a certificate the server names it is for.
+    /// What is shown of an entity: its record, for a certificate with the server names it is for, for what expires with the
+    /// time that is left.
     #[must_use]
-    pub fn show(&self, entity: &Entity) -> Value {
+    pub fn show(&self, entity: &Entity, now_ms: u64) -> Value {
         let mut record = entity.record();
+        expiry::show(&mut record, now_ms);
         if entity.kind() == Kind::Certificates {
             let mut names: Vec<Value> = self
                 .children(Kind::Snis, "certificate", entity.id())

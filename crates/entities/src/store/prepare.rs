@@ -1,7 +1,8 @@
 //! From the body of a request to a record that fits its kind: shorthands, references by name, defaults, rules. In the order
 //! in which Kong does it, so that of several mistakes the same ones are told.
 
-use super::{Store, Write};
+use super::{Store, Write, expiry};
+use crate::entity::EXPIRES_MS;
 use crate::error::Error;
 use crate::kind::Kind;
 use crate::rules::Rules;
@@ -159,14 +160,20 @@ impl Store {
             return Err(Unfit::Problems(problems));
         }
         stamp(kind, &mut body, old.is_some(), write);
+        let expires_ms = expiry::take(kind, &mut body, old, write);
         if let Some(old) = old {
-            body = merge(kind, body, old, write.registry);
+            let mut old = old.clone();
+            old.remove(EXPIRES_MS);
+            body = merge(kind, body, &old, write.registry);
         }
         self.resolve_names(kind, &mut body)?;
         // What was in force once is not refused for the time of day, nor for what it is attached to now: a route without
         // its plugin is worse.
         let now = if write.is_kept { i64::MIN } else { write.now_s() };
-        let record = complete(kind, &body, write.registry, old.is_some(), now).map_err(Unfit::Problems)?;
+        let mut record = complete(kind, &body, write.registry, old.is_some(), now).map_err(Unfit::Problems)?;
+        if let Some(expires_ms) = expires_ms {
+            record.insert(EXPIRES_MS.to_owned(), Value::from(expires_ms));
+        }
         if kind == Kind::Plugins && !write.is_kept {
             self.check_protocols(&record)?;
         }

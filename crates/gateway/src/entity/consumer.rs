@@ -1,6 +1,7 @@
 //! Consumers and what proves who they are.
 
 use super::{ApiConsumerId, CredentialId, Secret};
+use model::Wall;
 
 /// A user of the API (Kong's *consumer*; the word alone means a queue's consumer here).
 #[derive(Clone, Debug)]
@@ -24,6 +25,8 @@ pub struct KeyAuthCredential {
     pub consumer: ApiConsumerId,
     /// The key; unique.
     pub key: Secret,
+    /// When it is as if it were not there.
+    pub expires: Option<Wall>,
     /// Labels without meaning to us.
     pub tags: Vec<String>,
 }

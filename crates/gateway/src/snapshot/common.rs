@@ -51,7 +51,7 @@ fn directory(consumers: &[ApiConsumer], keys: &[KeyAuthCredential]) -> Directory
     }
     for key in keys {
         // A key of no consumer identifies nobody.
-        directory.add_key(&key.key, Credential::new(key.id.0), key.consumer.0);
+        directory.add_key(&key.key, Credential::new(key.id.0).until(key.expires), key.consumer.0);
     }
     directory
 }

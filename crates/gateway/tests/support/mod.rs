@@ -187,6 +187,7 @@ pub(crate) fn consumer(entities: &mut Entities, name: &str) {
         id: CredentialId::derived(name),
         consumer: id,
         key: Secret::new(format!("{name}-key")),
+        expires: None,
         tags: Vec::new(),
     });
 }

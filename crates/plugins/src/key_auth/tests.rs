@@ -1,7 +1,9 @@
 //! Kong's answers and headers, place by place.
 
 use super::*;
-use crate::testing::{handler, header, id, outcome, problems, request};
+use crate::testing::{Broker, handler, header, id, outcome, problems, request, setup};
+use model::{Secret, Wall};
+use plugin::PublishError;
 use serde_json::json;
 
 /// The outcome for a request, and the request as it goes on.
@@ -38,6 +40,23 @@ fn a_key_identifies_the_consumer_and_overwrites_what_the_client_claims() {
     assert_eq!(names.map(|name| header(&cx, name)), [ann.as_str(), "ann", "17", credential.as_str()]);
     assert_eq!((header(&cx, "x-anonymous-consumer"), header(&cx, "apikey")), ("-", "ann-key"));
     assert_eq!((cx.consumer.unwrap().id, cx.credential.unwrap().id), (id(1), id(7)));
+}
+
+#[test]
+fn a_key_whose_time_is_over_is_unknown() {
+    let wall = request("GET", "/", &[]).now.wall;
+    let asked_at = |at: Wall| {
+        let mut directory = Directory::default();
+        directory.add_consumer(Arc::new(Consumer::new(id(1), Some("ann"), None)));
+        directory.add_key(&Secret::new("ann-key".to_owned()), Credential::new(id(7)).until(Some(wall)), id(1));
+        let config = KeyAuth.schema().resolve(&json!({})).unwrap();
+        let setup = Setup { directory: Arc::new(directory), ..setup(Broker::answering(Err(PublishError::NotRouted))) };
+        let mut cx = request("GET", "/", &[("apikey", "ann-key")]);
+        cx.now.wall = at;
+        outcome(KeyAuth.configure(&config, &setup).unwrap().access(&mut cx))
+    };
+    assert_eq!(asked_at(Wall(wall.0 - 1)), "continue");
+    assert_eq!(asked_at(wall), "401\nwww-authenticate: Key\nUnauthorized");
 }
 
 #[test]

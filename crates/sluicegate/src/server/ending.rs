@@ -119,6 +119,9 @@ impl Server {
         if (&mut self.worker).await.is_err() {
             tracing::error!("what makes the changes of the Admin API had panicked");
         }
+        if (&mut self.expiry).await.is_err() {
+            tracing::error!("what takes away expired keys had panicked");
+        }
         self.front.resolver.stop().await;
         self.pump.abort();
     }

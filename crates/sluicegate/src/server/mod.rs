@@ -43,6 +43,7 @@ use engine::{Engine, Ticket};
 use front::Front;
 use listeners::Listeners;
 use model::MessageArena;
+use net::Drain;
 use parking_lot::Mutex;
 use protocol::Formats;
 use pump::Announcements;
@@ -58,6 +59,8 @@ use upgrade::{Inheritance, Met, Program, Upgrade};
 
 /// How often idle upstream connections are looked through.
 const SWEEP_PERIOD: Duration = Duration::from_secs(10);
+/// How often it is looked whether entities have expired.
+const EXPIRY_PERIOD: Duration = Duration::from_secs(1);
 
 /// What is running.
 struct Server {
@@ -70,6 +73,8 @@ struct Server {
     state: Arc<State>,
     /// Makes the changes of the Admin API.
     worker: JoinHandle<()>,
+    /// Takes away what has expired.
+    expiry: JoinHandle<()>,
     pump: JoinHandle<()>,
 }
 
@@ -182,7 +187,8 @@ impl Server {
             version: env!("CARGO_PKG_VERSION"),
         });
         let subscriptions = Subscriptions::new(Arc::clone(&stored) as _, Arc::clone(&stored) as _);
-        Ok(Self { front, program, engine, broker, stored, subscriptions, state, worker, pump })
+        let expiry = tokio::spawn(forget_expired(Arc::clone(&state), ends.stored.1.clone()));
+        Ok(Self { front, program, engine, broker, stored, subscriptions, state, worker, expiry, pump })
     }
 
     /// Declares the queues that services and subscriptions of the file name, and waits until that is durable.
@@ -251,6 +257,16 @@ impl Server {
                     }
                 }
             }
+        }
+    }
+}
+
+/// Takes away what has expired, until the end.
+async fn forget_expired(state: Arc<State>, mut stop: Drain) {
+    loop {
+        tokio::select! {
+            () = stop.begun() => return,
+            () = tokio::time::sleep(EXPIRY_PERIOD) => state.control.forget_expired().await,
         }
     }
 }
