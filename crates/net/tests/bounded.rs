@@ -6,14 +6,14 @@ mod support;
 
 use bytes::Bytes;
 use gateway::Gateway;
-use gateway::balancer::Connections;
+use gateway::balancer::{Connections, Entry};
 use gateway::entity::{Bulkhead, Entities, Retry as RetrySettings, Upstream};
 use http::Response;
 use http_body_util::Full;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use plugin::{BoxFuture, Publish, PublishError, Published, Registry, Services};
-use sluicegate_net::http::{UpstreamErrorKind, UpstreamTarget};
+use sluicegate_net::http::{Timeouts, UpstreamErrorKind, UpstreamTarget};
 use sluicegate_net::resolve::{Resolver, ResolverSettings};
 use sluicegate_net::stream::connect_stream;
 use std::net::SocketAddr;
@@ -252,6 +252,25 @@ async fn http2_makes_no_more_connections_than_it_may() {
         }
     }
     assert_eq!(seen.all(), 3);
+}
+
+#[tokio::test]
+async fn who_waits_for_http2_waits_no_longer_than_the_queue_however_many_wait() {
+    let places = places(bulkhead(1, 100, 100));
+    let Entry::Free(_place) = places.enter(None) else { panic!("it is free") };
+    let proxy = Arc::into_inner(shard_http2(counted_http2(&Arc::default()).await, &places)).unwrap();
+    // One after another, half of them would wait longer than this.
+    let timeouts = Timeouts { connect_ms: 1_000, ..proxy.timeouts };
+    let shard = Arc::new(Proxy { timeouts, ..proxy });
+    let asking: Vec<_> = (0..20)
+        .map(|_| {
+            let shard = Arc::clone(&shard);
+            tokio::spawn(async move { ask(&shard).await })
+        })
+        .collect();
+    for asked in asking {
+        assert_eq!(asked.await.unwrap(), Err(UpstreamErrorKind::QueueTimeout));
+    }
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use crate::Tasks;
 use crate::http::body::{Body, BodyFault};
 use crate::http::timer::LazyTimer;
 use bytes::Bytes;
-use gateway::balancer::Connections;
+use gateway::balancer::{Connections, Place};
 use http::header::{CONTENT_LENGTH, HOST, HeaderMap};
 use http::request::Parts;
 use http::uri::{Scheme, Uri};
@@ -58,6 +58,8 @@ pub(super) struct Http2Slot {
     connections: Mutex<Vec<Arc<Http2Connection>>>,
     /// Held by whoever makes a connection.
     connecting: tokio::sync::Mutex<()>,
+    /// Whether who holds it waits for a place, and is not connecting yet.
+    is_queued: watch::Sender<bool>,
     /// Those of hyper, and ours beside each connection.
     tasks: Arc<Mutex<Tasks>>,
 }
@@ -148,8 +150,10 @@ impl Http2Slot {
         if let Some(lease) = self.place(pool.settings, false) {
             return Ok((lease, false));
         }
+        let queue_ms = target.connections.as_ref().map(|connections| connections.queue_timeout_ms().into());
+        let queue_end = queue_ms.map(|queue_ms| Instant::now() + Duration::from_millis(queue_ms));
         let made = async {
-            let _turn = self.connecting.lock().await;
+            let _turn = self.turn(queue_end).await?;
             if let Some(lease) = self.place(pool.settings, false) {
                 return Ok((lease, false));
             }
@@ -159,12 +163,42 @@ impl Http2Slot {
             {
                 return Ok((lease, false));
             }
-            self.connect(pool, target, timeouts).await.map(|lease| (lease, true))
+            let place = self.place_for_another(target, queue_end).await?;
+            self.connect(pool, target, timeouts, place).await.map(|lease| (lease, true))
         };
-        let queue_ms = target.connections.as_ref().map_or(0, |connections| connections.queue_timeout_ms().into());
-        tokio::time::timeout(Duration::from_millis(timeouts.connect_ms.saturating_add(queue_ms)), made)
+        let patience_ms = timeouts.connect_ms.saturating_add(queue_ms.unwrap_or(0));
+        tokio::time::timeout(Duration::from_millis(patience_ms), made)
             .await
             .unwrap_or_else(|_| Err(UpstreamError::new(UpstreamErrorKind::ConnectTimeout, Retry::Safe)))
+    }
+
+    /// The turn to make a connection. Who is behind one that waits for a place waits in the queue as well, and no longer.
+    async fn turn(&self, queue_end: Option<Instant>) -> Result<tokio::sync::MutexGuard<'_, ()>, UpstreamError> {
+        let Some(queue_end) = queue_end else { return Ok(self.connecting.lock().await) };
+        let mut is_queued = self.is_queued.subscribe();
+        let too_late = async {
+            tokio::time::sleep_until(queue_end).await;
+            // Its sender is here.
+            let _ = is_queued.wait_for(|is_queued| *is_queued).await;
+        };
+        tokio::select! {
+            biased;
+            turn = self.connecting.lock() => Ok(turn),
+            () = too_late => Err(UpstreamError::new(UpstreamErrorKind::QueueTimeout, Retry::Safe)),
+        }
+    }
+
+    /// A place for a further connection, if those to the target are bounded; asked by whose turn it is.
+    async fn place_for_another(
+        &self,
+        target: &UpstreamTarget,
+        queue_end: Option<Instant>,
+    ) -> Result<Option<Place>, UpstreamError> {
+        let Some(queue_end) = queue_end else { return Ok(None) };
+        self.is_queued.send_replace(true);
+        let place = tokio::time::timeout_at(queue_end, place(target)).await;
+        self.is_queued.send_replace(false);
+        place.unwrap_or_else(|_| Err(UpstreamError::new(UpstreamErrorKind::QueueTimeout, Retry::Safe)))
     }
 
     /// A place on the first connection that has one; on the emptiest, full or not, if `crowded`.
@@ -187,8 +221,8 @@ impl Http2Slot {
         pool: &UpstreamPool,
         target: &UpstreamTarget,
         timeouts: Timeouts,
+        place: Option<Place>,
     ) -> Result<Lease, UpstreamError> {
-        let place = place(target).await?;
         let io = connect(&pool.resolver, target, timeouts.connect_ms, place).await?.into_io();
         if io.alpn().is_some_and(|protocol| protocol != b"h2") {
             let error = UpstreamError::new(UpstreamErrorKind::Tls, Retry::Safe);
