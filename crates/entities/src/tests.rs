@@ -10,12 +10,13 @@ use crate::{Change, Error, Kind, Origin, Store, Write};
 use plugin::{Id, Registry};
 use serde_json::Value;
 
-/// Ids one after the other, and the time stands still.
+/// Ids one after the other, and the time stands still unless it is set.
 pub(crate) struct World {
     pub(crate) store: Store,
     registry: Registry,
     next: u128,
     pub(crate) origin: Origin,
+    pub(crate) now_ms: u64,
 }
 
 /// 2026-01-01
@@ -24,7 +25,7 @@ pub(crate) const NOW_MS: u64 = 1_767_225_600_500;
 
 impl World {
     pub(crate) fn new() -> Self {
-        Self { store: Store::new(), registry: plugins::registry(), next: 0, origin: Origin::Api }
+        Self { store: Store::new(), registry: plugins::registry(), next: 0, origin: Origin::Api, now_ms: NOW_MS }
     }
 
     /// The id that comes next, by its number.
@@ -40,7 +41,7 @@ impl World {
         };
         let mut write = Write {
             registry: &self.registry,
-            now_ms: NOW_MS,
+            now_ms: self.now_ms,
             fresh: &mut fresh,
             origin: self.origin,
             keeps_times,

@@ -46,7 +46,7 @@ pub(super) fn perform(api: &Api, store: &Store, endpoint: Endpoint, request: &Re
         (&Method::DELETE, Endpoint::One { kind, key, under }) => delete(kind, key, under),
         // Kong's words: what something refers to cannot be taken away from there.
         (&Method::DELETE, Endpoint::Referred { kind, key, reference }) => {
-            referred(store, kind, &key, reference)?;
+            referred(store, kind, &key, reference, request.now_ms)?;
             return Err(Answer::method_not_allowed(allow));
         }
         _ => return Err(Answer::method_not_allowed(allow)),
@@ -60,7 +60,7 @@ fn look(store: &Store, endpoint: &Endpoint, request: &Request) -> Result<Answer,
         Endpoint::One { kind, key, under } => one(store, *kind, key, under.as_ref())?
             .filter(|entity| !entity.is_expired(request.now_ms))
             .ok_or_else(Answer::not_found)?,
-        Endpoint::Referred { kind, key, reference } => referred(store, *kind, key, *reference)?,
+        Endpoint::Referred { kind, key, reference } => referred(store, *kind, key, *reference, request.now_ms)?,
     };
     Ok(Answer::ok(store.show(&entity, request.now_ms)))
 }
@@ -149,8 +149,8 @@ fn one(store: &Store, kind: Kind, key: &str, under: Option<&Under>) -> Result<Op
 }
 
 /// What an entity at a path refers to.
-fn referred(store: &Store, kind: Kind, key: &str, reference: Reference) -> Result<Arc<Entity>, Answer> {
-    let entity = find(store, kind, key)?.ok_or_else(Answer::not_found)?;
+fn referred(store: &Store, kind: Kind, key: &str, reference: Reference, now_ms: u64) -> Result<Arc<Entity>, Answer> {
+    let entity = find(store, kind, key)?.filter(|entity| !entity.is_expired(now_ms)).ok_or_else(Answer::not_found)?;
     let id = reference_of(&entity, reference.field).ok_or_else(Answer::not_found)?;
     store.get(reference.to, id).cloned().ok_or_else(Answer::not_found)
 }
@@ -265,7 +265,7 @@ fn put_referred(kind: Kind, key: String, reference: Reference, body: Body) -> Ou
 
 fn patch_referred(kind: Kind, key: String, reference: Reference, body: Body) -> Outcome {
     Outcome::Change(Box::new(move |Base { store, .. }: Base<'_>, write: &mut Write<'_>| {
-        let entity = referred(store, kind, &key, reference)?;
+        let entity = referred(store, kind, &key, reference, write.now_ms)?;
         shown(StatusCode::OK, store.update_entity(&entity, Value::Object(body.clone()), write), write.now_ms)
     }))
 }

@@ -14,8 +14,8 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 /// `GET /config`.
-pub(super) fn show(store: &Store) -> Answer {
-    let tree = Value::Object(declarative::export(store, |_| true));
+pub(super) fn show(store: &Store, now_ms: u64) -> Answer {
+    let tree = Value::Object(declarative::export(store, |entity| !entity.is_expired(now_ms)));
     // JSON is YAML.
     Answer::ok(json!({ "config": format!("{tree:#}") }))
 }

@@ -165,7 +165,7 @@ impl Api {
         Some(match *names {
             [] => reads(&|| info::root(self)),
             ["config"] if request.method != Method::POST => match request.method {
-                Method::GET | Method::HEAD => declared::show(&store),
+                Method::GET | Method::HEAD => declared::show(&store, request.now_ms),
                 Method::OPTIONS => Answer::options(CONFIG),
                 _ => Answer::method_not_allowed(CONFIG),
             },

@@ -20,6 +20,7 @@ pub(super) fn list(store: &Store, tag: Option<&str>, request: &Request) -> Answe
     let mut places: Vec<Place> = Kind::ALL
         .into_iter()
         .flat_map(|kind| store.iter(kind))
+        .filter(|entity| !entity.is_expired(request.now_ms))
         .filter(|entity| tag.is_none_or(|tag| entity.has_tag(tag)))
         .flat_map(|entity| {
             let tags = entity.record().remove("tags").unwrap_or_default();

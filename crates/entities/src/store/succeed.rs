@@ -1,7 +1,7 @@
 //! What differs between two stores: what is new, and what is gone. And one set of the API's entities in the place of another.
 
 use super::Store;
-use crate::entity::{Entity, Origin};
+use crate::entity::{EXPIRES_MS, Entity, Origin};
 use crate::kind::Kind;
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -26,7 +26,7 @@ impl Difference {
 impl Store {
     /// Takes the place of `before`, which had other entities of the API. Those that are the same, but for the time at which
     /// they were read just now, are the very same as before, with their times and their rank; those that are new come after
-    /// all that were there. `now_ms` is the time of the reading.
+    /// all that were there. What ends keeps its end, unless that is over. `now_ms` is the time of the reading.
     pub fn succeed(&mut self, before: &Self, now_ms: u64) -> Difference {
         let mut difference = Difference::default();
         self.next_rank = self.next_rank.max(before.next_rank);
@@ -77,6 +77,9 @@ impl Store {
 }
 
 fn is_same(old: &Entity, new: &Entity, now_ms: u64) -> bool {
+    if old.is_expired(now_ms) {
+        return false;
+    }
     if old.text() == new.text() {
         return true;
     }
@@ -90,7 +93,9 @@ fn is_same(old: &Entity, new: &Entity, now_ms: u64) -> bool {
         old.remove("created_at");
         new.remove("created_at");
     }
-    old.remove("updated_at");
-    new.remove("updated_at");
+    for of_the_reading in ["updated_at", EXPIRES_MS] {
+        old.remove(of_the_reading);
+        new.remove(of_the_reading);
+    }
     old == new
 }

@@ -50,6 +50,29 @@ fn a_change_moves_the_end_only_if_it_says_so() {
 }
 
 #[test]
+fn declared_again_it_keeps_its_end_until_that_is_over() {
+    let mut world = World::new();
+    let mut declared = |ms: u64, ttl: u64, tag: &str| {
+        world.now_ms = NOW_MS + ms;
+        let key = json!({"id": World::id(101), "key": "k", "consumer": World::id(100), "ttl": ttl});
+        let ann = json!({"id": World::id(100), "username": "ann", "tags": [tag]});
+        world
+            .declare(&json!({"_format_version": "3.0", "consumers": [ann], "keyauth_credentials": [key]}))
+            .unwrap()
+            .store
+    };
+    let before = declared(0, 60, "a");
+    for (ms, ttl, end_ms, n_put) in
+        [(30_000, 60, 60_000, 1), (59_999, 60, 60_000, 1), (60_000, 60, 120_000, 2), (30_000, 90, 120_000, 2)]
+    {
+        let mut after = declared(ms, ttl, "b");
+        assert_eq!(after.succeed(&before, NOW_MS + ms).put.len(), n_put, "{ms} {ttl}");
+        let key = after.by_unique(Kind::KeyauthCredentials, "key", "k").unwrap();
+        assert!(!key.is_expired(NOW_MS + end_ms - 1) && key.is_expired(NOW_MS + end_ms), "{ms} {ttl}");
+    }
+}
+
+#[test]
 fn a_file_has_the_seconds() {
     let (world, _) = with_key(json!(60));
     let tree = export(&world.store, |_| true);

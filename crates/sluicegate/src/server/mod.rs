@@ -61,6 +61,8 @@ use upgrade::{Inheritance, Met, Program, Upgrade};
 const SWEEP_PERIOD: Duration = Duration::from_secs(10);
 /// How often it is looked whether entities have expired.
 const EXPIRY_PERIOD: Duration = Duration::from_secs(1);
+/// The same after what could not be taken away.
+const EXPIRY_RETRY_PERIOD: Duration = Duration::from_secs(60);
 
 /// What is running.
 struct Server {
@@ -263,10 +265,14 @@ impl Server {
 
 /// Takes away what has expired, until the end.
 async fn forget_expired(state: Arc<State>, mut stop: Drain) {
+    let mut pause = EXPIRY_PERIOD;
     loop {
         tokio::select! {
             () = stop.begun() => return,
-            () = tokio::time::sleep(EXPIRY_PERIOD) => state.control.forget_expired().await,
+            () = tokio::time::sleep(pause) => {
+                let is_done = state.control.forget_expired().await;
+                pause = if is_done { EXPIRY_PERIOD } else { EXPIRY_RETRY_PERIOD };
+            }
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use super::{Alter, Altered, Base, Shared, Waiting, fresh_id, named_queue, refusal, schema_violation};
 use crate::kong::answer::{Answer, message};
-use crate::kong::keep;
+use crate::kong::{expiry, keep};
 use axum::http::StatusCode;
 use broker::{Broker, Wake};
 use engine::{Batch, Engine, EngineError, Ticket};
@@ -136,7 +136,7 @@ impl Shared {
             queues: Vec::new(),
             answers: Vec::with_capacity(alters.len()),
         };
-        let mut changed = false;
+        let mut changed = built.forget_expired((self.clock)().wall.0);
         let mut fresh = fresh_id;
         for alter in alters {
             let mut write = self.write(&mut fresh, Origin::Api, false);
@@ -223,6 +223,16 @@ impl Built {
         !left_out.is_empty()
     }
 
+    /// Takes away what has expired, so that every change finds it gone; whether there was any.
+    fn forget_expired(&mut self, now_ms: u64) -> bool {
+        let (store, removed) = expiry::without_expired(&self.store, now_ms);
+        for entity in &removed {
+            keep::remove(&mut self.batch, entity.kind(), entity.id());
+        }
+        self.store = store;
+        !removed.is_empty()
+    }
+
     fn take(&mut self, altered: Altered) {
         for entity in &altered.removed {
             keep::remove(&mut self.batch, entity.kind(), entity.id());
@@ -244,5 +254,65 @@ struct Woken(Notify);
 impl Wake for Woken {
     fn wake(&self) {
         self.0.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Control, failure};
+    use super::*;
+    use gateway::Gateway;
+    use model::{Mono, Wall};
+    use plugin::{BoxFuture, Publish, PublishError, Published, Services};
+    use serde_json::json;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    /// No route publishes here.
+    struct NoServices;
+
+    impl Services for NoServices {
+        fn publish(&self, _: Publish) -> BoxFuture<Result<Published, PublishError>> {
+            Box::pin(std::future::ready(Err(PublishError::Busy)))
+        }
+    }
+
+    /// A declarative configuration of a consumer with a key that lives for a second.
+    fn declare() -> Alter {
+        Box::new(|Base { store, .. }, write| {
+            let fail = |error| failure(&error);
+            let ann = store.insert(Kind::Consumers, json!({"username": "ann"}), write).map_err(fail)?;
+            let key = json!({"key": "k", "ttl": 1, "consumer": {"username": "ann"}});
+            let key = ann.store.insert(Kind::KeyauthCredentials, key, write).map_err(fail)?;
+            let put = [ann.put, key.put.clone()].concat();
+            let (hash, answer) = (Some("declared".to_owned()), Answer::empty(StatusCode::CREATED));
+            Ok(Altered { store: key.store, put, removed: Vec::new(), hash, answer })
+        })
+    }
+
+    #[test]
+    fn a_change_finds_what_has_expired_gone_and_the_declared_configuration_in_force() {
+        let now_ms = Arc::new(AtomicU64::new(1_000));
+        let clock = Arc::clone(&now_ms);
+        let gateway = Arc::new(Gateway::new(plugins::registry(), Arc::new(NoServices)));
+        let clock = Arc::new(move || Now { mono: Mono(1), wall: Wall(clock.load(Ordering::Relaxed)) });
+        let shared = Control::new(gateway, clock, |_| None).1.shared;
+        let Ok(Built { store, snapshot, hash, .. }) = shared.build(&[declare()]) else { panic!("it fits") };
+        shared.put_in_force(store, snapshot, hash);
+        shared.left_out.lock().push((Kind::Routes, fresh_id()));
+
+        // What is found, as the status of the answer.
+        let look = || -> Alter {
+            Box::new(|Base { store, hash, .. }, _| {
+                let is_there = store.iter(Kind::KeyauthCredentials).next().is_some();
+                assert_eq!(hash, Some("declared"));
+                Err(Answer::empty(if is_there { StatusCode::OK } else { StatusCode::NOT_FOUND }))
+            })
+        };
+        for (at_ms, status, changes) in [(1_999, StatusCode::OK, false), (2_000, StatusCode::NOT_FOUND, true)] {
+            now_ms.store(at_ms, Ordering::Relaxed);
+            let Ok(built) = shared.build(&[look()]) else { panic!("it fits") };
+            assert_eq!((built.answers[0].status, built.snapshot.is_some()), (status, changes), "{at_ms}");
+            assert_eq!((built.hash.as_deref(), built.forgot), (Some("declared"), false), "{at_ms}");
+        }
     }
 }
