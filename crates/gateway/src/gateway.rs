@@ -136,8 +136,9 @@ impl Gateway {
         self.counters.early_hints.load(Ordering::Relaxed)
     }
 
-    /// Makes a prepared snapshot the current one. Requests under way keep theirs.
-    pub fn activate(&self, mut snapshot: Snapshot) {
+    /// Makes a prepared snapshot the current one, and returns the one before it, which may take long to free. Requests under
+    /// way keep theirs.
+    pub fn activate(&self, mut snapshot: Snapshot) -> Arc<Snapshot> {
         snapshot.real_ip = self.real_ip.load_full();
         let common = Arc::clone(&snapshot.common);
         let _guard = self.changing.lock();
@@ -147,7 +148,7 @@ impl Gateway {
             common.balancers.values().for_each(|balancer| balancer.refresh());
             self.certificates.set(Arc::clone(&common.certificates));
         }
-        self.snapshot.store(Arc::new(snapshot));
+        self.snapshot.swap(Arc::new(snapshot))
     }
 
     /// [`Gateway::prepare`] and [`Gateway::activate`]; after an error the old snapshot stays.
@@ -155,7 +156,7 @@ impl Gateway {
     /// # Errors
     /// Every entity that cannot be used.
     pub fn load(&self, entities: &Entities) -> Result<(), Vec<BuildError>> {
-        self.prepare(entities).map(|snapshot| self.activate(snapshot))
+        self.prepare(entities).map(|snapshot| drop(self.activate(snapshot)))
     }
 
     /// The certificates of server names, for the listeners: one table over all changes.

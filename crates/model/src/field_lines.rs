@@ -56,6 +56,12 @@ impl NameLengths {
         Self(self.0 | others.0)
     }
 
+    /// Those that are among others too.
+    #[must_use]
+    pub const fn among(self, others: Self) -> Self {
+        Self(self.0 & others.0)
+    }
+
     /// Whether a name of these lengths can be one of the others.
     #[must_use]
     pub const fn meet(self, others: Self) -> bool {
@@ -165,6 +171,12 @@ impl FieldLines {
         self.unique = self.unique.and(others.unique);
     }
 
+    /// Of which lengths the names are whose values never repeat.
+    #[must_use]
+    pub const fn unique_lengths(&self) -> NameLengths {
+        self.unique
+    }
+
     /// Of which lengths names are here; of some there may be none any more.
     #[must_use]
     pub const fn name_lengths(&self) -> NameLengths {
@@ -220,10 +232,10 @@ impl FieldLines {
     }
 
     /// Appends the fields to a map whose values share the lines' memory, for a protocol that has no lines. Values that never
-    /// repeat are marked, if `marks` says so, so that HPACK keeps them out of its table: there they would take the place of
-    /// those that do. Names are told apart by their lengths, so others may be marked with them.
-    pub fn move_to(self, headers: &mut HeaderMap, marks: bool) {
-        let unique = if marks { self.unique } else { NameLengths::default() };
+    /// repeat are marked if the length of their name is among `known`, so that HPACK keeps them out of its table: there they
+    /// would take the place of those that do, and of a name that it knows it writes no more than the number.
+    pub fn move_to(self, headers: &mut HeaderMap, known: NameLengths) {
+        let unique = self.unique.among(known);
         // Room for most, once; a map grows by hashing all of its names again.
         headers.reserve(self.text.len() / USUAL_LINE_BYTES);
         let lines = Bytes::from(self.text);
@@ -326,13 +338,13 @@ mod tests {
         headers.insert("via", HeaderValue::from_static("1.0 b"));
         let mut moved = headers.clone();
         lines.never_repeats(b"x-ms");
-        lines.clone().move_to(&mut moved, true);
+        lines.clone().move_to(&mut moved, lines.unique_lengths());
         lines.append_to(&mut headers);
         assert_eq!(moved, headers);
         let marked = moved.iter().filter(|(_, value)| value.is_sensitive()).map(|(name, _)| name.as_str());
         assert_eq!(marked.collect::<Vec<_>>(), ["x-ms"]);
         let mut unmarked = HeaderMap::new();
-        lines.clone().move_to(&mut unmarked, false);
+        lines.clone().move_to(&mut unmarked, NameLengths::of(b"another"));
         assert!(unmarked.values().all(|value| !value.is_sensitive()));
         assert_eq!(headers.get_all("via").iter().collect::<Vec<_>>(), ["1.0 b", "1.1 a"]);
         assert_eq!((headers.len(), &headers["x-path"]), (6, &HeaderValue::from_bytes("/ä b".as_bytes()).unwrap()));

@@ -8,6 +8,7 @@ use crate::services::{BoxFuture, Services};
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 use http::{Response, StatusCode};
+use model::field_lines::NameLengths;
 use model::{FieldLines, Principal};
 use std::borrow::Cow;
 use std::fmt;
@@ -100,7 +101,7 @@ impl<'a> ResponseHead<'a> {
 
     /// Status and all fields. Makes a map of what an upstream sent, which costs as much as reading its head did.
     pub fn parts(&mut self) -> &mut http::response::Parts {
-        std::mem::take(self.lines).move_to(&mut self.parts.headers, false);
+        std::mem::take(self.lines).move_to(&mut self.parts.headers, NameLengths::default());
         self.parts
     }
 }

@@ -10,7 +10,8 @@ use std::{fs, io};
 
 /// Where all of it is, below the target directory.
 const DIR: &str = "target/dist";
-/// What it does under load: every kind of message and of request that is measured.
+/// What it does under load: every kind of message and of request that is measured, without the cells that only have more of
+/// them and those that end by kill -9, which leaves no counts.
 const LOAD: [&str; 14] =
     ["a16", "a1k", "b", "c", "e", "f", "g", "gp", "proxy", "tls1", "tls2", "shake", "h2c", "paced"];
 

@@ -92,6 +92,15 @@ impl<T> Made<T> {
     }
 }
 
+impl<T> Made<T> {
+    /// Forgets what was made of entities that a store does not have.
+    pub(super) fn keep_only_those_of(&mut self, store: &Store, kind: Kind) {
+        if self.made.len() > store.len(kind) {
+            self.made.retain(|id, _| store.get(kind, *id).is_some());
+        }
+    }
+}
+
 impl<T: Clone> Made<T> {
     /// What all entities of a kind make, in the order in which they came.
     pub(super) fn all(
@@ -102,9 +111,7 @@ impl<T: Clone> Made<T> {
         read: Read<T>,
     ) -> Vec<T> {
         let store = inputs.store;
-        if self.made.len() > store.len(kind) {
-            self.made.retain(|id, _| store.get(kind, *id).is_some());
-        }
+        self.keep_only_those_of(store, kind);
         let all = store.in_order(kind).into_iter();
         all.filter_map(|entity| self.one(inputs, entity, refusals, read).cloned()).collect()
     }

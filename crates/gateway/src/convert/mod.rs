@@ -172,6 +172,8 @@ impl Converter {
         if all.any(|route| stream_route::is_for_connections(&Record::of(route))) {
             return None;
         }
+        // What was made for a change that was refused.
+        self.routes.keep_only_those_of(before, Kind::Routes);
         let vaults = Vaults::of(after, sources);
         let inputs = &Inputs { store: after, vaults: &vaults };
         let (mut refusals, mut change) = (Vec::new(), RouteChange::default());

@@ -306,6 +306,23 @@ fn a_converter_reads_again_only_what_changed() {
 }
 
 #[test]
+fn what_was_made_for_a_refused_change_is_forgotten() {
+    let before = store(&[(Kind::Routes, json!({"name": "a", "paths": ["/a"]}))]);
+    let registry = plugins::registry();
+    let mut converter = Converter::default();
+    convert(&mut converter, &before).unwrap();
+    for name in ["b", "c", "d"] {
+        let mut fresh = || derived_id(Kind::Routes, name);
+        let mut write = write(&registry, &mut fresh);
+        let after = before.insert(Kind::Routes, json!({"name": name, "paths": ["/"]}), &mut write).unwrap().store;
+        // Made, and then refused by whoever builds a snapshot with it: `before` stays.
+        let sources = Sources { registry: &registry, variable: &|_| None };
+        assert!(converter.routes_alone(&before, &after, sources).unwrap().is_ok());
+        assert_eq!(format!("{converter:?}"), "Converter(2 routes)");
+    }
+}
+
+#[test]
 fn patterns_that_the_router_cannot_use_are_told_with_their_place() {
     let found = entities(&store(&[
         (Kind::Routes, json!({"hosts": ["a.com", "b.com:0"], "headers": {"X": ["~*("]}})),

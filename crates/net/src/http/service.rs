@@ -3,7 +3,7 @@
 use super::body::Body;
 use crate::Peer;
 use http::{Request, Response, StatusCode};
-use http1::{BodyError, FieldLines, RequestError};
+use http1::{BodyError, FieldLines, NameLengths, RequestError};
 use std::fmt;
 use std::future::Future;
 
@@ -21,7 +21,7 @@ impl Answer {
     #[must_use]
     pub fn into_response(self) -> Response<Body> {
         let Self { mut response, lines } = self;
-        lines.move_to(response.headers_mut(), false);
+        lines.move_to(response.headers_mut(), NameLengths::default());
         response
     }
 }

@@ -48,7 +48,7 @@ pub(crate) fn counted(program: impl AsRef<OsStr>, under: Option<&Callgrind>) -> 
 
 /// The command that runs `program`, which ends by itself, and ends it with all it started if that takes longer (coreutils).
 pub(crate) fn bounded(program: impl AsRef<OsStr>, patience: Duration) -> Command {
-    let mut command = Command::new("timeout");
+    let mut command = guarded("timeout");
     command.arg("--kill-after=5").arg(patience.as_secs().to_string()).arg(program);
     command
 }

@@ -228,15 +228,15 @@ pub struct Held {
 }
 
 impl Shared {
-    fn put_in_force(&self, store: Store, snapshot: Option<Snapshot>, hash: Option<String>) {
-        if let Some(snapshot) = snapshot {
-            self.gateway.activate(snapshot);
-        }
+    /// Puts a store in force with its snapshot; returns the snapshot before it, if there is another now.
+    fn put_in_force(&self, store: Store, snapshot: Option<Snapshot>, hash: Option<String>) -> Option<Arc<Snapshot>> {
+        let before = snapshot.map(|snapshot| self.gateway.activate(snapshot));
         self.current.store(Arc::new(store));
         let mut named = self.hash.lock();
         named.declared = hash;
         named.content = None;
         named.generation += 1;
+        before
     }
 
     fn write<'w>(&'w self, fresh: &'w mut dyn FnMut() -> Id, origin: Origin, is_kept: bool) -> Write<'w> {

@@ -39,7 +39,7 @@ impl Reload {
         self.shared.file.store(Arc::new(self.file));
         let Prepared { store, snapshot, hash, left_out } = self.prepared;
         *self.shared.left_out.lock() = left_out;
-        self.shared.put_in_force(store, Some(snapshot), hash);
+        drop(self.shared.put_in_force(store, Some(snapshot), hash));
     }
 }
 

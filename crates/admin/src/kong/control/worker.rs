@@ -176,7 +176,9 @@ impl Shared {
         if forgot {
             self.left_out.lock().clear();
         }
-        self.put_in_force(store, snapshot, hash);
+        let before = self.put_in_force(store, snapshot, hash);
+        // As large as all routes, after a change of what they have in common.
+        let _ = tokio::task::spawn_blocking(move || drop(before)).await;
         if durable {
             return Ok(answers);
         }

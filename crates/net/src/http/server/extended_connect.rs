@@ -12,7 +12,7 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::BytesMut;
 use http::header::{SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http1::{Upgrade, strip_hop_by_hop};
+use http1::{NameLengths, Upgrade, strip_hop_by_hop};
 use hyper::body::Incoming;
 use hyper::ext::Protocol;
 use hyper_util::rt::TokioIo;
@@ -48,7 +48,7 @@ impl Switching {
         head.headers.insert(SEC_WEBSOCKET_KEY, key());
         let Answer { mut response, lines } = service.call(Request::from_parts(head, Body::Empty), peer).await;
         strip_hop_by_hop(response.headers_mut());
-        lines.move_to(response.headers_mut(), false);
+        lines.move_to(response.headers_mut(), NameLengths::default());
         match std::mem::take(response.body_mut()) {
             Body::Tunnel(tunnel) => {
                 *response.status_mut() = StatusCode::OK;

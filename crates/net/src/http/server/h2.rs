@@ -14,7 +14,7 @@ use http::uri::{PathAndQuery, Uri};
 use http::{HeaderValue, Request, Response, header};
 use http1::framing::check_framed_elsewhere;
 use http1::request::is_host;
-use http1::strip_hop_by_hop;
+use http1::{NameLengths, strip_hop_by_hop};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
@@ -63,11 +63,11 @@ pub(super) async fn serve<S: HttpService>(
     let (owner, signal) = (Arc::clone(&tunnels), drain.clone());
     let handler = service_fn(move |request: Request<hyper::body::Incoming>| {
         let (service, peer) = (Arc::clone(&service), Arc::clone(&peer));
-        let (place, is_first) = Streams::begin(&counted);
+        let place = Streams::begin(&counted);
         let switching = Switching { tunnels: Arc::clone(&owner), drain: signal.clone() };
         // Boxed, because hyper moves it several times on its way to a task of its own.
         Box::pin(async move {
-            let response = answer(request, &*service, &peer, settings, switching, is_first).await;
+            let response = answer(request, &*service, &peer, settings, switching, &place.0.known).await;
             drop(place);
             Ok::<_, Infallible>(response)
         })
@@ -97,16 +97,17 @@ pub(super) async fn serve<S: HttpService>(
 struct Streams {
     n_begun: AtomicU64,
     n_ended: AtomicU64,
+    /// Names of fields that responses have had, whose values never repeat.
+    known: Mutex<NameLengths>,
 }
 
 /// One request under way, until dropped.
 struct Place(Arc<Streams>);
 
 impl Streams {
-    /// Counts a request, and tells whether it is the connection's first.
-    fn begin(streams: &Arc<Self>) -> (Place, bool) {
-        let is_first = streams.n_begun.fetch_add(1, Ordering::Relaxed) == 0;
-        (Place(Arc::clone(streams)), is_first)
+    fn begin(streams: &Arc<Self>) -> Place {
+        streams.n_begun.fetch_add(1, Ordering::Relaxed);
+        Place(Arc::clone(streams))
     }
 
     /// Returns when no request was under way or begun for this long, at most twice as long.
@@ -134,7 +135,7 @@ async fn answer<S: HttpService>(
     peer: &Peer,
     settings: ServerSettings,
     switching: Switching,
-    is_first: bool,
+    known: &Mutex<NameLengths>,
 ) -> Response<Body> {
     let request = match origin_form(request) {
         Ok(request) => request,
@@ -160,9 +161,17 @@ async fn answer<S: HttpService>(
         return refused(*refusal, service, peer);
     }
     strip_hop_by_hop(response.headers_mut());
-    // The first response has HPACK learn the names.
-    lines.move_to(response.headers_mut(), !is_first);
+    let known = learn(known, lines.unique_lengths());
+    lines.move_to(response.headers_mut(), known);
     response
+}
+
+/// The names that HPACK knows, and from now on these too.
+fn learn(known: &Mutex<NameLengths>, names: NameLengths) -> NameLengths {
+    let mut known = known.lock();
+    let before = *known;
+    *known = before.and(names);
+    before
 }
 
 pub(super) fn refused<S: HttpService>(refusal: Refusal, service: &S, peer: &Peer) -> Response<Body> {
@@ -235,5 +244,18 @@ impl AsyncWrite for Rewound {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_known_from_its_second_time_on() {
+        let (known, first, second) = (Mutex::default(), NameLengths::of(b"a"), NameLengths::of(b"bb"));
+        assert!(!learn(&known, first).meet(first));
+        assert!(learn(&known, first.and(second)).meet(first));
+        assert!(learn(&known, first).meet(second));
     }
 }
