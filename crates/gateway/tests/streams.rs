@@ -322,6 +322,41 @@ fn silence_closes_a_half_open_breaker_and_only_a_refusal_opens_it() {
     assert!(matches!(both, (SessionStep::Connect { .. }, SessionStep::Connect { .. })), "it is closed");
 }
 
+/// A client that never stops sending to an upstream that never answers would else keep the probe's place for ever.
+#[test]
+fn a_probe_that_goes_on_is_judged_when_it_was_not_refused_in_time() {
+    let mut entities = for_datagrams();
+    let breaker = Breaker {
+        minimum_requests: 1,
+        failure_percent: 1,
+        open_ms: 1_000,
+        half_open_requests: 1,
+        ..Breaker::default()
+    };
+    entities.upstreams[0].resilience.breaker = Some(breaker);
+    let node = Node::new(&entities);
+    let mut session = begin_datagrams(&node);
+    while !matches!(session.failed(UpstreamFailure::Refused, at(1_000)), SessionStep::Close) {}
+    drop(session);
+    let begin = |ms| {
+        let (source, destination) = (([10, 0, 0, 9], 4000).into(), ([10, 0, 0, 1], 1).into());
+        let client = Client { kind: StreamKind::Udp, source, destination, sni: None };
+        let mut session = node.gateway.begin_session(client, at(ms));
+        let step = session.enter(at(ms));
+        (session, step)
+    };
+    let (mut probe, step) = begin(60_000);
+    assert!(matches!(step, SessionStep::Connect { .. }));
+    assert!(matches!(begin(60_001).1, SessionStep::Close), "one probe at a time");
+    probe.not_refused(at(60_002));
+    let (mut other, step) = begin(60_003);
+    assert!(matches!(step, SessionStep::Connect { .. }), "it is closed, and the probe goes on");
+    other.connected(at(60_004));
+    probe.connected(at(60_005));
+    probe.finish(Transferred::default(), at(60_006));
+    assert_eq!(node.last_line().get("reason"), None);
+}
+
 #[test]
 fn datagrams_do_not_fall_back_to_tls() {
     let mut entities = for_datagrams();

@@ -170,11 +170,13 @@ pub const CLIENT_HELLO_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of a datagram that is carried: all that fits into one of IPv4. A longer one (of IPv6) is dropped.
 pub const DATAGRAM_BYTES_MAX: usize = 65_507;
 /// Sessions of UDP, of all listeners; each has a socket, so there are also no more than half of the files the process may open.
-pub const UDP_SESSIONS_MAX: usize = 32_768;
-/// Sessions of one UDP listener. One address (of IPv6: the 64 bits of its network) has at most as many as are left for others.
-pub const UDP_LISTENER_SESSIONS_MAX: usize = 16_384;
+/// Each has a port too, of the 28,232 that Linux gives out: some are left for others, as for questions of DNS. One address (of
+/// IPv6: the 64 bits of its network) has at most as many as are left for others.
+pub const UDP_SESSIONS_MAX: usize = 16_384;
 /// Datagrams of a client that wait for its session to have an upstream; more are dropped.
 pub const UDP_SESSION_QUEUE_MAX: usize = 64;
+/// Bytes of datagrams of one session that wait; more are dropped. At least one of the longest fits.
+pub const UDP_SESSION_QUEUED_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of datagrams that wait, of all sessions; more are dropped.
 pub const UDP_QUEUED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Bytes of a session's first datagram that is kept until there is an answer: it can be sent to another address if the

@@ -8,7 +8,9 @@ extern crate sluicegate_net as net;
 use gateway::stats::DatagramDrops;
 use model::limits::{DATAGRAM_BYTES_MAX, TUNNEL_DRAIN_IDLE_MS, UDP_RESENT_BYTES_MAX, UDP_SESSION_QUEUE_MAX};
 use net::Shutdown;
-use net::stream::{CarriedDatagrams, DatagramEnd, DatagramListener, DatagramRoom, DatagramSession};
+use net::stream::{
+    CarriedDatagrams, DatagramEnd, DatagramListener, DatagramNews, DatagramPatience, DatagramRoom, DatagramSession,
+};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -19,6 +21,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 const LONG: Duration = Duration::from_secs(60);
+/// Within which an upstream refuses.
+const REFUSAL: Duration = Duration::from_secs(5);
 
 /// How a session ended, whether it was answered, and what it carried.
 type Ended = (DatagramEnd, bool, CarriedDatagrams);
@@ -29,6 +33,7 @@ struct Rig {
     drops: Arc<DatagramDrops>,
     shutdown: Shutdown,
     ended: mpsc::UnboundedReceiver<Ended>,
+    news: mpsc::UnboundedReceiver<DatagramNews>,
     task: JoinHandle<usize>,
 }
 
@@ -38,21 +43,22 @@ impl Rig {
         let (at, drops) = (listener.address().unwrap(), Arc::<DatagramDrops>::default());
         let (shutdown, drain) = Shutdown::new();
         let (tell, ended) = mpsc::unbounded_channel();
-        let seen = drain.clone();
+        let (hear, news) = mpsc::unbounded_channel();
+        let (seen, patience) = (drain.clone(), DatagramPatience { idle, refusal: REFUSAL });
         let serve = move |mut session: DatagramSession| {
-            let (tell, upstreams, mut drain) = (tell.clone(), upstreams.clone(), seen.clone());
+            let (tell, hear, upstreams, mut drain) = (tell.clone(), hear.clone(), upstreams.clone(), seen.clone());
             async move {
                 for upstream in upstreams {
                     let socket = connected(upstream).await;
                     let draining = pin!(drain.begun());
-                    let end = session.carry(&socket, idle, draining, || ()).await;
+                    let end = session.carry(&socket, patience, draining, |news| hear.send(news).unwrap()).await;
                     tell.send((end, session.is_answered(), session.carried())).unwrap();
                 }
             }
         };
         let room = DatagramRoom::new(usize::MAX, Arc::clone(&drops));
         let task = tokio::spawn(listener.run(room, drain, LONG, serve));
-        Self { at, drops, shutdown, ended, task }
+        Self { at, drops, shutdown, ended, news, task }
     }
 }
 
@@ -133,6 +139,38 @@ async fn silence_ends_a_session_and_the_next_datagram_begins_another() {
     assert_ne!(fresh, from);
 }
 
+/// Its time begins with the first datagram, and nothing that the client sends afterwards moves its end.
+#[tokio::test(start_paused = true)]
+async fn an_upstream_that_is_silent_is_told_of_while_the_client_goes_on() {
+    let (upstream, at) = bound().await;
+    let mut rig = Rig::new(vec![at], Duration::from_secs(2));
+    let client = connected(rig.at).await;
+    let mut turn = tokio::time::interval(Duration::from_secs(1));
+    let began = Instant::now();
+    let news = loop {
+        tokio::select! {
+            news = rig.news.recv() => break news.unwrap(),
+            _ = turn.tick() => {
+                client.send(b"log").await.unwrap();
+                assert_eq!(next(&upstream).await.0, b"log");
+            }
+            ended = rig.ended.recv() => panic!("{ended:?}"),
+        }
+        assert!(began.elapsed() < 2 * REFUSAL, "nothing was told");
+    };
+    assert_eq!(news, DatagramNews::NotRefused);
+    let (_, from) = next_after(&client, &upstream).await;
+    upstream.send_to(b"at last", from).await.unwrap();
+    next(&client).await;
+    assert_eq!(rig.news.recv().await, Some(DatagramNews::Answered));
+}
+
+/// What comes when the client sends once more.
+async fn next_after(client: &UdpSocket, upstream: &UdpSocket) -> (Vec<u8>, SocketAddr) {
+    client.send(b"more").await.unwrap();
+    next(upstream).await
+}
+
 #[tokio::test]
 async fn what_a_dead_upstream_refuses_goes_to_the_next_one() {
     let (upstream, at) = bound().await;
@@ -172,7 +210,7 @@ async fn so_many_wait_for_their_session_and_no_more() {
     let (at, drops) = (listener.address().unwrap(), Arc::<DatagramDrops>::default());
     let (_shutdown, drain) = Shutdown::new();
     let (begun, mut sessions) = mpsc::unbounded_channel();
-    let room = DatagramRoom::new(4, Arc::clone(&drops));
+    let room = DatagramRoom::new(8, Arc::clone(&drops));
     let serve = move |session| {
         let begun = begun.clone();
         async move { begun.send(session).unwrap() }
@@ -185,16 +223,16 @@ async fn so_many_wait_for_their_session_and_no_more() {
     other.send(b"x").await.unwrap();
     let held = (sessions.recv().await.unwrap(), sessions.recv().await.unwrap());
     let dropped = |word| drops.counts().find(|(named, _)| *named == word).unwrap().1;
-    assert_eq!((dropped("queue"), dropped("sessions")), (3, 0));
-    // There are two places; once one is left, the next client has it.
+    assert_eq!((dropped("queue"), dropped("share")), (3, 0));
+    // There are four places, two of them for this address; once it leaves one, its next client has it.
     third.send(b"x").await.unwrap();
-    while dropped("sessions") == 0 {
+    while dropped("share") == 0 {
         tokio::task::yield_now().await;
     }
     drop(held);
     third.send(b"z").await.unwrap();
     sessions.recv().await.unwrap();
-    assert_eq!(dropped("sessions"), 1);
+    assert_eq!((dropped("share"), dropped("sessions")), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -45,10 +45,11 @@ class Serving(socket.socket):
         self.thread.join(5)
 
 
-def client(port, ip="127.0.0.1", timeout_s=5):
+def client(port, ip="127.0.0.1", timeout_s=5, source=""):
     """A socket that sends to one address, and hears that one alone."""
     made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     made.settimeout(timeout_s)
+    made.bind((source, 0))
     made.connect((ip, port))
     return made
 

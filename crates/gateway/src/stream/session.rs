@@ -12,6 +12,7 @@
 //! connection, not of what came after, but for datagrams that are refused. One that ends without a connection has a reason.
 //!
 //! Datagrams know no connection: the first answer is one, a refusal before it is a try that failed, and silence is their end.
+//! The breaker does not wait for either: what was not refused in time for a connection is a success for it.
 
 use super::log;
 use super::routes::{CompiledStream, StreamService};
@@ -329,14 +330,19 @@ impl Session {
         }
     }
 
+    /// What was sent was not refused for as long as a connection may take, nor answered.
+    pub fn not_refused(&mut self, now: Now) {
+        self.now = now;
+        if let (None, Some(call)) = (self.connected_us, &mut self.call) {
+            call.not_refused(now.mono);
+        }
+    }
+
     /// No datagram has come for so long that this is their end, also where there never was an answer.
     pub fn fell_silent(&mut self, now: Now) {
-        self.now = now;
+        self.not_refused(now);
         if self.connected_us.is_none() {
             self.connected_us = Some(micros(self.began.mono, self.tried_at.mono));
-            if let Some(call) = &mut self.call {
-                call.not_refused(now.mono);
-            }
         }
     }
 

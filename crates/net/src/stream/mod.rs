@@ -14,7 +14,7 @@ mod hello;
 pub use crate::http::connect_stream;
 pub use crate::relay::{Carried, Relay, RelayEnd, Stream};
 pub use datagram::{
-    CarriedDatagrams, DatagramConnectError, DatagramEnd, DatagramListener, DatagramRoom, DatagramSession, Flow,
-    connect_datagrams,
+    CarriedDatagrams, DatagramConnectError, DatagramEnd, DatagramListener, DatagramNews, DatagramPatience,
+    DatagramRoom, DatagramSession, Flow, connect_datagrams,
 };
 pub use hello::{Hello, HelloError};

@@ -1,13 +1,17 @@
 //! The gateway behind a listener of UDP: performs the steps a [`Session`] decides, in the task of the client's datagrams.
 //!
 //! Nobody can say that a datagram arrived. So an upstream counts as connected at its first answer, and as failed when it, or
-//! the network, says that nobody is there; before an answer another address is tried then.
+//! the network, says that nobody is there; before an answer another address is tried then. Where neither comes, the breaker is
+//! told after `connect_timeout` that it was not refused, however long the client goes on.
 
 use super::stream_service::StreamService;
 use gateway::router::StreamKind;
+use gateway::stats::Dropped;
 use gateway::stream::{Client, Session, SessionPlan, SessionStep};
 use gateway::{Reason, Transferred, UpstreamFailure};
-use net::stream::{DatagramConnectError, DatagramEnd, DatagramSession, connect_datagrams};
+use net::stream::{
+    DatagramConnectError, DatagramEnd, DatagramNews, DatagramPatience, DatagramSession, connect_datagrams,
+};
 use net::{Clock, Drain};
 use std::pin::pin;
 use std::time::Duration;
@@ -58,7 +62,9 @@ impl StreamService {
         let upstream = match self.connect_datagrams(&plan).await {
             Ok(upstream) => upstream,
             Err(DatagramConnectError::NoSocket(error)) => {
-                tracing::warn!(%error, "no socket for a session of UDP");
+                // Anybody can bring this about, so it is counted, and no line is written by default.
+                tracing::debug!(%error, "no socket for a session of UDP");
+                self.gateway.stats().datagram_drops().count(Dropped::Socket);
                 session.broke(Reason::Overload);
                 return SessionStep::Close;
             }
@@ -72,9 +78,16 @@ impl StreamService {
                 return session.failed(failure, self.clock.now());
             }
         };
-        let idle = Duration::from_millis(session.idle_timeout_ms().into());
+        let patience = DatagramPatience {
+            idle: Duration::from_millis(session.idle_timeout_ms().into()),
+            refusal: Duration::from_millis(plan.upstream.backend.connect_timeout_ms.into()),
+        };
         let draining = pin!(drain.begun());
-        let end = datagrams.carry(&upstream, idle, draining, || session.connected(self.clock.now())).await;
+        let tell = |news| match news {
+            DatagramNews::Answered => session.connected(self.clock.now()),
+            DatagramNews::NotRefused => session.not_refused(self.clock.now()),
+        };
+        let end = datagrams.carry(&upstream, patience, draining, tell).await;
         match end {
             DatagramEnd::Silent => session.fell_silent(self.clock.now()),
             DatagramEnd::Drained => session.broke(Reason::Shutdown),

@@ -1,6 +1,7 @@
 //! A socket to one address of an upstream. Nothing is sent for that, so nobody can say yet whether anybody is there.
 
 use crate::resolve::{ResolveError, Resolver};
+use nix::errno::Errno;
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -38,13 +39,27 @@ pub async fn connect_datagrams(
             SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
             SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
         };
-        let socket = UdpSocket::bind(any).await.map_err(DatagramConnectError::NoSocket)?;
+        let socket = match UdpSocket::bind(any).await {
+            Ok(socket) => socket,
+            Err(error) if is_shortage(&error) => return Err(DatagramConnectError::NoSocket(error)),
+            // A system without IPv6 has no socket for it, and may have one for the next address.
+            Err(error) => {
+                unreachable = error;
+                continue;
+            }
+        };
         match socket.connect(address).await {
             Ok(()) => return Ok(socket),
             Err(error) => unreachable = error,
         }
     }
     Err(DatagramConnectError::Unreachable(unreachable))
+}
+
+/// Whether the system has no socket left, of whatever kind. Without a port that is free it says that the address is in use.
+fn is_shortage(error: &io::Error) -> bool {
+    let shortage = [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM, Errno::EADDRINUSE];
+    error.raw_os_error().is_some_and(|code| shortage.contains(&Errno::from_raw(code)))
 }
 
 impl fmt::Display for DatagramConnectError {
@@ -59,3 +74,17 @@ impl fmt::Display for DatagramConnectError {
 }
 
 impl std::error::Error for DatagramConnectError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_system_without_ipv6_is_not_short_of_sockets() {
+        let is_shortage = |errno: Errno| is_shortage(&io::Error::from_raw_os_error(errno as i32));
+        for errno in [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM, Errno::EADDRINUSE] {
+            assert!(is_shortage(errno), "{errno}");
+        }
+        assert!(!is_shortage(Errno::EAFNOSUPPORT) && !is_shortage(Errno::EADDRNOTAVAIL));
+    }
+}

@@ -4,6 +4,7 @@
 //! written or answers sent by forging addresses. When the server drains nothing is received any more, because another
 //! process may be reading from the same socket; sessions go on until their answers have come.
 
+use super::places::Places;
 use super::session::{DatagramSession, TableEntry};
 use super::socket::{DatagramSocket, Flow, Incoming, Received};
 use super::table::SessionTable;
@@ -11,7 +12,7 @@ use crate::listener::ListenError;
 use crate::shutdown::{Drain, Tasks};
 use bytes::Bytes;
 use gateway::stats::{DatagramDrops, Dropped};
-use model::limits::{UDP_LISTENER_SESSIONS_MAX, UDP_QUEUED_BYTES_MAX, UDP_SESSION_QUEUE_MAX, UDP_SESSIONS_MAX};
+use model::limits::{UDP_QUEUED_BYTES_MAX, UDP_SESSION_QUEUE_MAX, UDP_SESSION_QUEUED_BYTES_MAX, UDP_SESSIONS_MAX};
 use parking_lot::Mutex;
 use std::future::Future;
 use std::io;
@@ -19,25 +20,50 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc::{self, error::TrySendError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// A pause after receiving failed for lack of a resource, so that the loop does not spin.
 const RECEIVE_PAUSE: Duration = Duration::from_millis(50);
 
-pub(super) type SharedTable = Arc<Mutex<SessionTable<mpsc::Sender<Waiting>>>>;
+pub(super) type SharedTable = Arc<Mutex<SessionTable<Queue>>>;
 
 /// A datagram that waits for its session.
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub(super) bytes: Bytes,
-    _room: OwnedSemaphorePermit,
+    _of_session: OwnedSemaphorePermit,
+    _of_all: OwnedSemaphorePermit,
+}
+
+/// Where the datagrams of a session wait for it.
+#[derive(Debug)]
+pub(super) struct Queue {
+    waiting: mpsc::Sender<Waiting>,
+    /// Room for their bytes, so that one session does not take that of all.
+    bytes: Arc<Semaphore>,
+}
+
+impl Queue {
+    fn new() -> (Self, mpsc::Receiver<Waiting>) {
+        let (waiting, from_client) = mpsc::channel(UDP_SESSION_QUEUE_MAX);
+        (Self { waiting, bytes: Arc::new(Semaphore::new(UDP_SESSION_QUEUED_BYTES_MAX)) }, from_client)
+    }
+
+    /// Adds a datagram, whose bytes need room among those of all as well.
+    fn push(&self, bytes: &[u8], room: &DatagramRoom) -> Result<(), Dropped> {
+        let len = u32::try_from(bytes.len()).map_err(|_| Dropped::Size)?;
+        let take = |room: &Arc<Semaphore>| Arc::clone(room).try_acquire_many_owned(len).map_err(|_| Dropped::Queue);
+        let place = self.waiting.try_reserve().map_err(|_| Dropped::Queue)?;
+        let (of_session, of_all) = (take(&self.bytes)?, take(&room.bytes)?);
+        place.send(Waiting { bytes: Bytes::copy_from_slice(bytes), _of_session: of_session, _of_all: of_all });
+        Ok(())
+    }
 }
 
 /// Room for the sessions of all listeners, and for what waits for them.
 #[derive(Clone, Debug)]
 pub struct DatagramRoom {
-    sessions: Arc<Semaphore>,
+    places: Places,
     bytes: Arc<Semaphore>,
     drops: Arc<DatagramDrops>,
 }
@@ -48,16 +74,10 @@ impl DatagramRoom {
     #[must_use]
     pub fn new(files_max: usize, drops: Arc<DatagramDrops>) -> Self {
         Self {
-            sessions: Arc::new(Semaphore::new(UDP_SESSIONS_MAX.min(files_max / 2))),
+            places: Places::new(UDP_SESSIONS_MAX.min(files_max / 2)),
             bytes: Arc::new(Semaphore::new(UDP_QUEUED_BYTES_MAX)),
             drops,
         }
-    }
-
-    fn waiting(&self, bytes: &[u8]) -> Result<Waiting, Dropped> {
-        let len = u32::try_from(bytes.len()).map_err(|_| Dropped::Size)?;
-        let room = Arc::clone(&self.bytes).try_acquire_many_owned(len).map_err(|_| Dropped::Queue)?;
-        Ok(Waiting { bytes: Bytes::copy_from_slice(bytes), _room: room })
     }
 }
 
@@ -120,7 +140,7 @@ impl DatagramListener {
                 return 0;
             }
         };
-        let table = Arc::new(Mutex::new(SessionTable::new(UDP_LISTENER_SESSIONS_MAX)));
+        let table = Arc::new(Mutex::new(SessionTable::new()));
         let mut sessions = Sessions { socket: Arc::clone(&socket), table, room, tasks: Tasks::new(), serve };
         let mut incoming = Incoming::new();
         // The event loop has to have heard that answers can be sent before one is.
@@ -173,24 +193,21 @@ where
 {
     /// Hands a datagram to its session, which begins if there is none.
     fn take(&mut self, flow: Flow, bytes: &[u8]) -> Result<(), Dropped> {
-        let waiting = self.room.waiting(bytes)?;
-        let sent = match self.table.lock().get(&flow) {
-            Some(queue) => queue.try_send(waiting),
-            None => Err(TrySendError::Closed(waiting)),
-        };
-        match sent {
-            Ok(()) => Ok(()),
-            Err(TrySendError::Full(_)) => Err(Dropped::Queue),
-            // There is none, or it has just ended.
-            Err(TrySendError::Closed(waiting)) => self.open(flow, waiting),
-        }
+        // One that has just ended takes nothing more.
+        let known = self
+            .table
+            .lock()
+            .get(&flow)
+            .filter(|queue| !queue.waiting.is_closed())
+            .map(|queue| queue.push(bytes, &self.room));
+        known.unwrap_or_else(|| self.open(flow, bytes))
     }
 
-    fn open(&mut self, flow: Flow, first: Waiting) -> Result<(), Dropped> {
-        let place = Arc::clone(&self.room.sessions).try_acquire_owned().map_err(|_| Dropped::Sessions)?;
-        let (queue, from_client) = mpsc::channel(UDP_SESSION_QUEUE_MAX);
-        queue.try_send(first).map_err(|_| Dropped::Queue)?;
-        let id = self.table.lock().open(flow, queue)?;
+    fn open(&mut self, flow: Flow, first: &[u8]) -> Result<(), Dropped> {
+        let place = self.room.places.take(flow.source.ip())?;
+        let (queue, from_client) = Queue::new();
+        queue.push(first, &self.room)?;
+        let id = self.table.lock().open(flow, queue);
         let entry = TableEntry { table: Arc::clone(&self.table), flow, id };
         let session =
             DatagramSession::new(from_client, Arc::clone(&self.socket), Arc::clone(&self.room.drops), entry, place);
@@ -205,23 +222,40 @@ mod tests {
     use model::limits::DATAGRAM_BYTES_MAX;
 
     #[test]
-    fn so_many_bytes_wait_and_no_more() {
+    fn so_many_bytes_of_a_session_wait_and_no_more() {
         let room = DatagramRoom::new(usize::MAX, Arc::default());
+        let (queue, mut from_client) = Queue::new();
         let longest = vec![0; DATAGRAM_BYTES_MAX];
-        let mut waiting: Vec<_> =
-            (0..UDP_QUEUED_BYTES_MAX / DATAGRAM_BYTES_MAX).map(|_| room.waiting(&longest).unwrap()).collect();
-        let left = UDP_QUEUED_BYTES_MAX % DATAGRAM_BYTES_MAX;
-        assert_eq!(room.waiting(&longest[..=left]).err(), Some(Dropped::Queue));
-        waiting.push(room.waiting(&longest[..left]).unwrap());
-        assert_eq!(room.waiting(b"x").err(), Some(Dropped::Queue));
-        assert!(room.waiting(b"").is_ok(), "it takes no room");
-        waiting.pop();
-        assert!(room.waiting(b"x").is_ok(), "what has gone makes room");
+        for _ in 0..UDP_SESSION_QUEUED_BYTES_MAX / DATAGRAM_BYTES_MAX {
+            queue.push(&longest, &room).unwrap();
+        }
+        let left = UDP_SESSION_QUEUED_BYTES_MAX % DATAGRAM_BYTES_MAX;
+        assert_eq!(queue.push(&longest[..=left], &room), Err(Dropped::Queue));
+        queue.push(&longest[..left], &room).unwrap();
+        assert_eq!(queue.push(b"x", &room), Err(Dropped::Queue));
+        assert_eq!(room.bytes.available_permits(), UDP_QUEUED_BYTES_MAX - UDP_SESSION_QUEUED_BYTES_MAX);
+        assert_eq!(queue.push(b"", &room), Ok(()), "it takes no room");
+        from_client.try_recv().unwrap();
+        assert_eq!(queue.push(b"x", &room), Ok(()), "what has gone makes room");
+    }
+
+    #[test]
+    fn so_many_bytes_of_all_wait_and_no_more() {
+        let room = DatagramRoom::new(usize::MAX, Arc::default());
+        let whole = vec![0; UDP_SESSION_QUEUED_BYTES_MAX / 8];
+        let mut full: Vec<_> = (0..UDP_QUEUED_BYTES_MAX / UDP_SESSION_QUEUED_BYTES_MAX).map(|_| Queue::new()).collect();
+        for (queue, _) in &full {
+            (0..8).for_each(|_| queue.push(&whole, &room).unwrap());
+        }
+        let (other, _from_client) = Queue::new();
+        assert_eq!(other.push(b"x", &room), Err(Dropped::Queue));
+        full.pop();
+        assert_eq!(other.push(b"x", &room), Ok(()), "what has gone makes room");
     }
 
     #[test]
     fn there_are_sessions_for_half_of_the_files_and_never_more_than_the_limit() {
-        let sessions = |files_max| DatagramRoom::new(files_max, Arc::default()).sessions.available_permits();
+        let sessions = |files_max| DatagramRoom::new(files_max, Arc::default()).places.left();
         assert_eq!(sessions(1_024), 512);
         assert_eq!(sessions(2 * UDP_SESSIONS_MAX - 2), UDP_SESSIONS_MAX - 1);
         assert_eq!(sessions(usize::MAX), UDP_SESSIONS_MAX);

@@ -9,7 +9,8 @@
 //! | file | holds |
 //! |---|---|
 //! | `socket`   | a listener's socket, which knows which of our addresses a datagram came to, and sends from there |
-//! | `table`    | who has a session, and who may have one more |
+//! | `places`   | who may have one more session |
+//! | `table`    | who has a session |
 //! | `listener` | receives, and hands each datagram to its session |
 //! | `session`  | carries datagrams both ways until there are none |
 //! | `connect`  | a socket to one address of an upstream |
@@ -20,11 +21,12 @@
 
 mod connect;
 mod listener;
+mod places;
 mod session;
 mod socket;
 mod table;
 
 pub use connect::{DatagramConnectError, connect_datagrams};
 pub use listener::{DatagramListener, DatagramRoom};
-pub use session::{CarriedDatagrams, DatagramEnd, DatagramSession};
+pub use session::{CarriedDatagrams, DatagramEnd, DatagramNews, DatagramPatience, DatagramSession};
 pub use socket::Flow;

@@ -2,9 +2,11 @@
 //!
 //! Invariants: it holds no buffer while nothing waits; one datagram at most waits for the upstream's socket, a bounded number
 //! behind it. A session in which nothing moves for its idle time ends, as does one whose server drains and in which nothing
-//! moves for a moment. Datagrams are counted when they were sent. Its place and its entry among the sessions go with it.
+//! moves for a moment. Datagrams are counted when they were sent. Whether an upstream refuses is judged a while after the first
+//! was sent to it, whatever the client sends until then. Its place and its entry among the sessions go with it.
 
 use super::listener::{SharedTable, Waiting};
+use super::places::Place;
 use super::socket::{DatagramSocket, Flow};
 use super::table::SessionId;
 use crate::http::timer::LazyTimer;
@@ -24,7 +26,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{Interest, ReadBuf};
 use tokio::net::UdpSocket;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
 thread_local! {
@@ -47,7 +49,7 @@ pub struct DatagramSession {
     /// Something went either way since it was last asked.
     moved: bool,
     _entry: TableEntry,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 /// What was carried.
@@ -57,6 +59,41 @@ pub struct CarriedDatagrams {
     pub bytes: Carried,
     /// Datagrams.
     pub datagrams: Datagrams,
+}
+
+/// How long there is patience.
+#[derive(Clone, Copy, Debug)]
+pub struct DatagramPatience {
+    /// Nothing moves either way for so long: the end.
+    pub idle: Duration,
+    /// So long after the first datagram no refusal has come: it is taken for arrived.
+    pub refusal: Duration,
+}
+
+/// What becomes known of an upstream while datagrams are carried.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DatagramNews {
+    /// It answers, for the first time.
+    Answered,
+    /// It has neither answered nor refused.
+    NotRefused,
+}
+
+/// A try to carry datagrams to one upstream.
+struct Attempt {
+    /// The first datagram, if another upstream has refused it.
+    again: Option<Bytes>,
+    /// See [`DatagramPatience::refusal`], until something was sent.
+    patience: Option<Duration>,
+    unrefused: LazyTimer,
+}
+
+impl Attempt {
+    fn note_sent(&mut self) {
+        if let Some(patience) = self.patience.take() {
+            self.unrefused.set(patience);
+        }
+    }
 }
 
 /// How carrying ended.
@@ -89,7 +126,7 @@ impl DatagramSession {
         to_client: Arc<DatagramSocket>,
         drops: Arc<DatagramDrops>,
         entry: TableEntry,
-        place: OwnedSemaphorePermit,
+        place: Place,
     ) -> Self {
         Self {
             flow: entry.flow,
@@ -124,20 +161,22 @@ impl DatagramSession {
         self.carried
     }
 
-    /// Carries datagrams until nothing moves for `idle`, the upstream refuses, or the server drains, when `draining` is ready.
-    /// If an upstream that never answered has refused, another one can be tried: it gets the first datagram too. `heard` is
-    /// called at the first answer.
+    /// Carries datagrams until nothing moves, the upstream refuses, or the server drains, when `draining` is ready. If an
+    /// upstream that never answered has refused, another one can be tried: it gets the first datagram too. `tell` hears each
+    /// of the [`DatagramNews`] once at most.
     pub async fn carry(
         &mut self,
         upstream: &UdpSocket,
-        mut idle: Duration,
+        patience: DatagramPatience,
         mut draining: Pin<&mut (impl Future<Output = ()> + ?Sized)>,
-        mut heard: impl FnMut(),
+        mut tell: impl FnMut(DatagramNews),
     ) -> DatagramEnd {
+        let DatagramPatience { mut idle, refusal: unrefused } = patience;
         let mut timer = LazyTimer::default();
         let mut last: Option<Pin<Box<Sleep>>> = None;
         timer.set(idle);
-        let mut again = self.first.clone();
+        let mut attempt =
+            Attempt { again: self.first.clone(), patience: Some(unrefused), unrefused: LazyTimer::default() };
         let drops = Arc::clone(&self.drops);
         let mut refusal = pin!(refusal(upstream, &drops));
         poll_fn(|cx| {
@@ -147,12 +186,18 @@ impl DatagramSession {
                 let deadline = Instant::now() + Duration::from_millis(TUNNEL_DRAIN_MS_MAX);
                 last = Some(Box::pin(tokio::time::sleep_until(deadline)));
             }
-            if let Poll::Ready(refused) = self.poll(upstream, &mut again, &mut heard, cx) {
+            if let Poll::Ready(refused) = self.poll(upstream, &mut attempt, &mut tell, cx) {
                 return Poll::Ready(DatagramEnd::Refused(refused));
             }
             // Asked last: what came before it is an answer all the same.
             if let Poll::Ready(refused) = refusal.as_mut().poll(cx) {
                 return Poll::Ready(DatagramEnd::Refused(refused));
+            }
+            if attempt.unrefused.poll_expired(cx) {
+                attempt.unrefused.clear();
+                if !self.answered {
+                    tell(DatagramNews::NotRefused);
+                }
             }
             if std::mem::take(&mut self.moved) {
                 timer.set(idle);
@@ -172,23 +217,24 @@ impl DatagramSession {
     fn poll(
         &mut self,
         upstream: &UdpSocket,
-        again: &mut Option<Bytes>,
-        heard: &mut impl FnMut(),
+        attempt: &mut Attempt,
+        tell: &mut impl FnMut(DatagramNews),
         cx: &mut Context<'_>,
     ) -> Poll<io::Error> {
-        if let Poll::Ready(refused) = self.poll_up(upstream, again, cx) {
+        if let Poll::Ready(refused) = self.poll_up(upstream, attempt, cx) {
             return Poll::Ready(refused);
         }
-        self.poll_down(upstream, heard, cx)
+        self.poll_down(upstream, tell, cx)
     }
 
-    fn poll_up(&mut self, upstream: &UdpSocket, again: &mut Option<Bytes>, cx: &mut Context<'_>) -> Poll<io::Error> {
-        if let Some(first) = again {
+    fn poll_up(&mut self, upstream: &UdpSocket, attempt: &mut Attempt, cx: &mut Context<'_>) -> Poll<io::Error> {
+        if let Some(first) = &attempt.again {
             let sent = ready!(upstream.poll_send(cx, first));
-            *again = None;
+            attempt.again = None;
             if let Err(refused) = sent.or_else(|error| dropped(&self.drops, error)) {
                 return Poll::Ready(refused);
             }
+            attempt.note_sent();
         }
         loop {
             if self.unsent.is_none() {
@@ -202,7 +248,10 @@ impl DatagramSession {
             let Some(Waiting { bytes, .. }) = self.unsent.take() else { continue };
             match sent.or_else(|error| dropped(&self.drops, error)) {
                 Ok(0) if !bytes.is_empty() => {}
-                Ok(_) => self.note_sent(&bytes),
+                Ok(_) => {
+                    attempt.note_sent();
+                    self.note_sent(&bytes);
+                }
                 Err(refused) => {
                     self.keep_first(&bytes);
                     return Poll::Ready(refused);
@@ -225,7 +274,12 @@ impl DatagramSession {
         }
     }
 
-    fn poll_down(&mut self, upstream: &UdpSocket, heard: &mut impl FnMut(), cx: &mut Context<'_>) -> Poll<io::Error> {
+    fn poll_down(
+        &mut self,
+        upstream: &UdpSocket,
+        tell: &mut impl FnMut(DatagramNews),
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Error> {
         loop {
             let received = SCRATCH.with_borrow_mut(|scratch| {
                 let mut buffer = ReadBuf::new(scratch);
@@ -236,7 +290,7 @@ impl DatagramSession {
                 Ok(()) if self.answered => {}
                 Ok(()) => {
                     (self.answered, self.first) = (true, None);
-                    heard();
+                    tell(DatagramNews::Answered);
                 }
                 Err(error) => match dropped(&self.drops, error) {
                     Ok(_) => {}

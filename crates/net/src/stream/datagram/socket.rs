@@ -89,14 +89,14 @@ impl DatagramSocket {
             return Ok(Received::TooLong);
         }
         let destination = message.cmsgs()?.find_map(|control| match control {
-            ControlMessageOwned::Ipv4PacketInfo(info) => Some(IpAddr::V4(of_v4(info.ipi_spec_dst))),
+            ControlMessageOwned::Ipv4PacketInfo(info) => to_us_alone(&info).map(IpAddr::V4),
             ControlMessageOwned::Ipv6PacketInfo(info) => Some(IpAddr::V6(Ipv6Addr::from(info.ipi6_addr.s6_addr))),
             _ => None,
         });
         let (Some(source), Some(ip)) = (message.address.as_ref().and_then(address), destination) else {
             return Ok(Received::Stray);
         };
-        if ip.is_multicast() {
+        if ip.to_canonical().is_multicast() || ip.to_canonical() == Ipv4Addr::BROADCAST {
             return Ok(Received::Stray);
         }
         Ok(Received::Whole(Flow { source, destination: SocketAddr::new(ip, self.port) }, message.bytes))
@@ -127,6 +127,12 @@ impl DatagramSocket {
             }
         }
     }
+}
+
+/// Our address that a datagram was sent to. One for many was sent to another than the one the system would answer it from.
+fn to_us_alone(info: &in_pktinfo) -> Option<Ipv4Addr> {
+    let sent_to = of_v4(info.ipi_addr);
+    (sent_to == of_v4(info.ipi_spec_dst)).then_some(sent_to)
 }
 
 fn of_v4(address: in_addr) -> Ipv4Addr {
@@ -186,6 +192,17 @@ mod tests {
         let (received, by) = asked(&socket, "127.0.0.1:0", to).await;
         assert_eq!(by, to);
         assert!(matches!(received, Received::Whole(flow, _) if flow.destination.ip().to_canonical() == to.ip()));
+    }
+
+    #[test]
+    fn what_was_sent_to_many_was_not_sent_to_us_alone() {
+        let of = |ip: Ipv4Addr| in_addr { s_addr: ip.to_bits().to_be() };
+        let ours = Ipv4Addr::new(192, 0, 2, 1);
+        let sent_to = |ip| to_us_alone(&in_pktinfo { ipi_ifindex: 1, ipi_spec_dst: of(ours), ipi_addr: of(ip) });
+        assert_eq!(sent_to(ours), Some(ours));
+        for many in [Ipv4Addr::BROADCAST, Ipv4Addr::new(192, 0, 2, 255), Ipv4Addr::new(224, 0, 0, 1)] {
+            assert_eq!(sent_to(many), None, "{many}");
+        }
     }
 
     #[tokio::test]
