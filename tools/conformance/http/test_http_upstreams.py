@@ -289,7 +289,7 @@ def test_an_ejected_target_comes_back_by_itself(start_server, targets):
     server = start_server(config([a, b], resilience={"outlier_detection": {
         "consecutive_5xx": 2, "base_ejection_time_ms": 3000, "max_ejection_percent": 50}}))
     a.mode = 500
-    until(lambda: ejections(server), "a is ejected", 10)
+    until(lambda: served_by(server, 2) and ejections(server), "a is ejected", 10)
     began = time.monotonic()
     a.mode = OK
     served = served_by(server, 6)
