@@ -245,12 +245,30 @@ fn for_datagrams() -> Entities {
     entities
 }
 
-fn begin_datagrams(node: &Node) -> Session {
+fn datagrams_at(node: &Node, ms: u64) -> (Session, SessionStep) {
     let (source, destination) = (([10, 0, 0, 9], 4000).into(), ([10, 0, 0, 1], 1).into());
     let client = Client { kind: StreamKind::Udp, source, destination, sni: None };
-    let mut session = node.gateway.begin_session(client, at(1_000));
-    assert!(matches!(session.enter(at(1_000)), SessionStep::Connect { wait_ms: 0 }));
+    let mut session = node.gateway.begin_session(client, at(ms));
+    let step = session.enter(at(ms));
+    (session, step)
+}
+
+fn begin_datagrams(node: &Node) -> Session {
+    let (session, step) = datagrams_at(node, 1_000);
+    assert!(matches!(step, SessionStep::Connect { wait_ms: 0 }));
     session
+}
+
+/// A gateway whose upstream has refused datagrams, so that its breaker has been open since the first second.
+fn with_open_breaker(half_open_requests: u32) -> Node {
+    let mut entities = for_datagrams();
+    let breaker =
+        Breaker { minimum_requests: 1, failure_percent: 1, open_ms: 1_000, half_open_requests, ..Breaker::default() };
+    entities.upstreams[0].resilience.breaker = Some(breaker);
+    let node = Node::new(&entities);
+    let mut session = begin_datagrams(&node);
+    while !matches!(session.failed(UpstreamFailure::Refused, at(1_000)), SessionStep::Close) {}
+    node
 }
 
 #[test]
@@ -298,22 +316,11 @@ fn an_address_hears_of_refused_datagrams_before_an_answer_and_after() {
 
 #[test]
 fn silence_closes_a_half_open_breaker_and_only_a_refusal_opens_it() {
-    let mut entities = for_datagrams();
-    let breaker = Breaker { minimum_requests: 1, failure_percent: 1, open_ms: 1_000, ..Breaker::default() };
-    entities.upstreams[0].resilience.breaker = Some(breaker);
-    let node = Node::new(&entities);
-    let mut session = begin_datagrams(&node);
-    while !matches!(session.failed(UpstreamFailure::Refused, at(1_000)), SessionStep::Close) {}
-    drop(session);
-    let begin = |ms| {
-        let (source, destination) = (([10, 0, 0, 9], 4000).into(), ([10, 0, 0, 1], 1).into());
-        let client = Client { kind: StreamKind::Udp, source, destination, sni: None };
-        let mut session = node.gateway.begin_session(client, at(ms));
-        let step = session.enter(at(ms));
-        (session, step)
-    };
+    let half_open_requests = Breaker::default().half_open_requests;
+    let node = with_open_breaker(half_open_requests);
+    let begin = |ms| datagrams_at(&node, ms);
     assert!(matches!(begin(1_001).1, SessionStep::Close), "it is open");
-    for _ in 0..Breaker::default().half_open_requests {
+    for _ in 0..half_open_requests {
         let (mut probe, step) = begin(60_000);
         assert!(matches!(step, SessionStep::Connect { .. }));
         probe.fell_silent(at(60_001));
@@ -325,26 +332,8 @@ fn silence_closes_a_half_open_breaker_and_only_a_refusal_opens_it() {
 /// A client that never stops sending to an upstream that never answers would else keep the probe's place for ever.
 #[test]
 fn a_probe_that_goes_on_is_judged_when_it_was_not_refused_in_time() {
-    let mut entities = for_datagrams();
-    let breaker = Breaker {
-        minimum_requests: 1,
-        failure_percent: 1,
-        open_ms: 1_000,
-        half_open_requests: 1,
-        ..Breaker::default()
-    };
-    entities.upstreams[0].resilience.breaker = Some(breaker);
-    let node = Node::new(&entities);
-    let mut session = begin_datagrams(&node);
-    while !matches!(session.failed(UpstreamFailure::Refused, at(1_000)), SessionStep::Close) {}
-    drop(session);
-    let begin = |ms| {
-        let (source, destination) = (([10, 0, 0, 9], 4000).into(), ([10, 0, 0, 1], 1).into());
-        let client = Client { kind: StreamKind::Udp, source, destination, sni: None };
-        let mut session = node.gateway.begin_session(client, at(ms));
-        let step = session.enter(at(ms));
-        (session, step)
-    };
+    let node = with_open_breaker(1);
+    let begin = |ms| datagrams_at(&node, ms);
     let (mut probe, step) = begin(60_000);
     assert!(matches!(step, SessionStep::Connect { .. }));
     assert!(matches!(begin(60_001).1, SessionStep::Close), "one probe at a time");

@@ -20,13 +20,18 @@ impl Watch {
 }
 
 pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
-    tool()?.args(args.iter().map(String::as_str)).run()
+    // Who names a binary has one.
+    if !args.iter().any(|arg| arg.starts_with("--sluicegate")) {
+        test::build_release()?;
+    }
+    load_generator()?.args(args.iter().map(String::as_str)).run()
 }
 
 /// What found growth is drawn too: that is the one to look at.
 pub(crate) fn watch(what: Watch, args: &[String]) -> Result<(), Failure> {
     let python = python::BENCH.interpreter()?;
-    let tool = tool()?;
+    test::build_release()?;
+    let tool = load_generator()?;
     let name = what.name();
     let samples = format!("target/{name}.json");
     // Those of another time are not to be drawn.
@@ -41,9 +46,8 @@ pub(crate) fn watch(what: Watch, args: &[String]) -> Result<(), Failure> {
     watched
 }
 
-/// The load generator, built, and the server that it starts.
-fn tool() -> Result<Step, Failure> {
-    test::build_release()?;
+/// The load generator, built.
+pub(crate) fn load_generator() -> Result<Step, Failure> {
     Step::new("cargo").args(["build", "--quiet", "--release", "--package", "bench"]).run()?;
     Ok(Step::new("target/release/bench"))
 }

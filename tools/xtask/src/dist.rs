@@ -4,6 +4,7 @@
 //! second one lays the code out for them (profile-guided optimisation). What is counted is not kept: every build counts
 //! for itself, so the counts are always those of its code.
 
+use crate::bench;
 use crate::process::{Failure, Step, root, say};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -21,9 +22,8 @@ pub(crate) fn run() -> Result<(), Failure> {
     let (host, profdata) = toolchain()?;
     remove(&counts)?;
     let counting = build(&host, "counting", &format!("-Cprofile-generate={}", counts.display()))?;
-    Step::new("cargo").args(["build", "--quiet", "--release", "--locked", "--package", "bench"]).run()?;
     let (data, counting) = (dir.join("load"), counting.to_string_lossy().into_owned());
-    Step::new("target/release/bench")
+    bench::load_generator()?
         .args(["--quick", "--only", "ours", "--sluicegate", &counting, "--dir", &data.to_string_lossy()])
         .args(LOAD)
         .run()?;

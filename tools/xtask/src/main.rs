@@ -24,8 +24,8 @@ const HELP: &str = "\
   test clients     the real clients only (pytest arguments may follow)
   check            format, lints, dependencies (cargo deny, if it is installed)
   bench [ARGS]     beside RabbitMQ and nginx, one table (./dev bench --help)
-  dist             build the binary to ship and to measure, optimised by what it does under the load of bench; takes a
-                   quarter of an hour, and the packages that bench needs
+  dist             build the binary to ship and to measure, optimised by what it does under the load of bench; takes
+                   two builds with that load in between, and the packages that bench needs
   soak [ARGS]      half the load it can carry for half an hour, and whether memory and files stay flat; draws what it
                    saw into target/soak.png (--minutes N for another time)
   reloads [ARGS]   1,000 changes of the configuration under load (--times N for another number), and whether memory

@@ -33,21 +33,8 @@ impl StreamService {
         let mut under_way = UnderWay { session: Some(session), datagrams, clock: self.clock };
         let UnderWay { session: Some(session), datagrams, .. } = &mut under_way else { return };
         let mut step = session.enter(self.clock.now());
-        loop {
-            step = match step {
-                SessionStep::Close => return,
-                SessionStep::Queue { queued, timeout_ms } => {
-                    let granted = tokio::time::timeout(Duration::from_millis(timeout_ms.into()), queued).await.ok();
-                    session.turn(granted, self.clock.now())
-                }
-                SessionStep::Connect { wait_ms } => {
-                    if wait_ms > 0 {
-                        tokio::time::sleep(Duration::from_millis(wait_ms)).await;
-                    }
-                    session.try_begins(self.clock.now());
-                    self.try_datagrams(session, datagrams, drain.clone()).await
-                }
-            }
+        while self.next_try(session, step).await {
+            step = self.try_datagrams(session, datagrams, drain.clone()).await;
         }
     }
 

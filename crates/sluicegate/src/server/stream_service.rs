@@ -126,9 +126,23 @@ impl StreamService {
 
     /// Tries one address after another, as the session says.
     async fn connect(&self, session: &mut Session, mut step: SessionStep) -> Option<Box<dyn Stream>> {
+        while self.next_try(session, step).await {
+            step = match self.try_once(session.plan()?).await {
+                Ok(stream) => {
+                    session.connected(self.clock.now());
+                    return Some(stream);
+                }
+                Err(failure) => session.failed(failure, self.clock.now()),
+            };
+        }
+        None
+    }
+
+    /// Waits as the session says until its next try begins; `false` if there is none.
+    pub(super) async fn next_try(&self, session: &mut Session, mut step: SessionStep) -> bool {
         loop {
             step = match step {
-                SessionStep::Close => return None,
+                SessionStep::Close => return false,
                 SessionStep::Queue { queued, timeout_ms } => {
                     let granted = tokio::time::timeout(Duration::from_millis(timeout_ms.into()), queued).await.ok();
                     session.turn(granted, self.clock.now())
@@ -138,13 +152,7 @@ impl StreamService {
                         tokio::time::sleep(Duration::from_millis(wait_ms)).await;
                     }
                     session.try_begins(self.clock.now());
-                    match self.try_once(session.plan()?).await {
-                        Ok(stream) => {
-                            session.connected(self.clock.now());
-                            return Some(stream);
-                        }
-                        Err(failure) => session.failed(failure, self.clock.now()),
-                    }
+                    return true;
                 }
             }
         }
