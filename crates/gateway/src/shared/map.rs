@@ -1,6 +1,6 @@
 //! A hash map in shards: a change copies one of them. A lookup hashes once.
 
-use foldhash::fast::RandomState;
+use foldhash::quality::RandomState;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use std::borrow::Borrow;
@@ -88,7 +88,7 @@ impl<K: Hash + Eq + Clone, V: Clone> SharedMap<K, V> {
     }
 }
 
-/// From bits that the table of a shard does not look at.
+/// From bits that the table of a shard does not look at; a hash of the fast kind does not mix those with every seed.
 const fn shard_of(hash: u64) -> usize {
     (hash >> 40) as usize % SHARDS
 }
@@ -130,5 +130,16 @@ mod tests {
             _ => false,
         };
         assert_eq!(map.shards.iter().zip(&before.shards).filter(same).count(), SHARDS - 1);
+    }
+
+    #[test]
+    fn keys_fill_the_shards_alike_whatever_the_seed() {
+        use foldhash::{SharedSeed, quality::SeedableRandomState};
+        for seed in 0..500 {
+            let hasher = SeedableRandomState::with_seed(seed, Box::leak(Box::new(SharedSeed::from_u64(seed))));
+            let mut keys = [0; SHARDS];
+            (0..10_000_u32).for_each(|key| keys[shard_of(hasher.hash_one(key))] += 1);
+            assert!(keys.iter().all(|n| (1..100).contains(n)), "39 on average, of the seed {seed} {keys:?}");
+        }
     }
 }
