@@ -5,6 +5,7 @@
 
 use super::ServerSettings;
 use super::extended_connect::{self, Switching};
+use super::gathered::Gathered;
 use super::http2_body::Http2Body;
 use crate::http::body::Body;
 use crate::http::service::{Answer, HttpService, Refusal};
@@ -19,6 +20,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -72,16 +74,17 @@ pub(super) async fn serve<S: HttpService>(
             Ok::<_, Infallible>(response)
         })
     });
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(Rewound { read, io }), handler));
+    let out = Gathered::new(Rewound { read, io });
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(out.clone()), handler));
     let served = tokio::select! {
-        served = connection.as_mut() => served,
+        served = polled(connection.as_mut(), &out) => served,
         () = drain.begun() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            polled(connection, &out).await
         }
         () = streams.idle_for(Duration::from_millis(settings.keep_alive_timeout_ms)) => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            polled(connection, &out).await
         }
     };
     if let Err(error) = served {
@@ -89,6 +92,16 @@ pub(super) async fn serve<S: HttpService>(
     }
     let tunnels = std::mem::take(&mut *tunnels.lock());
     tunnels.join(TUNNELS_PATIENCE).await;
+}
+
+/// The connection, its writes after each poll.
+async fn polled<C: Future>(mut connection: Pin<&mut C>, out: &Gathered<Rewound>) -> C::Output {
+    poll_fn(|cx| {
+        let ended = connection.as_mut().poll(cx);
+        out.write_out(cx);
+        ended
+    })
+    .await
 }
 
 /// Requests of a connection, to tell when it is idle. A response that still streams is not waited for by this

@@ -4,6 +4,7 @@
 
 mod client_body;
 mod extended_connect;
+mod gathered;
 mod h1;
 mod h2;
 mod http2_body;
