@@ -1,7 +1,8 @@
 //! The changes: a gateway with many routes whose Admin API is written to many times a second. Requests must not be slower
 //! for it.
 //!
-//! In turns the load runs alone and beside the writes, three times each. Every writer upserts a route of its own, so that
+//! In turns the load runs alone and beside the writes, many times each: what is looked for is less than a machine that others
+//! share varies by. Every writer upserts a route of its own, so that
 //! each write changes what requests are routed by.
 
 use std::io::{Read as _, Write as _};
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::cells::gateway::HttpReport;
 use crate::error::{Context, Error, Result};
+use crate::figures;
 use crate::h2load::{self, Protocol};
 use crate::peers::certificate::Certificate;
 use crate::peers::nginx::Nginx;
@@ -26,9 +28,9 @@ const ROUTES: usize = 10_000;
 const WRITERS: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(100);
 /// How long the load runs each time.
-const WINDOW: Duration = Duration::from_secs(10);
+const WINDOW: Duration = Duration::from_secs(4);
 const WARM_UP: Duration = Duration::from_secs(2);
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 15;
 /// How long a write may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How much slower the slowest hundredth of requests may be beside the writes.
@@ -120,10 +122,15 @@ fn put(admin: SocketAddr, path: &str, entity: &Value) -> Result<()> {
     }
 }
 
+/// Of rounds, of which there are some.
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    figures::median(values).unwrap_or(f64::NAN)
+}
+
 impl Changed {
-    /// By which factor the median of the p99s is higher beside the writes.
+    /// By which factor the p99 is higher beside the writes, in the middle round.
     fn slower(&self) -> f64 {
-        median(self.beside.iter().map(|report| report.p99_us)) / median(self.alone.iter().map(|report| report.p99_us))
+        median(self.beside.iter().zip(&self.alone).map(|(beside, alone)| beside.p99_us / alone.p99_us))
     }
 
     /// Whether the writes are not felt.
@@ -140,7 +147,7 @@ impl Changed {
         let verdict = if self.is_unnoticed() { "met" } else { "MISSED" };
         format!(
             "{ROUTES} routes, 5,000 requests/s, medians of {ROUNDS} rounds\nalone: {}\nbeside {:.0} writes/s: {}\n\
-             p99 {:.2}× (floor ≤ {SLOWER_MAX}×: {verdict})\n{}\n",
+             p99 {:.2}× in the middle round (floor ≤ {SLOWER_MAX}×: {verdict})\n{}\n",
             row(&self.alone),
             median(self.writes.iter().copied()),
             row(&self.beside),
@@ -162,10 +169,4 @@ impl Changed {
             "beside": rows(&self.beside),
         })
     }
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

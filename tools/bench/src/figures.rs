@@ -120,15 +120,26 @@ impl Figures {
     pub(crate) fn median(rounds: &[Self]) -> Option<Self> {
         let mut medians = Self::default();
         for figure in Figure::ALL {
-            let mut values: Vec<f64> = rounds.iter().filter_map(|round| round.get(figure)).collect();
-            values.sort_by(f64::total_cmp);
-            if !values.is_empty() {
-                let (low, high) = (values[(values.len() - 1) / 2], values[values.len() / 2]);
-                medians.set(figure, f64::midpoint(low, high));
+            if let Some(value) = median(rounds.iter().filter_map(|round| round.get(figure))) {
+                medians.set(figure, value);
             }
         }
         (!rounds.is_empty()).then_some(medians)
     }
+
+    /// The median over the rounds of ours ÷ theirs, each of the same round: of the two a machine that is slow for a while
+    /// slows both. `None` if no round has both.
+    pub(crate) fn ratio(ours: &[Self], theirs: &[Self], figure: Figure) -> Option<f64> {
+        let ratio = |(ours, theirs): (&Self, &Self)| Some(ours.get(figure)? / theirs.get(figure)?);
+        median(ours.iter().zip(theirs).filter_map(ratio).filter(|ratio| ratio.is_finite()))
+    }
+}
+
+/// The middle value, or that between the two in the middle; none of nothing.
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    Some(f64::midpoint(*values.get(values.len().saturating_sub(1) / 2)?, *values.get(values.len() / 2)?))
 }
 
 /// What a figure must reach.
@@ -152,14 +163,12 @@ pub(crate) enum Bound {
 }
 
 impl Floor {
-    /// The value the bound is about, and whether it holds; none if it was not measured.
-    pub(crate) fn check(&self, ours: Option<&Figures>, theirs: Option<&Figures>) -> Option<(f64, bool)> {
-        let own = ours?.get(self.figure)?;
-        let ratio = || Some(own / theirs?.get(self.figure)?);
+    /// The value the bound is about, of ours and ours ÷ theirs, and whether it holds; none if it was not measured.
+    pub(crate) fn check(&self, own: Option<f64>, ratio: Option<f64>) -> Option<(f64, bool)> {
         Some(match self.bound {
-            Bound::RatioAtLeast(bound) => ratio().map(|ratio| (ratio, ratio >= bound))?,
-            Bound::RatioAtMost(bound) => ratio().map(|ratio| (ratio, ratio <= bound))?,
-            Bound::AtMost(bound) => (own, own <= bound),
+            Bound::RatioAtLeast(bound) => ratio.map(|ratio| (ratio, ratio >= bound))?,
+            Bound::RatioAtMost(bound) => ratio.map(|ratio| (ratio, ratio <= bound))?,
+            Bound::AtMost(bound) => own.map(|own| (own, own <= bound))?,
         })
     }
 }
@@ -185,16 +194,25 @@ mod tests {
     }
 
     #[test]
+    fn a_ratio_is_that_of_the_middle_round() {
+        let ours = [figures(10.0), figures(30.0), Figures::default(), figures(8.0)];
+        let theirs = [figures(5.0), figures(10.0), figures(1.0), figures(8.0)];
+        assert_eq!(Figures::ratio(&ours, &theirs, Figure::Rate), Some(2.0), "of 2, 3 and 1");
+        assert_eq!(Figures::ratio(&ours, &[figures(0.0)], Figure::Rate), None);
+        assert_eq!(Figures::ratio(&ours, &theirs, Figure::Cpu), None);
+    }
+
+    #[test]
     fn floors_are_inclusive_and_unknown_without_figures() {
-        let (ours, theirs) = (figures(50.0), figures(10.0));
-        let check = |bound| Floor { figure: Figure::Rate, bound }.check(Some(&ours), Some(&theirs));
+        let check = |bound| Floor { figure: Figure::Rate, bound }.check(Some(50.0), Some(5.0));
         assert_eq!(check(Bound::RatioAtLeast(5.0)), Some((5.0, true)));
         assert_eq!(check(Bound::RatioAtLeast(5.1)), Some((5.0, false)));
         assert_eq!(check(Bound::RatioAtMost(4.9)), Some((5.0, false)));
         assert_eq!(check(Bound::AtMost(50.0)), Some((50.0, true)));
         assert_eq!(check(Bound::AtMost(49.0)), Some((50.0, false)));
         let floor = Floor { figure: Figure::Rate, bound: Bound::RatioAtLeast(1.0) };
-        assert_eq!(floor.check(Some(&ours), None), None);
-        assert_eq!(floor.check(None, Some(&theirs)), None);
+        assert_eq!(floor.check(Some(50.0), None), None);
+        let floor = Floor { figure: Figure::Rate, bound: Bound::AtMost(1.0) };
+        assert_eq!(floor.check(None, Some(5.0)), None);
     }
 }

@@ -20,6 +20,7 @@ mod strace;
 mod trend;
 mod wrk;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -156,7 +157,12 @@ fn run(args: &Args) -> Result<bool> {
 
     let seconds = started.elapsed().as_secs();
     let kind = if args.quick { "quick run, not for quoting" } else { "full run" };
-    report.notes.push(format!("{kind}, {} interleaved rounds, medians, {seconds} s", plan.rounds));
+    let rounds: BTreeSet<usize> = cells.iter().map(|cell| plan.rounds_of(*cell)).collect();
+    let rounds: Vec<String> = rounds.iter().map(usize::to_string).collect();
+    let rounds = rounds.join(" or ");
+    report
+        .notes
+        .push(format!("{kind}, {rounds} interleaved rounds, medians (of each round's ratio, too), {seconds} s"));
     if !report.failures.is_empty() {
         report.notes.push(format!("the servers' logs are under {}", dir.display()));
     }
@@ -172,13 +178,14 @@ fn write_json(file: Option<&Path>, json: &serde_json::Value) -> Result<()> {
 
 /// Each round visits every cell, and in it each side, so that drift of the machine meets all alike.
 fn measure_rounds(stage: &Stage, cells: &[Cell], sides: &[Side], plan: &Plan, report: &mut Report) {
-    for round in 1..=plan.rounds {
+    let n_rounds = cells.iter().map(|cell| plan.rounds_of(*cell)).max().unwrap_or(0);
+    for round in 1..=n_rounds {
         for (cell, side) in pairs(cells, sides).filter(|(cell, _)| round <= plan.rounds_of(*cell)) {
             let name = run_name(cell, side);
-            eprintln!("round {round} of {}: {name}", plan.rounds);
+            eprintln!("round {round} of {}: {name}", plan.rounds_of(cell));
             match stage.measure(cell, side, plan) {
                 Ok(figures) => report.add(cell, side, figures),
-                Err(error) => report.failures.push(format!("round {round}, {name}: {error}")),
+                Err(error) => report.fail(cell, side, format!("round {round}, {name}: {error}")),
             }
         }
     }
@@ -195,7 +202,7 @@ fn count_calls(stage: &Stage, cells: &[Cell], sides: &[Side], plan: &Plan, repor
         eprintln!("counting system calls: {name}");
         match stage.count(cell, side, plan) {
             Ok(figures) => report.add(cell, side, figures),
-            Err(error) => report.failures.push(format!("counting system calls, {name}: {error}")),
+            Err(error) => report.fail(cell, side, format!("counting system calls, {name}: {error}")),
         }
     }
 }
@@ -214,7 +221,7 @@ fn count_instructions(dir: &Path, binary: &Path, cells: &[Cell], sides: &[Side],
         eprintln!("counted instructions: {name}");
         match figures {
             Ok(figures) => report.add(cell, side, figures),
-            Err(error) => report.failures.push(format!("counting instructions, {name}: {error}")),
+            Err(error) => report.fail(cell, side, format!("counting instructions, {name}: {error}")),
         }
     });
     if let Err(error) = counted {

@@ -31,10 +31,20 @@ impl Report {
         Figures::median(self.rounds.get(&(cell, side))?)
     }
 
-    /// What ours is compared with in `cell`.
-    fn reference(&self, cell: Cell) -> Option<Figures> {
-        let (cell, side) = cell.reference()?;
-        self.median(cell, side)
+    /// A run that failed, and why. Its round stays, so that each of the others is compared with its own.
+    pub(crate) fn fail(&mut self, cell: Cell, side: Side, why: String) {
+        self.add(cell, side, Figures::default());
+        self.failures.push(why);
+    }
+
+    /// Ours ÷ what it is compared with in `cell`.
+    fn ratio(&self, cell: Cell, figure: Figure) -> Option<f64> {
+        Figures::ratio(self.rounds.get(&(cell, Side::Ours))?, self.rounds.get(&cell.reference()?)?, figure)
+    }
+
+    fn check(&self, cell: Cell, floor: &Floor) -> Option<(f64, bool)> {
+        let own = self.median(cell, Side::Ours).and_then(|ours| ours.get(floor.figure));
+        floor.check(own, self.ratio(cell, floor.figure))
     }
 
     fn cells(&self) -> impl Iterator<Item = Cell> {
@@ -63,9 +73,8 @@ impl Report {
     /// The rows of a cell: each side, then ours against what it is compared with. Floors stand in the last one.
     fn rows(&self, cell: Cell, columns: &[Figure]) -> Vec<Vec<TableCell>> {
         let (ours, theirs) = (self.median(cell, Side::Ours), self.median(cell, Side::Theirs));
-        let reference = self.reference(cell);
         let floors: Vec<String> =
-            cell.floors().iter().map(|floor| floor_text(floor, ours.as_ref(), reference.as_ref())).collect();
+            cell.floors().iter().map(|floor| floor_text(floor, self.check(cell, floor))).collect();
         let floors = floors.join("; ");
         let ratio_label = cell.reference().map(|reference| match reference {
             (other, Side::Ours) => format!("÷ our {}", other.name()),
@@ -78,7 +87,7 @@ impl Report {
             rows.push(row(cell.name(), server, values, if ratio_label.is_some() { "" } else { &floors }));
         }
         if let (Some(label), Some(_)) = (ratio_label, &ours) {
-            let ratios = columns.iter().map(|column| ratio_text(*column, ours.as_ref(), reference.as_ref()));
+            let ratios = columns.iter().map(|column| ratio_text(*column, self.ratio(cell, *column)));
             rows.push(row(cell.name(), &label, ratios, &floors));
         }
         rows
@@ -114,8 +123,7 @@ impl Report {
             self.median(cell, side).map(|median| json!({ "median": figures_json(&median), "rounds": rounds }))
         };
         let cells = self.cells().map(|cell| {
-            let (ours, theirs) = (self.median(cell, Side::Ours), self.reference(cell));
-            let floors = cell.floors().iter().map(|floor| floor_json(floor, ours.as_ref(), theirs.as_ref()));
+            let floors = cell.floors().iter().map(|floor| floor_json(floor, self.check(cell, floor)));
             json!({
                 "cell": cell.name(),
                 "peer": cell.peer(),
@@ -156,9 +164,8 @@ fn number(value: f64) -> String {
     out
 }
 
-fn ratio_text(figure: Figure, ours: Option<&Figures>, theirs: Option<&Figures>) -> String {
-    let ratio = || Some(ours?.get(figure)? / theirs?.get(figure)?);
-    match ratio().filter(|ratio| figure.is_compared() && ratio.is_finite()) {
+fn ratio_text(figure: Figure, ratio: Option<f64>) -> String {
+    match ratio.filter(|_| figure.is_compared()) {
         Some(ratio) => format!("{}×", number(ratio)),
         None => String::new(),
     }
@@ -174,8 +181,8 @@ fn floor_name(floor: &Floor) -> String {
     format!("{} {relation} {bound}{unit}", floor.figure.heading())
 }
 
-fn floor_text(floor: &Floor, ours: Option<&Figures>, theirs: Option<&Figures>) -> String {
-    let verdict = match floor.check(ours, theirs) {
+fn floor_text(floor: &Floor, checked: Option<(f64, bool)>) -> String {
+    let verdict = match checked {
         Some((_, true)) => "met",
         Some((_, false)) => "MISSED",
         None => "not measured",
@@ -183,8 +190,7 @@ fn floor_text(floor: &Floor, ours: Option<&Figures>, theirs: Option<&Figures>) -
     format!("{}: {verdict}", floor_name(floor))
 }
 
-fn floor_json(floor: &Floor, ours: Option<&Figures>, theirs: Option<&Figures>) -> Value {
-    let checked = floor.check(ours, theirs);
+fn floor_json(floor: &Floor, checked: Option<(f64, bool)>) -> Value {
     json!({
         "figure": floor.figure.key(),
         "floor": floor_name(floor),
