@@ -2,47 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
-use arc_swap::ArcSwap;
+mod support;
+
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, header};
 use base64::Engine as _;
-use broker::Broker;
-use engine::{Engine, EngineEvents, Pressure, Ticket};
-use gateway::Gateway;
 use model::definitions::{Definitions, PasswordDef, UserDef, VhostDef};
-use model::{Mono, Now, QueueId, Secret, Wall};
-use plugin::{BoxFuture, Publish, PublishError, Published, Services};
-use protocol::Formats;
-use sluicegate_admin::{Access, Control, Role, State, Tokens, admin, management};
-use std::future::ready;
+use model::{Mono, Now, Secret, Wall};
+use sluicegate_admin::{Access, Role, State, Tokens, admin, management};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::time::SystemTime;
-use storage::sim::SimDisk;
-use storage::{Options, Storage};
 use tower_service::Service;
-
-/// Nobody listens to the engine here.
-struct Deaf;
-
-impl EngineEvents for Deaf {
-    fn durable(&self, _: Ticket) {}
-    fn readable(&self, _: QueueId) {}
-    fn pressure(&self, _: Pressure) {}
-    fn failed(&self, error: &str) {
-        panic!("{error}");
-    }
-}
-
-/// No route publishes here.
-struct NoServices;
-
-impl Services for NoServices {
-    fn publish(&self, _: Publish) -> BoxFuture<Result<Published, PublishError>> {
-        Box::pin(ready(Ok(Published { n_queues: 0 })))
-    }
-}
 
 fn user(name: &str, tag: &str) -> UserDef {
     let password = PasswordDef::Plain(Secret::new(format!("{name}-pw")));
@@ -60,28 +30,9 @@ fn state() -> Arc<State> {
         ],
         ..Definitions::default()
     };
-    let engine: Arc<dyn Engine> =
-        Arc::new(Storage::open_on(Arc::new(SimDisk::new()), Options::default(), Arc::new(Deaf)).unwrap());
-    let now = Now { mono: Mono(1), wall: Wall(1) };
-    let broker =
-        Broker::open(Arc::clone(&engine), Formats::new(Vec::new()), &definitions, broker::Settings::default(), now)
-            .unwrap();
-    let gateway = Arc::new(Gateway::new(plugins::registry(), Arc::new(NoServices)));
     // Nobody changes anything here.
-    let (control, _) = Control::new(Arc::clone(&gateway), Arc::new(move || now), |_| None);
-    Arc::new(State {
-        broker,
-        engine,
-        gateway,
-        control,
-        parse_yaml: |_| Err(String::new()),
-        tokens: ArcSwap::default(),
-        ready: AtomicBool::new(true),
-        started_at: SystemTime::now(),
-        now: Box::new(Now::default),
-        log_lines_dropped: Box::new(|| 0),
-        version: "0",
-    })
+    let (state, _) = support::state(&definitions, Arc::new(|| Now { mono: Mono(1), wall: Wall(1) }));
+    state
 }
 
 /// What a GET with these credentials (`user:password`) answers, and whether it asks for others.

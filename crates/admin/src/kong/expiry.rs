@@ -7,12 +7,33 @@ use super::answer::Answer;
 use super::control::{Base, Control};
 use axum::http::StatusCode;
 use entities::{Entity, Kind, Store, Write};
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How often it is looked whether entities have expired.
+const PERIOD: Duration = Duration::from_secs(1);
+/// The same after what could not be taken away.
+const RETRY_PERIOD: Duration = Duration::from_secs(60);
 
 impl Control {
-    /// Takes away what has expired, of the file too: its next reload brings it back, with all of its time. `false` if that
-    /// cannot be now.
-    pub async fn forget_expired(&self) -> bool {
+    /// Takes away what has expired as it does, until it is told to stop. Of the file too: its next reload brings it back,
+    /// with all of its time.
+    pub async fn forget_expired(&self, stop: impl Future<Output = ()>) {
+        let mut stop = pin!(stop);
+        let mut pause = PERIOD;
+        loop {
+            tokio::select! {
+                () = &mut stop => return,
+                () = tokio::time::sleep(pause) => {
+                    pause = if self.forget_expired_now().await { PERIOD } else { RETRY_PERIOD };
+                }
+            }
+        }
+    }
+
+    /// `false` if what has expired cannot be taken away now.
+    async fn forget_expired_now(&self) -> bool {
         let now_ms = self.now().wall.0;
         if !self.store().iter(Kind::KeyauthCredentials).any(|key| key.is_expired(now_ms)) {
             return true;

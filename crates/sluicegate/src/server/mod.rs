@@ -43,7 +43,6 @@ use engine::{Engine, Ticket};
 use front::Front;
 use listeners::Listeners;
 use model::MessageArena;
-use net::Drain;
 use parking_lot::Mutex;
 use protocol::Formats;
 use pump::Announcements;
@@ -59,10 +58,6 @@ use upgrade::{Inheritance, Met, Program, Upgrade};
 
 /// How often idle upstream connections are looked through.
 const SWEEP_PERIOD: Duration = Duration::from_secs(10);
-/// How often it is looked whether entities have expired.
-const EXPIRY_PERIOD: Duration = Duration::from_secs(1);
-/// The same after what could not be taken away.
-const EXPIRY_RETRY_PERIOD: Duration = Duration::from_secs(60);
 
 /// What is running.
 struct Server {
@@ -189,7 +184,8 @@ impl Server {
             version: env!("CARGO_PKG_VERSION"),
         });
         let subscriptions = Subscriptions::new(Arc::clone(&stored) as _, Arc::clone(&stored) as _);
-        let expiry = tokio::spawn(forget_expired(Arc::clone(&state), ends.stored.1.clone()));
+        let (expiring, mut stop) = (Arc::clone(&state), ends.stored.1.clone());
+        let expiry = tokio::spawn(async move { expiring.control.forget_expired(stop.begun()).await });
         Ok(Self { front, program, engine, broker, stored, subscriptions, state, worker, expiry, pump })
     }
 
@@ -258,20 +254,6 @@ impl Server {
                         Err(failure) => complain(&format!("upgrade refused, this process goes on: {failure}")),
                     }
                 }
-            }
-        }
-    }
-}
-
-/// Takes away what has expired, until the end.
-async fn forget_expired(state: Arc<State>, mut stop: Drain) {
-    let mut pause = EXPIRY_PERIOD;
-    loop {
-        tokio::select! {
-            () = stop.begun() => return,
-            () = tokio::time::sleep(pause) => {
-                let is_done = state.control.forget_expired().await;
-                pause = if is_done { EXPIRY_PERIOD } else { EXPIRY_RETRY_PERIOD };
             }
         }
     }
