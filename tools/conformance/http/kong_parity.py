@@ -4,7 +4,7 @@ several fields, and the body of each error. Written from Kong's own schemas and 
 
 A row of FIELDS is `(field, default, good values, [(bad value, message)])`. `NONE` is a field without a default, which
 then shows as null; `AUTO` one that the gateway fills in; `MUST` one that must be given. A message is a text, or what
-stands in `fields` under the field's name when it is nested. A row of RULES is `(body, messages of the entity, fields)`.
+stands in `fields` under the field's name when it is nested. A row of RULES is `(body, messages of the entity, fields)`, one of OPTIONS `(option, bad value, message)`.
 """
 
 NONE, AUTO, MUST = None, "<auto>", "<must>"
@@ -432,8 +432,11 @@ KEYAUTH = dict(
         ID, ("created_at", AUTO, [1700000000], [("x", INTEGER)]), TAGS,
         ("key", AUTO, ["a key"], [(1, STRING), ("", EMPTY)]),
         ("consumer", AUTO, [], []),
+        ("ttl", NONE, [1000, 100000000], []),
     ],
     rules=[], shown=[], unique=[("key", "one-key")], foreign=[],
+    # For Kong no field but an option of the request.
+    options=[("ttl", value, "must be an integer between 0 and 100000000") for value in (-1, 1.5, 100000001)],
 )
 
 KEY_SETS = dict(

@@ -107,7 +107,7 @@ def test_a_key_lives_as_long_as_its_ttl_over_restarts(server, upstream):
 def test_a_ttl_that_is_none(server, ttl):
     made(server, "/consumers", {"username": "ann"})
     status, answer = admin(server, "POST", "/consumers/ann/key-auth", {"ttl": ttl})
-    assert (status, list(answer["fields"])) == (400, ["ttl"])
+    assert (status, list(answer["options"])) == (400, ["ttl"])
 
 
 def test_a_key_of_the_file_counts_from_when_it_is_read(start_server, upstream):

@@ -79,6 +79,9 @@ class Kong:
         assert status == 201, shown
         own = single(entity)
         status, again, _ = self.call("GET", f"/{own}/{shown['id']}")
+        if shown.get("ttl"):
+            assert 0 <= shown["ttl"] - again["ttl"] <= 60, "the seconds that are left"
+            again["ttl"] = shown["ttl"]
         assert (status, again) == (200, shown), "what is shown later is what was shown at first"
         status, _, _ = self.call("DELETE", f"/{own}/{shown['id']}")
         assert status == 204
@@ -200,6 +203,16 @@ def test_accepted(kong, entity, field, value, overlay):
 def test_refused(kong, entity, field, value, message, overlay):
     counted(entity)
     kong.refused(entity, kong.body(entity, overlay, {field: value}), [], {field: message})
+
+
+@pytest.mark.parametrize("entity, option, value, message", cases(lambda entity: entity.get("options", [])))
+def test_option(kong, entity, option, value, message):
+    counted(entity)
+    kong.parent(entity)
+    status, answer, _ = kong.call("POST", f"/{entity['path']}", kong.body(entity, {option: value}))
+    assert (status, answer) == (400, {
+        "code": 11, "name": "invalid options", "options": {option: message},
+        "message": f"invalid option ({option}: {message})"})
 
 
 @pytest.mark.parametrize("entity, body, messages, fields", cases(lambda entity: entity["rules"]))

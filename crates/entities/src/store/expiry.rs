@@ -5,7 +5,9 @@
 
 use super::Write;
 use crate::entity::EXPIRES_MS;
+use crate::error::Error;
 use crate::kind::Kind;
+use plugin::{Problem, ProblemKind, Segment};
 use serde_json::{Map, Value};
 
 /// Takes out of a body when it expires, or finds out; `old` is what it changes.
@@ -26,6 +28,20 @@ pub(super) fn take(
         }
         None => old?.get(EXPIRES_MS)?.as_u64(),
     }
+}
+
+/// What a request is told of a body's problems. For Kong `ttl` is no field there but an option, looked at when the fields fit.
+pub(super) fn error(mut problems: Vec<Problem>) -> Error {
+    let is_option = |problem: &Problem| {
+        // Where there is no such field it is an unknown one.
+        matches!(&problem.kind, ProblemKind::Value { .. }) && problem.path == [Segment::Field("ttl".to_owned())]
+    };
+    let n_problems = problems.len();
+    problems.retain(|problem| !is_option(problem));
+    if problems.is_empty() && n_problems > 0 {
+        return Error::invalid_option("ttl", "must be an integer between 0 and 100000000");
+    }
+    Error::schema(&problems)
 }
 
 /// Makes the seconds of a record those that are left.

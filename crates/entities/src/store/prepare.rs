@@ -124,7 +124,7 @@ pub(crate) enum Unfit {
 impl From<Unfit> for Error {
     fn from(unfit: Unfit) -> Self {
         match unfit {
-            Unfit::Problems(problems) => Self::schema(&problems),
+            Unfit::Problems(problems) => expiry::error(problems),
             Unfit::Error(error) => error,
         }
     }

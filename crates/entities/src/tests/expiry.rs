@@ -85,9 +85,23 @@ fn what_a_client_cannot_say_is_refused() {
     let mut world = World::new();
     world.insert(Kind::Consumers, json!({"username": "ann"})).unwrap();
     let body = |field: &str, value: Value| json!({"key": "k", "consumer": {"username": "ann"}, field: value});
-    for (field, value) in [("ttl", json!(-1)), ("ttl", json!(100_000_001)), ("ttl", json!("x")), (EXPIRES_MS, json!(1))]
-    {
-        assert!(world.insert(Kind::KeyauthCredentials, body(field, value.clone())).is_err(), "{field} {value}");
+    assert!(world.insert(Kind::KeyauthCredentials, body(EXPIRES_MS, json!(1))).is_err());
+    let words = "must be an integer between 0 and 100000000";
+    for ttl in [json!(-1), json!(100_000_001), json!(1.5), json!("x")] {
+        let refused = world.insert(Kind::KeyauthCredentials, body("ttl", ttl.clone())).unwrap_err();
+        let message = format!("invalid option (ttl: {words})");
+        let expected = json!({"code": 11, "name": "invalid options", "message": message, "options": {"ttl": words}});
+        assert_eq!(refused.body(), expected, "{ttl}");
     }
     assert!(world.insert(Kind::KeyauthCredentials, body("ttl", json!(100_000_000))).is_ok());
+}
+
+#[test]
+fn a_bad_ttl_is_told_when_the_fields_fit_and_is_an_unknown_field_elsewhere() {
+    let mut world = World::new();
+    let both = json!({"key": 1, "consumer": {"id": World::id(1)}, "ttl": -1});
+    let refused = world.insert(Kind::KeyauthCredentials, both).unwrap_err().body();
+    assert_eq!((&refused["code"], &refused["fields"]), (&json!(2), &json!({"key": "expected a string"})));
+    let refused = world.insert(Kind::Consumers, json!({"username": "ann", "ttl": -1})).unwrap_err().body();
+    assert_eq!((&refused["code"], &refused["fields"]), (&json!(2), &json!({"ttl": "unknown field"})));
 }
