@@ -30,6 +30,19 @@ fn run(load: &Load, fault: Fault) -> Result<Outcome> {
     run::run(relay::start(fault), std::process::id(), load, TIMING)
 }
 
+/// What is counted of an honest server. A busy machine may do nothing at all in a short window, so there are longer ones.
+fn counted(load: &Load) -> Outcome {
+    for times in [1, 10, 100] {
+        let timing = Timing { window: TIMING.window * times, ..TIMING };
+        let outcome = run::run(relay::start(Fault::None), std::process::id(), load, timing).unwrap();
+        assert!(outcome.verdict.is_clean(), "{}", outcome.verdict);
+        if outcome.operations > 0 {
+            return outcome;
+        }
+    }
+    panic!("nothing is counted");
+}
+
 /// What is said about a server with `fault`.
 fn complaint(load: &Load, fault: Fault) -> String {
     match run(load, fault) {
@@ -41,30 +54,25 @@ fn complaint(load: &Load, fault: Fault) -> String {
 #[test]
 fn an_honest_server_passes_with_window_one_and_many() {
     for window in [1, 1000] {
-        let outcome = run(&confirmed(Shape::SINGLE, window), Fault::None).unwrap();
-        assert!(outcome.verdict.is_clean() && outcome.operations > 0);
-        assert!(outcome.latencies.quantile(0.5).is_some());
-        assert!(outcome.used.elapsed >= TIMING.window);
+        let outcome = counted(&confirmed(Shape::SINGLE, window));
+        assert!(outcome.latencies.quantile(0.5).is_some() && outcome.used.elapsed >= TIMING.window);
     }
 }
 
 #[test]
 fn an_honest_server_passes_without_confirms() {
-    let outcome = run(&unconfirmed(Shape::SINGLE), Fault::None).unwrap();
-    assert!(outcome.verdict.is_clean() && outcome.operations > 0);
+    counted(&unconfirmed(Shape::SINGLE));
 }
 
 #[test]
 fn many_lanes_of_many_queues_count_together() {
-    let outcome = run(&confirmed(Shape::Lanes { lanes: 3, queues: 7 }, 100), Fault::None).unwrap();
-    assert!(outcome.verdict.is_clean() && outcome.verdict.published >= outcome.operations);
-    assert!(outcome.operations > 0);
+    let outcome = counted(&confirmed(Shape::Lanes { lanes: 3, queues: 7 }, 100));
+    assert!(outcome.verdict.published >= outcome.operations);
 }
 
 #[test]
 fn a_fan_out_counts_each_delivery() {
-    let outcome = run(&unconfirmed(Shape::Fanout { queues: 4 }), Fault::None).unwrap();
-    assert!(outcome.verdict.is_clean() && outcome.operations > 0);
+    let outcome = counted(&unconfirmed(Shape::Fanout { queues: 4 }));
     assert!(outcome.verdict.published.is_multiple_of(4), "published once, seen by each of the four");
 }
 
@@ -73,7 +81,7 @@ fn a_paced_run_keeps_its_pace_and_times_each_message() {
     for confirms in [false, true] {
         let flow = Flow::Paced { pace: Pace { per_second: 2_000, batch: 1 }, confirms };
         let load = Load { flow, gather: None, ..confirmed(Shape::SINGLE, 1) };
-        let outcome = run(&load, Fault::None).unwrap();
+        let outcome = counted(&load);
         // At most what is due by the schedule, late wake-ups included; a run that spins would publish far more.
         let most = outcome.used.elapsed + TIMING.warm_up + Duration::from_secs(1);
         assert!((1..=(most.as_secs_f64() * 2_000.0) as u64).contains(&outcome.verdict.published));
