@@ -8,6 +8,7 @@
 //! Invariant: what a plugin does when its configuration is dropped ends nothing else, not even if it panics.
 
 use crate::entity::{ApiConsumerId, Id, RouteId, RouteProtocols, ServiceId};
+use foldhash::fast::RandomState;
 use plugin::Handler;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -35,39 +36,52 @@ pub(crate) struct Scope {
     pub(crate) consumer: Option<ApiConsumerId>,
 }
 
-/// The enabled configurations of every plugin, by the plugin's place in the registry.
+/// The enabled configurations of every plugin, by the plugin's place in the registry. Most plugins have none, which every
+/// route asks for eight scopes.
 #[derive(Debug, Default)]
-pub(crate) struct Links {
-    by_scope: HashMap<(usize, Scope), Link>,
+pub(crate) struct Links(Vec<OfPlugin>);
+
+/// Those of one plugin.
+#[derive(Debug, Default)]
+struct OfPlugin {
+    by_scope: HashMap<Scope, Link, RandomState>,
     /// The scopes of consumers' configurations, without the consumer.
-    of_consumers: HashSet<(usize, Scope)>,
+    of_consumers: HashSet<Scope, RandomState>,
 }
 
 impl Links {
     /// Adds a configuration; `false` if there is one of the same plugin and scope.
     pub(crate) fn add(&mut self, plugin: usize, scope: Scope, link: Link) -> bool {
-        if scope.consumer.is_some() {
-            self.of_consumers.insert((plugin, Scope { consumer: None, ..scope }));
+        if self.0.len() <= plugin {
+            self.0.resize_with(plugin + 1, OfPlugin::default);
         }
-        self.by_scope.insert((plugin, scope), link).is_none()
+        let of_plugin = &mut self.0[plugin];
+        if scope.consumer.is_some() {
+            of_plugin.of_consumers.insert(Scope { consumer: None, ..scope });
+        }
+        of_plugin.by_scope.insert(scope, link).is_none()
     }
 
     fn get(&self, plugin: usize, scope: Scope) -> Option<&Link> {
-        self.by_scope.get(&(plugin, scope))
+        self.0.get(plugin)?.by_scope.get(&scope)
     }
 
     /// Whether a configuration of a consumer might apply to this route and service.
     fn has_consumer(&self, plugin: usize, at: Scope) -> bool {
+        let Some(OfPlugin { of_consumers, .. }) = self.0.get(plugin) else { return false };
         let none = Scope::default();
         let mut scopes =
             [at, Scope { route: at.route, ..none }, Scope { service: at.service, ..none }, none].into_iter();
-        scopes.any(|scope| self.of_consumers.contains(&(plugin, scope)))
+        scopes.any(|scope| of_consumers.contains(&scope))
     }
 }
 
 impl Drop for Links {
     fn drop(&mut self) {
-        std::mem::take(&mut self.by_scope).into_values().for_each(drop_alone);
+        std::mem::take(&mut self.0)
+            .into_iter()
+            .flat_map(|of_plugin| of_plugin.by_scope.into_values())
+            .for_each(drop_alone);
     }
 }
 
