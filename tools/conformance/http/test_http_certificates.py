@@ -272,6 +272,24 @@ def test_tls_verify_and_its_depth_are_enforced(plain):
         plain.admin("DELETE", f"/ca_certificates/{anchors['other']}")
 
 
+def test_authorities_of_the_system_that_come_later_are_found(start_server, tmp_path):
+    authority, system = trustme.CA(), tmp_path / "system.pem"
+    with Secure(authority.issue_cert("127.0.0.1"), authority) as upstream:
+        server = start_server({"services": [{"name": "s", "url": upstream.url(), "tls_verify": True, "retries": 0,
+                                             "routes": [{"name": "s", "paths": ["/"]}]}]},
+                              env={"SSL_CERT_FILE": str(system), "SSL_CERT_DIR": str(tmp_path / "none")})
+
+        def status():
+            return request(server.ports["http"], "GET", "/").status
+
+        assert status() == 503
+        assert "the system has no trusted certificate authorities" in server.stderr()
+        authority.cert_pem.write_to_path(system)
+        until(lambda: status() == 200, "they are looked for again", 10)
+        system.unlink()
+        assert status() == 200, "and kept"
+
+
 def test_kept_tls_connections_stay_while_their_settings_do(plain):
     authority = trustme.CA()
     with Secure(authority.issue_cert("127.0.0.1"), authority) as upstream:

@@ -61,7 +61,7 @@ pub struct Upstream {
     pub host_value: HeaderValue,
     /// The upstream whose name is the service's host, if there is one.
     pub balancer: Option<Arc<Balancer>>,
-    /// Whatever those who connect want to keep with it; made once, gone with what routes have in common.
+    /// Whatever those who connect want to keep with it; made once, gone with what routes have in common. Not for failures.
     pub connector: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 

@@ -176,14 +176,24 @@ pub(super) fn full(bytes: Bytes) -> Body {
     if bytes.is_empty() { Body::Empty } else { Body::Full(bytes) }
 }
 
-/// The upstream as the pool knows it, made when it is first asked and kept with it.
-fn target<'u>(pool: &UpstreamPool, upstream: &'u Upstream) -> Result<&'u UpstreamTarget, &'u str> {
-    let made = upstream.connector.get_or_init(|| Box::new(make(pool, upstream)));
-    match made.downcast_ref::<Result<UpstreamTarget, String>>() {
-        Some(Ok(target)) => Ok(target),
-        Some(Err(error)) => Err(error),
-        None => Err("its connector is somebody else's"),
-    }
+fn target<'u>(pool: &UpstreamPool, upstream: &'u Upstream) -> Result<&'u UpstreamTarget, String> {
+    kept(upstream, || make(pool, upstream))
+}
+
+/// The upstream as the pool knows it, made when it is first asked and kept with it. What could not be made is not kept: the
+/// next try makes it, as soon as the pool can.
+pub(super) fn kept(
+    upstream: &Upstream,
+    make: impl FnOnce() -> Result<UpstreamTarget, String>,
+) -> Result<&UpstreamTarget, String> {
+    let made = match upstream.connector.get() {
+        Some(made) => made,
+        None => {
+            let target = make()?;
+            upstream.connector.get_or_init(|| Box::new(target))
+        }
+    };
+    made.downcast_ref().ok_or_else(|| "its connector is somebody else's".to_owned())
 }
 
 pub(super) fn make(pool: &UpstreamPool, upstream: &Upstream) -> Result<UpstreamTarget, String> {

@@ -18,8 +18,8 @@ use std::time::Duration;
 #[derive(Clone)]
 pub(crate) struct Sender {
     pool: Arc<UpstreamPool>,
-    /// TLS with the system's trust anchors, read when it is first needed.
-    tls: Arc<OnceLock<Result<UpstreamTls, String>>>,
+    /// TLS with the system's trust anchors, once it was needed and they could be read.
+    tls: Arc<OnceLock<UpstreamTls>>,
 }
 
 impl Sender {
@@ -86,11 +86,12 @@ impl Sender {
     }
 
     fn tls(&self) -> Result<UpstreamTls, SendError> {
+        if let Some(tls) = self.tls.get() {
+            return Ok(tls.clone());
+        }
         let settings = TlsSettings { trust: TlsTrust::System, ..TlsSettings::default() };
-        self.tls
-            .get_or_init(|| UpstreamTls::new(&settings).map_err(|error| error.to_string()))
-            .clone()
-            .map_err(SendError::Connect)
+        let tls = self.pool.tls(settings).map_err(|error| SendError::Connect(error.to_string()))?;
+        Ok(self.tls.get_or_init(|| tls).clone())
     }
 }
 

@@ -8,7 +8,7 @@
 //!
 //! Who stops in the handshake takes nobody's place at the upstream.
 
-use super::proxy::{at, failure, make};
+use super::proxy::{at, failure, kept, make};
 use bytes::BytesMut;
 use gateway::router::StreamKind;
 use gateway::stream::{Client, Session, SessionPlan, SessionStep};
@@ -173,11 +173,7 @@ impl StreamService {
 
 /// Where a try goes.
 fn target(pool: &UpstreamPool, plan: &SessionPlan) -> Result<UpstreamTarget, String> {
-    let made = plan.upstream.connector.get_or_init(|| Box::new(make_stream(pool, &plan.upstream)));
-    let Some(made) = made.downcast_ref::<Result<UpstreamTarget, String>>() else {
-        return Err("its connector is somebody else's".to_owned());
-    };
-    let target = made.as_ref().map_err(Clone::clone)?;
+    let target = kept(&plan.upstream, || make_stream(pool, &plan.upstream))?;
     let mut target = plan.member.as_ref().map_or_else(|| target.clone(), |member| at(target, member));
     if !plan.tls {
         target.tls = None;

@@ -2,7 +2,8 @@
 //!
 //! A connection is kept for whoever wants the same TLS. So settings that are equal make one configuration, as long as
 //! somebody has it: [`UpstreamTlsCache`]. A change of the gateway's configuration that leaves an upstream's TLS as it is
-//! finds the kept connections, and one that does not finds none.
+//! finds the kept connections, and one that does not finds none. What could not be made, the system's authorities being not
+//! there for a while, is tried again when it is asked for a second later.
 
 use foldhash::fast::RandomState;
 use gateway::tls::Identity;
@@ -16,6 +17,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+/// How long what could not be made is not tried again: it reads files while others wait.
+const RETRY_PERIOD: Duration = Duration::from_secs(1);
 
 /// What TLS to an upstream is to be like.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
@@ -50,10 +55,19 @@ pub struct UpstreamTls {
 
 /// The configurations that are in use, by their settings.
 #[derive(Debug, Default)]
-pub struct UpstreamTlsCache(Mutex<HashMap<TlsSettings, Weak<ClientConfig>, RandomState>>);
+pub struct UpstreamTlsCache(Mutex<HashMap<TlsSettings, Known, RandomState>>);
+
+/// What is known of settings.
+#[derive(Debug)]
+enum Known {
+    /// Their configuration, while somebody has it.
+    Made(Weak<ClientConfig>),
+    /// Why there was none, and when.
+    Failed(UpstreamTlsError, Instant),
+}
 
 /// The configuration could not be made.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum UpstreamTlsError {
     /// The system has no trust anchors.
     NoSystemRoots,
@@ -103,16 +117,44 @@ impl UpstreamTlsCache {
     /// The configuration with these settings: the one that somebody has, or a new one.
     ///
     /// # Errors
-    /// [`UpstreamTlsError`].
+    /// [`UpstreamTlsError`]; the one of a moment ago, if there was one.
     pub fn get(&self, settings: TlsSettings) -> Result<UpstreamTls, UpstreamTlsError> {
-        let mut known = self.0.lock();
-        if let Some(config) = known.get(&settings).and_then(Weak::upgrade) {
-            return Ok(UpstreamTls { config });
+        self.get_or(settings, Instant::now(), UpstreamTls::new)
+    }
+
+    fn get_or(
+        &self,
+        settings: TlsSettings,
+        now: Instant,
+        make: impl FnOnce(&TlsSettings) -> Result<UpstreamTls, UpstreamTlsError>,
+    ) -> Result<UpstreamTls, UpstreamTlsError> {
+        let mut all = self.0.lock();
+        match all.get(&settings) {
+            Some(Known::Made(config)) => {
+                if let Some(config) = config.upgrade() {
+                    return Ok(UpstreamTls { config });
+                }
+            }
+            Some(Known::Failed(error, at)) if now.duration_since(*at) < RETRY_PERIOD => return Err(error.clone()),
+            Some(Known::Failed(..)) | None => {}
         }
-        let made = UpstreamTls::new(&settings)?;
-        known.retain(|_, config| config.strong_count() > 0);
-        known.insert(settings, Arc::downgrade(&made.config));
-        Ok(made)
+        let made = make(&settings);
+        all.retain(|_, known| known.is_of_use(now));
+        let known = match &made {
+            Ok(made) => Known::Made(Arc::downgrade(&made.config)),
+            Err(error) => Known::Failed(error.clone(), now),
+        };
+        all.insert(settings, known);
+        made
+    }
+}
+
+impl Known {
+    fn is_of_use(&self, now: Instant) -> bool {
+        match self {
+            Self::Made(config) => config.strong_count() > 0,
+            Self::Failed(_, at) => now.duration_since(*at) < RETRY_PERIOD,
+        }
     }
 }
 
@@ -288,5 +330,25 @@ mod tests {
         let _third = get(true);
         let _fourth = cache.get(TlsSettings { depth_max: Some(1), ..TlsSettings::default() }).unwrap();
         assert_eq!(cache.0.lock().len(), 2, "what nobody has is forgotten");
+    }
+
+    #[test]
+    fn what_could_not_be_made_is_tried_again_once_a_second_and_then_kept() {
+        let (cache, start, mut n_tries) = (UpstreamTlsCache::default(), Instant::now(), 0);
+        let mut get = |after_ms, may_be_made| {
+            cache.get_or(TlsSettings::default(), start + Duration::from_millis(after_ms), |settings| {
+                n_tries += 1;
+                if may_be_made { UpstreamTls::new(settings) } else { Err(UpstreamTlsError::NoSystemRoots) }
+            })
+        };
+        for (after_ms, may_be_made) in [(0, false), (1, true), (999, true), (1_000, false), (1_999, true)] {
+            assert!(matches!(get(after_ms, may_be_made), Err(UpstreamTlsError::NoSystemRoots)), "{after_ms}");
+        }
+        let made = get(2_000, true).unwrap();
+        assert_eq!(get(2_001, false).unwrap(), made);
+        assert_eq!(n_tries, 3);
+        drop(made);
+        assert!(cache.get_or(TlsSettings { http2: true, ..TlsSettings::default() }, start, UpstreamTls::new).is_ok());
+        assert_eq!(cache.0.lock().len(), 1, "neither what nobody has nor an old failure is kept");
     }
 }
