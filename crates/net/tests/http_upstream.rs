@@ -18,12 +18,13 @@ use sluicegate_net::http::{
     UpstreamErrorKind, UpstreamPool, UpstreamTls,
 };
 use sluicegate_net::resolve::{Resolver, ResolverSettings};
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
+use support::fake_dns::{A, AAAA, FakeDns, SRV, a, aaaa, srv};
 use support::{Collect, Proxy, get, raw_upstream, read_head, read_response, start, start_tls, text};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -88,6 +89,39 @@ async fn connection_ends_after_its_requests_and_its_idle_time() {
     assert_eq!(proxy.pool.n_idle(), 1);
     proxy.pool.sweep();
     assert_eq!(proxy.pool.n_idle(), 0);
+}
+
+#[tokio::test]
+async fn a_name_that_has_ipv6_addresses_too_is_reached_without_ipv6() {
+    let address = fixed_upstream("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    let names = FakeDns::start().await;
+    // Nobody listens there, whether the machine has IPv6 or not.
+    for name in ["web.example", "six.example"] {
+        names.records(name, AAAA, &[aaaa(name, 60, Ipv6Addr::LOCALHOST)]);
+    }
+    for name in ["web.example", "four.example"] {
+        names.records(name, A, &[a(name, 60, [127, 0, 0, 1])]);
+    }
+    let places = ["six.example", "four.example"].map(|target| srv("both.example", 60, [1, 1, address.port()], target));
+    names.records("both.example", SRV, &places);
+    let missing = PathBuf::from("/nonexistent");
+    let settings = ResolverSettings {
+        servers: vec![names.address],
+        hosts_file: missing.clone(),
+        resolv_conf: missing,
+        ..ResolverSettings::default()
+    };
+    let mut proxy = Proxy::to(address);
+    // Every exchange connects anew, so that each of the addresses has its turn to be the first.
+    let pool = PoolSettings { requests_max: 1, ..PoolSettings::default() };
+    proxy.pool = UpstreamPool::new(pool, Resolver::new(&settings));
+    for host in ["web.example", "both.example"] {
+        proxy.target.host = host.into();
+        for _ in 0..8 {
+            let response = proxy.exchange(get("/")).await.unwrap_or_else(|error| panic!("{host}: {error}"));
+            assert_eq!(text(response).await, "ok");
+        }
+    }
 }
 
 #[tokio::test]
