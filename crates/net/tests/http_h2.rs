@@ -5,16 +5,18 @@
 mod support;
 
 use bytes::Bytes;
-use http::Request;
+use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use sluicegate_net::http::{ServerSettings, ServerTls, TlsFiles};
+use sluicegate_net::Peer;
+use sluicegate_net::http::{Answer, Body, HttpService, Refusal, ServerSettings, ServerTls, TlsFiles};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use support::{Collect, Proxy, start, start_tls};
+use std::time::Duration;
+use support::{Collect, Proxy, refuse, start, start_tls};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -141,6 +143,37 @@ async fn body_without_a_length_is_bounded_too() {
     tokio::spawn(connection);
     let unannounced = post("http://a/", b"abcde").map(|body| Unannounced(body.boxed_unsync()));
     assert_eq!(sender.send_request(unannounced).await.unwrap().status(), 413);
+}
+
+/// Answers with more than sockets hold.
+struct Large;
+
+impl HttpService for Large {
+    async fn call(&self, _: Request<Body>, _: &Peer) -> Answer {
+        Response::new(Body::from(Bytes::from(vec![b'x'; 64 << 20]))).into()
+    }
+
+    fn refuse(&self, refusal: &Refusal, peer: &Peer) -> Response<Body> {
+        refuse(refusal, peer)
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_cut_off() {
+    let server = start(Large, ServerSettings { body_idle_timeout_ms: 50, ..ServerSettings::default() });
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    // SETTINGS with the largest window of a stream, WINDOW_UPDATE to the largest of the connection, GET http://a/.
+    let mut request = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    request.extend(b"\0\0\x06\x04\0\0\0\0\0\0\x04\x7f\xff\xff\xff\0\0\x04\x08\0\0\0\0\0\x7f\xff\0\0");
+    request.extend(b"\0\0\x06\x01\x05\0\0\0\x01\x82\x86\x84\x41\x01a");
+    stream.write_all(&request).await.unwrap();
+    let ping = b"\0\0\x08\x06\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    let cut_off = async {
+        while stream.write_all(ping).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), cut_off).await.unwrap();
 }
 
 /// A body that does not tell its length.

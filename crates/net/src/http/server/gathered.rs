@@ -5,7 +5,7 @@
 //!
 //! Invariants: bytes leave in the order they were written; what is gathered is bounded, beyond that a write waits for the
 //! socket; when the connection has been polled nothing is left unless the socket takes no more, and then whoever polls is
-//! woken when it does. So a flush has nothing to do. A socket that failed fails every call from then on.
+//! woken when it does. So a flush has nothing to do. Once the socket has failed, writes, flushes and the end fail too.
 
 use parking_lot::Mutex;
 use std::io::{self, IoSlice};
@@ -31,8 +31,10 @@ struct Inner<I> {
     out: Vec<u8>,
     /// How much of `out` the socket took.
     n_sent: usize,
-    /// Whether the socket took what it may still hold back, as TLS does.
-    unflushed: bool,
+    /// What the socket took in all, counted.
+    n_taken: u64,
+    /// Whether a write has to wait, since the last look.
+    waits: bool,
     /// Why the socket took no more.
     failed: Option<io::ErrorKind>,
 }
@@ -45,46 +47,48 @@ impl<I> Clone for Gathered<I> {
 
 impl<I: AsyncWrite + Unpin> Gathered<I> {
     pub(super) fn new(io: I) -> Self {
-        Self(Arc::new(Mutex::new(Inner { io, out: Vec::new(), n_sent: 0, unflushed: false, failed: None })))
+        Self(Arc::new(Mutex::new(Inner { io, out: Vec::new(), n_sent: 0, n_taken: 0, waits: false, failed: None })))
     }
 
-    /// Writes what is gathered, when the connection has been polled.
-    pub(super) fn write_out(&self, cx: &mut Context<'_>) {
+    /// Writes what is gathered, when the connection has been polled. If the socket takes no more: how much it took until then,
+    /// counted from its beginning.
+    pub(super) fn write_out(&self, cx: &mut Context<'_>) -> Option<u64> {
         let mut inner = self.0.lock();
         let had_failed = inner.failed.is_some();
-        if inner.poll_write_out(cx).is_ready() && inner.failed.is_some() && !had_failed {
+        let written = inner.poll_write_out(cx);
+        if matches!(written, Poll::Ready(Err(_))) && !had_failed {
             // The connection learns of it when it is polled again.
             cx.waker().wake_by_ref();
         }
+        let waits = std::mem::take(&mut inner.waits) || written.is_pending();
+        waits.then_some(inner.n_taken)
     }
 }
 
 impl<I: AsyncWrite + Unpin> Inner<I> {
     fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Some(kind) = self.failed {
-            return Poll::Ready(Err(kind.into()));
-        }
-        let written = ready!(self.poll_drain(cx));
-        self.failed = written.as_ref().err().map(io::Error::kind);
-        Poll::Ready(written)
+        let written = match self.failed {
+            Some(kind) => Err(kind.into()),
+            None => ready!(self.poll_drain(cx)),
+        };
+        Poll::Ready(self.told(written))
     }
 
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.n_sent < self.out.len() {
-            self.unflushed = true;
             match ready!(Pin::new(&mut self.io).poll_write(cx, &self.out[self.n_sent..]))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                n_bytes => self.n_sent += n_bytes,
+                n_bytes => {
+                    self.n_sent += n_bytes;
+                    self.n_taken += n_bytes as u64;
+                }
             }
         }
         self.n_sent = 0;
         self.out.clear();
         self.out.shrink_to(KEPT_BYTES_MAX);
-        if self.unflushed {
-            ready!(Pin::new(&mut self.io).poll_flush(cx))?;
-            self.unflushed = false;
-        }
-        Poll::Ready(Ok(()))
+        // TLS holds records back, and has its own to send.
+        Pin::new(&mut self.io).poll_flush(cx)
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
@@ -94,11 +98,22 @@ impl<I: AsyncWrite + Unpin> Inner<I> {
             ready!(self.poll_write_out(cx))?;
         }
         if is_large {
-            self.unflushed = true;
-            return Pin::new(&mut self.io).poll_write_vectored(cx, pieces);
+            let written = Pin::new(&mut self.io).poll_write_vectored(cx, pieces);
+            self.waits = written.is_pending();
+            let written = ready!(written);
+            self.n_taken += *written.as_ref().unwrap_or(&0) as u64;
+            return Poll::Ready(self.told(written));
         }
         pieces.iter().for_each(|piece| self.out.extend_from_slice(piece));
         Poll::Ready(Ok(n_bytes))
+    }
+
+    /// Keeps a failure.
+    fn told<T>(&mut self, outcome: io::Result<T>) -> io::Result<T> {
+        if let Err(error) = &outcome {
+            self.failed = Some(error.kind());
+        }
+        outcome
     }
 }
 
@@ -188,8 +203,8 @@ mod tests {
         Pin::new(&mut to.clone()).poll_write(&mut Context::from_waker(Waker::noop()), bytes)
     }
 
-    fn write_out(of: &Gathered<Socket>) {
-        of.write_out(&mut Context::from_waker(Waker::noop()));
+    fn write_out(of: &Gathered<Socket>) -> Option<u64> {
+        of.write_out(&mut Context::from_waker(Waker::noop()))
     }
 
     fn sent(by: &Gathered<Socket>) -> Vec<u8> {
@@ -203,10 +218,8 @@ mod tests {
             assert!(matches!(write(&gathered, bytes), Poll::Ready(Ok(4))));
         }
         assert!(sent(&gathered).is_empty());
-        write_out(&gathered);
-        write_out(&gathered);
-        let inner = gathered.0.lock();
-        assert_eq!((inner.io.writes.as_slice(), inner.io.n_flushes), ([b"headbodymore".to_vec()].as_slice(), 1));
+        assert_eq!(write_out(&gathered), None);
+        assert_eq!(gathered.0.lock().io.writes.as_slice(), [b"headbodymore".to_vec()]);
     }
 
     #[test]
@@ -216,8 +229,11 @@ mod tests {
         let large = vec![b'x'; COPIED_BYTES_MAX + 1];
         assert!(matches!(write(&gathered, &large), Poll::Ready(Ok(n_bytes)) if n_bytes == large.len()));
         assert_eq!(sent(&gathered), [&b"small"[..], &large].concat());
-        write_out(&gathered);
-        assert_eq!(gathered.0.lock().io.n_flushes, 2, "behind each of them");
+        assert_eq!((write_out(&gathered), gathered.0.lock().n_taken), (None, 5 + large.len() as u64));
+        gathered.0.lock().io.room = 0;
+        assert!(write(&gathered, &large).is_pending());
+        assert_eq!(write_out(&gathered), Some(5 + large.len() as u64), "what waits is not here");
+        assert_eq!(write_out(&gathered), None);
     }
 
     #[test]
@@ -228,12 +244,12 @@ mod tests {
             assert!(write(&gathered, &piece).is_ready());
         }
         assert!(write(&gathered, b"b").is_pending());
-        write_out(&gathered);
+        assert_eq!((write_out(&gathered), write_out(&gathered)), (Some(10), Some(10)));
         assert_eq!(sent(&gathered).len(), 10);
         assert!(write(&gathered, b"b").is_pending(), "ten bytes less are no room yet");
         gathered.0.lock().io.room = usize::MAX;
         assert!(write(&gathered, b"b").is_ready());
-        write_out(&gathered);
+        assert_eq!(write_out(&gathered), None);
         assert_eq!(sent(&gathered), [&[b'a'; GATHERED_BYTES_MAX][..], b"b"].concat());
         assert!(gathered.0.lock().out.capacity() <= KEPT_BYTES_MAX);
     }
@@ -243,11 +259,9 @@ mod tests {
         let gathered = socket(100);
         gathered.0.lock().io.holds_back = true;
         assert!(write(&gathered, b"record").is_ready());
-        write_out(&gathered);
-        assert_eq!(gathered.0.lock().io.n_flushes, 0);
+        assert_eq!((write_out(&gathered), gathered.0.lock().io.n_flushes), (Some(6), 0));
         gathered.0.lock().io.holds_back = false;
-        write_out(&gathered);
-        assert_eq!(gathered.0.lock().io.n_flushes, 1);
+        assert_eq!((write_out(&gathered), gathered.0.lock().io.n_flushes), (None, 1));
     }
 
     #[test]
@@ -264,17 +278,19 @@ mod tests {
 
     #[test]
     fn a_socket_that_failed_is_told_of_in_every_call() {
-        let gathered = socket(0);
-        gathered.0.lock().io.fails = true;
-        assert!(write(&gathered, b"lost").is_ready());
-        write_out(&gathered);
-        let mut cx = Context::from_waker(Waker::noop());
-        let mut io = gathered.clone();
-        let flushed = Pin::new(&mut io).poll_flush(&mut cx);
-        let shut = Pin::new(&mut io).poll_shutdown(&mut cx);
-        let written = write(&gathered, b"x").map_ok(|_| ());
-        for failed in [flushed, shut, written] {
-            assert!(matches!(failed, Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset));
+        for n_bytes in [4, COPIED_BYTES_MAX + 1] {
+            let gathered = socket(0);
+            gathered.0.lock().io.fails = true;
+            assert!(write(&gathered, &vec![b'x'; n_bytes]).is_ready());
+            assert_eq!(write_out(&gathered), None);
+            let mut cx = Context::from_waker(Waker::noop());
+            let mut io = gathered.clone();
+            let flushed = Pin::new(&mut io).poll_flush(&mut cx);
+            let shut = Pin::new(&mut io).poll_shutdown(&mut cx);
+            let written = write(&gathered, b"x").map_ok(|_| ());
+            for failed in [flushed, shut, written] {
+                assert!(matches!(failed, Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset));
+            }
         }
     }
 }

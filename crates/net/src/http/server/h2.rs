@@ -9,6 +9,7 @@ use super::gathered::Gathered;
 use super::http2_body::Http2Body;
 use crate::http::body::Body;
 use crate::http::service::{Answer, HttpService, Refusal};
+use crate::http::timer::LazyTimer;
 use crate::{Accepted, Drain, Peer, Tasks};
 use bytes::{Buf, BytesMut};
 use http::uri::{PathAndQuery, Uri};
@@ -76,30 +77,46 @@ pub(super) async fn serve<S: HttpService>(
     });
     let out = Gathered::new(Rewound { read, io });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(out.clone()), handler));
+    let patience = Duration::from_millis(settings.body_idle_timeout_ms);
     let served = tokio::select! {
-        served = polled(connection.as_mut(), &out) => served,
+        served = polled(connection.as_mut(), &out, patience) => served,
         () = drain.begun() => {
             connection.as_mut().graceful_shutdown();
-            polled(connection, &out).await
+            polled(connection, &out, patience).await
         }
         () = streams.idle_for(Duration::from_millis(settings.keep_alive_timeout_ms)) => {
             connection.as_mut().graceful_shutdown();
-            polled(connection, &out).await
+            polled(connection, &out, patience).await
         }
     };
-    if let Err(error) = served {
-        tracing::debug!(peer = %address, %error, "HTTP/2 connection ended");
+    match served {
+        Some(Ok(())) => {}
+        Some(Err(error)) => tracing::debug!(peer = %address, %error, "HTTP/2 connection ended"),
+        None => tracing::debug!(peer = %address, "HTTP/2 client takes nothing"),
     }
     let tunnels = std::mem::take(&mut *tunnels.lock());
     tunnels.join(TUNNELS_PATIENCE).await;
 }
 
-/// The connection, its writes after each poll.
-async fn polled<C: Future>(mut connection: Pin<&mut C>, out: &Gathered<Rewound>) -> C::Output {
+/// The connection to its end, its writes after each poll; none if the client has taken nothing of them for so long.
+async fn polled<C: Future>(
+    mut connection: Pin<&mut C>,
+    out: &Gathered<Rewound>,
+    patience: Duration,
+) -> Option<C::Output> {
+    let mut timer = LazyTimer::default();
+    let mut stuck_at = None;
     poll_fn(|cx| {
-        let ended = connection.as_mut().poll(cx);
-        out.write_out(cx);
-        ended
+        let polled = connection.as_mut().poll(cx);
+        let stuck = out.write_out(cx);
+        if let Poll::Ready(ended) = polled {
+            return Poll::Ready(Some(ended));
+        }
+        if stuck != stuck_at {
+            stuck_at = stuck;
+            if stuck.is_some() { timer.set(patience) } else { timer.clear() }
+        }
+        if timer.poll_expired(cx) { Poll::Ready(None) } else { Poll::Pending }
     })
     .await
 }
