@@ -74,6 +74,18 @@ async fn an_answer_is_used_for_its_ttl_and_then_asked_for_again() {
 }
 
 #[tokio::test]
+async fn ipv4_that_could_not_be_asked_for_once_is_asked_for_again() {
+    let server = FakeDns::start().await;
+    server.tell("web.example", A, Reaction::Code(2));
+    server.records("web.example", AAAA, &[aaaa("web.example", 60, Ipv6Addr::LOCALHOST)]);
+    let resolver = Resolver::new(&settings(&server));
+    assert_eq!(addresses(&resolver, "web.example").await.unwrap(), ["[::1]:80"]);
+    server.records("web.example", A, &[a("web.example", 60, [10, 0, 0, 1])]);
+    pass(Duration::from_secs(61)).await;
+    assert_eq!(addresses(&resolver, "web.example").await.unwrap(), ["10.0.0.1:80"]);
+}
+
+#[tokio::test]
 async fn a_name_in_use_is_asked_for_before_its_answer_ends() {
     let server = FakeDns::start().await;
     server.records("web.example", A, &[a("web.example", 100, [10, 0, 0, 1])]);

@@ -24,7 +24,8 @@ struct Addresses {
     ttl_s: u32,
 }
 
-/// Finds out what `host` stands for; what answered last time is tried first.
+/// Finds out what `host` stands for; what answered last time is tried first, unless that was what comes after IPv4 for want
+/// of it: one question of it that failed must not hide from then on what hosts without IPv6 need.
 pub(super) async fn look_up(
     client: &Client,
     config: &Config,
@@ -36,7 +37,8 @@ pub(super) async fn look_up(
         return Ok(settled);
     }
     let mut error = ResolveError::NotFound;
-    let last = last.filter(|_| config.last_first);
+    let ipv4_first = config.kinds.iter().find(|kind| **kind != Kind::Srv) == Some(&Kind::A);
+    let last = last.filter(|last| config.last_first && !(ipv4_first && last.kind == Kind::Aaaa));
     let names = candidates(config, host, &name);
     let mut sources: Vec<Source> = last.into_iter().collect();
     for kind in &config.kinds {
