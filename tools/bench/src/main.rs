@@ -1,7 +1,7 @@
 //! `bench`: Sluicegate beside RabbitMQ, nginx and haproxy on this machine, in one run, as one table.
 //!
-//! Rounds are interleaved (each cell: ours, theirs, then the next cell; three rounds; medians), because the machine
-//! drifts more within an hour than the servers differ from release to release. See docs/BENCHMARKS.md.
+//! Rounds are interleaved (each cell: ours, theirs, then the next cell), and what counts is the median, of ratios the median
+//! of each round's, because the machine drifts more within minutes than the servers differ. See docs/BENCHMARKS.md.
 
 mod callgrind;
 mod cells;

@@ -121,11 +121,15 @@ impl Follower {
 
     /// Asks again and again; each time the addresses are known anew, `publish` gets them all. Never returns.
     pub async fn run(mut self, mut publish: impl FnMut(Vec<Endpoint>) + Send) {
-        let target = upstream_target(&self.discovery.address).map_err(Failure::Tls);
+        let mut known = None;
         loop {
-            let pause = match &target {
-                Ok(target) => self.ask_once(target, &mut publish).await,
-                Err(failure) => self.failed(failure),
+            let pause = match known.take().map_or_else(|| upstream_target(&self.discovery.address), Ok) {
+                Ok(target) => {
+                    let pause = self.ask_once(&target, &mut publish).await;
+                    known = Some(target);
+                    pause
+                }
+                Err(why) => self.failed(&Failure::Tls(why)),
             };
             tokio::time::sleep(pause).await;
         }

@@ -32,6 +32,9 @@ use under_way::UnderWay;
 /// How often addresses are looked at for changes of their health.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// How long what probes need is not made again after it could not be: the system's authorities are files.
+const PREPARE_AGAIN: Duration = Duration::from_secs(1);
+
 /// Probes one upstream until the sender of balancers is gone.
 pub(crate) async fn probe_upstream(
     mut balancers: watch::Receiver<Arc<Balancer>>,
@@ -56,14 +59,14 @@ struct Task {
     balancer: Arc<Balancer>,
     resolver: Arc<Resolver>,
     clock: Clock,
-    probe: Option<Probe>,
+    probe: Result<Probe, Failed>,
     schedule: Schedule<AddressKey>,
     under_way: UnderWay<Arc<Member>, Outcome>,
 }
 
 impl Task {
     fn new(balancer: Arc<Balancer>, resolver: Arc<Resolver>, clock: Clock) -> Self {
-        let probe = prepare(&balancer, &resolver);
+        let probe = prepare(&balancer, &resolver, None);
         Self { balancer, resolver, clock, probe, schedule: Schedule::new(), under_way: UnderWay::new() }
     }
 
@@ -75,7 +78,7 @@ impl Task {
         let is_same = *self.checks() == balancer.upstream().health_checks.active
             && self.balancer.identity() == balancer.identity();
         if !is_same {
-            self.probe = prepare(&balancer, &self.resolver);
+            self.probe = prepare(&balancer, &self.resolver, None);
         }
         self.balancer = balancer;
     }
@@ -83,6 +86,11 @@ impl Task {
     /// Begins what is due and there is room for; returns when to look again.
     fn begin_due(&mut self) -> Instant {
         let now = self.clock.now().mono;
+        if let Err(failed) = &self.probe
+            && failed.at.elapsed() >= PREPARE_AGAIN
+        {
+            self.probe = prepare(&self.balancer, &self.resolver, Some(failed));
+        }
         let members = self.balancer.members();
         let probed = members.iter().filter(|member| member.weight > 0);
         let addresses: Vec<_> = probed.map(|member| (member.address.key().clone(), member.address.is_up())).collect();
@@ -90,7 +98,7 @@ impl Task {
         let room = (self.checks().concurrency as usize).saturating_sub(self.under_way.len());
         for key in due.iter().take(room) {
             let member = members.iter().find(|member| member.address.key() == key);
-            if let (Some(member), Some(probe)) = (member.cloned(), self.probe.clone()) {
+            if let (Some(member), Ok(probe)) = (member.cloned(), self.probe.clone()) {
                 self.schedule.begin(key, now);
                 let sent = Arc::clone(&member);
                 self.under_way.begin(member, async move { probe.send(&sent).await });
@@ -115,9 +123,20 @@ impl Task {
     }
 }
 
-fn prepare(balancer: &Balancer, resolver: &Arc<Resolver>) -> Option<Probe> {
+/// What probes need could not be made.
+#[derive(Clone)]
+struct Failed {
+    why: String,
+    at: Instant,
+}
+
+/// What probes need; of a failure that is like the last one nothing is said.
+fn prepare(balancer: &Balancer, resolver: &Arc<Resolver>, last: Option<&Failed>) -> Result<Probe, Failed> {
     let upstream = balancer.upstream();
-    Probe::new(&upstream.health_checks.active, balancer.identity(), resolver)
-        .inspect_err(|error| tracing::error!(upstream = upstream.name, error, "no probes are sent"))
-        .ok()
+    Probe::new(&upstream.health_checks.active, balancer.identity(), resolver).map_err(|why| {
+        if last.is_none_or(|last| last.why != why) {
+            tracing::error!(upstream = upstream.name, error = why, "no probes are sent");
+        }
+        Failed { why, at: Instant::now() }
+    })
 }

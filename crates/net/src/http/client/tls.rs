@@ -119,16 +119,17 @@ impl UpstreamTlsCache {
     /// # Errors
     /// [`UpstreamTlsError`]; the one of a moment ago, if there was one.
     pub fn get(&self, settings: TlsSettings) -> Result<UpstreamTls, UpstreamTlsError> {
-        self.get_or(settings, Instant::now(), UpstreamTls::new)
+        self.get_or(settings, Instant::now, UpstreamTls::new)
     }
 
     fn get_or(
         &self,
         settings: TlsSettings,
-        now: Instant,
+        clock: impl Fn() -> Instant,
         make: impl FnOnce(&TlsSettings) -> Result<UpstreamTls, UpstreamTlsError>,
     ) -> Result<UpstreamTls, UpstreamTlsError> {
         let mut all = self.0.lock();
+        let now = clock();
         match all.get(&settings) {
             Some(Known::Made(config)) => {
                 if let Some(config) = config.upgrade() {
@@ -139,6 +140,8 @@ impl UpstreamTlsCache {
             Some(Known::Failed(..)) | None => {}
         }
         let made = make(&settings);
+        // Reading may have taken its time.
+        let now = clock();
         all.retain(|_, known| known.is_of_use(now));
         let known = match &made {
             Ok(made) => Known::Made(Arc::downgrade(&made.config)),
@@ -336,10 +339,14 @@ mod tests {
     fn what_could_not_be_made_is_tried_again_once_a_second_and_then_kept() {
         let (cache, start, mut n_tries) = (UpstreamTlsCache::default(), Instant::now(), 0);
         let mut get = |after_ms, may_be_made| {
-            cache.get_or(TlsSettings::default(), start + Duration::from_millis(after_ms), |settings| {
-                n_tries += 1;
-                if may_be_made { UpstreamTls::new(settings) } else { Err(UpstreamTlsError::NoSystemRoots) }
-            })
+            cache.get_or(
+                TlsSettings::default(),
+                || start + Duration::from_millis(after_ms),
+                |settings| {
+                    n_tries += 1;
+                    if may_be_made { UpstreamTls::new(settings) } else { Err(UpstreamTlsError::NoSystemRoots) }
+                },
+            )
         };
         for (after_ms, may_be_made) in [(0, false), (1, true), (999, true), (1_000, false), (1_999, true)] {
             assert!(matches!(get(after_ms, may_be_made), Err(UpstreamTlsError::NoSystemRoots)), "{after_ms}");
@@ -348,7 +355,9 @@ mod tests {
         assert_eq!(get(2_001, false).unwrap(), made);
         assert_eq!(n_tries, 3);
         drop(made);
-        assert!(cache.get_or(TlsSettings { http2: true, ..TlsSettings::default() }, start, UpstreamTls::new).is_ok());
+        assert!(
+            cache.get_or(TlsSettings { http2: true, ..TlsSettings::default() }, || start, UpstreamTls::new).is_ok()
+        );
         assert_eq!(cache.0.lock().len(), 1, "neither what nobody has nor an old failure is kept");
     }
 }
