@@ -275,22 +275,28 @@ def test_tls_verify_and_its_depth_are_enforced(plain):
 def test_authorities_of_the_system_that_come_later_are_found(start_server, tmp_path):
     authority, system = trustme.CA(), tmp_path / "system.pem"
     with Secure(authority.issue_cert("127.0.0.1"), authority) as upstream:
-        checks = {"active": {"type": "https", "healthy": {"interval": 0.1, "successes": 1}}}
-        address = upstream.url().removeprefix("https://").rstrip("/")
+        checks = {"active": {"type": "https", "http_path": "/probe", "healthy": {"interval": 0.1, "successes": 1}}}
+        target = {"target": f"127.0.0.1:{upstream.port}"}
+        catalogue = {"type": "consul", "address": f"https://127.0.0.1:{upstream.port}", "service": "x"}
         server = start_server({"services": [{"name": "s", "url": upstream.url(), "tls_verify": True, "retries": 0,
                                              "routes": [{"name": "s", "paths": ["/"]}]}],
-                               "upstreams": [{"name": "probed", "healthchecks": checks, "targets": [{"target": address}]}]},
+                               "upstreams": [{"name": "probed", "healthchecks": checks, "targets": [target]},
+                                             {"name": "listed", "discovery": catalogue}]},
                               env={"SSL_CERT_FILE": str(system), "SSL_CERT_DIR": str(tmp_path / "none")})
 
         def status():
             return request(server.ports["http"], "GET", "/").status
 
-        assert status() == 503
+        def is_asked(path):
+            with upstream.lock:
+                return any(seen.path.startswith(path) for seen in upstream.seen)
+
+        assert status() == 503 and upstream.connections == 0
         assert "the system has no trusted certificate authorities" in server.stderr()
         authority.cert_pem.write_to_path(system)
         until(lambda: status() == 200, "they are looked for again", 10)
-        n_connections = upstream.connections
-        until(lambda: upstream.connections > n_connections + 1, "and for probes", 10)
+        until(lambda: is_asked("/probe"), "and for probes", 10)
+        until(lambda: is_asked("/v1/health/service/x"), "and for catalogues, behind a few seconds", 20)
         system.unlink()
         assert status() == 200, "and kept"
 

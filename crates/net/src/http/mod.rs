@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `service` | what a listener calls: [`HttpService`], and how it words refusals |
 //! | `body`    | one body type for both directions, without boxing on the hot path |
-//! | `server/` | `h1` runs our http1 over a socket, `h2` hands HTTP/2 to hyper, `mod` tells them apart |
+//! | `server/` | `h1` runs our http1 over a socket, `h2` hands HTTP/2 to hyper (`gathered`: its writes), `mod` tells them apart |
 //! | `client/` | the pool, one exchange over one connection, many over one of HTTP/2, names, TLS, typed errors |
 //! | `tunnel`  | two connections as one pair of byte streams, after a switch of protocols |
 //! | `tls`     | certificate files into a TLS configuration for a listener |
