@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::cells::gateway::HttpReport;
 use crate::error::{Context, Error, Result};
 use crate::figures;
-use crate::h2load::{self, Protocol};
+use crate::h2load::{self, Arrivals, Pace, Protocol};
 use crate::peers::certificate::Certificate;
 use crate::peers::nginx::Nginx;
 use crate::peers::sluicegate::{API_KEY, PATH, Sluicegate};
@@ -36,8 +36,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How much slower the slowest hundredth of requests may be beside the writes.
 const SLOWER_MAX: f64 = 1.1;
 /// The load, at a rate the machine does not notice.
-const SHAPE: h2load::Shape =
-    h2load::Shape { protocol: Protocol::Http1, connections: 50, streams: 1, rate: Some(5_000) };
+const SHAPE: h2load::Shape = h2load::Shape {
+    protocol: Protocol::Http1,
+    connections: 50,
+    streams: 1,
+    pace: Some(Pace { per_second: 5_000, arrivals: Arrivals::Together }),
+};
 
 /// What the load saw.
 pub(crate) struct Changed {

@@ -17,6 +17,10 @@ pub(crate) enum Figure {
     P50,
     /// 99th percentile of latency, µs.
     P99,
+    /// The median through the proxy less the median without it, µs.
+    AddedP50,
+    /// The 99th percentile through the proxy less that without it, µs.
+    AddedP99,
     /// Resident memory of the server, MiB.
     Rss,
     /// Octets of resident memory per idle queue.
@@ -35,13 +39,15 @@ pub(crate) enum Figure {
 
 impl Figure {
     /// All figures, in order.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Rate,
         Self::Cpu,
         Self::CpuToUpstream,
         Self::ClientCpu,
         Self::P50,
         Self::P99,
+        Self::AddedP50,
+        Self::AddedP99,
         Self::Rss,
         Self::QueueBytes,
         Self::Ready,
@@ -60,6 +66,8 @@ impl Figure {
             Self::ClientCpu => "client µs/op",
             Self::P50 => "p50 µs",
             Self::P99 => "p99 µs",
+            Self::AddedP50 => "added p50",
+            Self::AddedP99 => "added p99",
             Self::Rss => "RSS MiB",
             Self::QueueBytes => "B/queue",
             Self::Ready => "ready ms",
@@ -79,6 +87,8 @@ impl Figure {
             Self::ClientCpu => "client_cpu_us_per_op",
             Self::P50 => "p50_us",
             Self::P99 => "p99_us",
+            Self::AddedP50 => "added_p50_us",
+            Self::AddedP99 => "added_p99_us",
             Self::Rss => "rss_mib",
             Self::QueueBytes => "bytes_per_queue",
             Self::Ready => "ready_ms",
@@ -89,9 +99,9 @@ impl Figure {
         }
     }
 
-    /// Whether ours ÷ theirs says something about the servers.
+    /// Whether ours ÷ theirs says something about the servers. A difference can be nothing, and then says nothing as a ratio.
     pub(crate) fn is_compared(self) -> bool {
-        !matches!(self, Self::ClientCpu | Self::Foreign)
+        !matches!(self, Self::ClientCpu | Self::AddedP50 | Self::AddedP99 | Self::Foreign)
     }
 }
 

@@ -28,8 +28,26 @@ pub(crate) struct Shape {
     pub(crate) connections: u32,
     /// Requests at a time on each.
     pub(crate) streams: u32,
-    /// Requests a second over all connections, a multiple of their number; as fast as it goes if none.
-    pub(crate) rate: Option<u32>,
+    /// When requests are sent; as fast as it goes if none.
+    pub(crate) pace: Option<Pace>,
+}
+
+/// A fixed rate, whatever the answers take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    /// Requests a second over all connections, a multiple of their number and of 1,000.
+    pub(crate) per_second: u32,
+    /// When each connection has its turn.
+    pub(crate) arrivals: Arrivals,
+}
+
+/// Each connection sends at the ticks of a timer of its own, which starts when it is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arrivals {
+    /// All are opened at once, so all send at once, again and again.
+    Together,
+    /// They are opened one after the other at the rate of the requests, so that is how they send.
+    InTurn,
 }
 
 /// How long a run may take beyond its time.
@@ -45,13 +63,10 @@ pub(crate) fn run(url: &str, shape: Shape, header: &str, seconds: Duration) -> R
     let log = LogFile::new();
     let mut command = bounded("h2load", seconds + PATIENCE);
     command.arg(format!("-c{}", shape.connections)).arg(format!("-m{}", shape.streams)).arg("-t1");
-    command.arg(format!("-D{}", seconds.as_secs().max(1))).arg("-H").arg(header);
+    command.args(duration(shape, seconds.as_secs().max(1))).arg("-H").arg(header);
     command.arg(format!("--log-file={}", log.0.display()));
     if shape.protocol == Protocol::Http1 {
         command.arg("--h1");
-    }
-    if let Some(rate) = shape.rate {
-        command.arg(format!("--rps={}", rate / shape.connections));
     }
     let output = command.arg(url).output().context("start h2load")?;
     let text = String::from_utf8_lossy(&output.stdout);
@@ -60,6 +75,19 @@ pub(crate) fn run(url: &str, shape: Shape, header: &str, seconds: Duration) -> R
     let (requests, rate) = counted;
     let at = |quantile| latencies.quantile(quantile).unwrap_or_default().as_secs_f64() * 1e6;
     Ok(HttpReport { requests, rate, p50_us: at(0.5), p99_us: at(0.99) })
+}
+
+/// The options that say how long, and at which pace. h2load opens connections in turn only for a number of requests.
+fn duration(shape: Shape, seconds: u64) -> Vec<String> {
+    let Some(Pace { per_second, arrivals }) = shape.pace else { return vec![format!("-D{seconds}")] };
+    let rps = format!("--rps={}", per_second / shape.connections);
+    match arrivals {
+        Arrivals::Together => vec![rps, format!("-D{seconds}")],
+        Arrivals::InTurn => {
+            let requests = format!("-n{}", u64::from(per_second) * seconds);
+            vec![rps, requests, format!("-r{}", per_second / 1_000), "--rate-period=1ms".to_owned()]
+        }
+    }
 }
 
 /// One line a request, removed when no longer needed.
@@ -120,6 +148,18 @@ mod tests {
         assert_eq!(parse(TEXT).unwrap(), (60_002, 12_000.4));
         let median = latencies("1\t200\t30\n2\t200\t30\nnonsense\n").quantile(0.5).unwrap().as_micros();
         assert!((29..=31).contains(&median), "{median} µs");
+    }
+
+    #[test]
+    fn connections_have_their_turns_within_the_tick_of_one() {
+        let paced = |arrivals| {
+            let pace = Some(Pace { per_second: 5_000, arrivals });
+            duration(Shape { protocol: Protocol::Http1, connections: 50, streams: 1, pace }, 2)
+        };
+        assert_eq!(paced(Arrivals::Together), ["--rps=100", "-D2"]);
+        let (opening_ms, tick_ms) = (50 / 5, 1_000 / 100);
+        assert_eq!(opening_ms, tick_ms);
+        assert_eq!(paced(Arrivals::InTurn), ["--rps=100", "-n10000", "-r5", "--rate-period=1ms"]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::{Cell, Side};
 use crate::callgrind::Callgrind;
 use crate::error::{Error, Result};
 use crate::figures::{Figure, Figures};
-use crate::h2load::{self, Protocol};
+use crate::h2load::{self, Arrivals, Pace, Protocol};
 use crate::peers::certificate::Certificate;
 use crate::peers::haproxy::{self, Haproxy};
 use crate::peers::nginx::{self, Nginx};
@@ -37,7 +37,7 @@ enum Load {
     /// HTTP/2, eight streams a connection.
     Http2 { tls: bool },
     /// HTTP/1.1 at 5,000 requests a second.
-    Paced,
+    Paced(Arrivals),
 }
 
 /// The load of a gateway cell; none for the others.
@@ -49,7 +49,8 @@ const fn load_of(cell: Cell) -> Option<Load> {
         Cell::Tls2 => Some(Load::Http2 { tls: true }),
         Cell::Shake => Some(Load::Handshakes),
         Cell::H2c => Some(Load::Http2 { tls: false }),
-        Cell::Paced => Some(Load::Paced),
+        Cell::Paced => Some(Load::Paced(Arrivals::InTurn)),
+        Cell::Bursts => Some(Load::Paced(Arrivals::Together)),
         _ => None,
     }
 }
@@ -57,6 +58,11 @@ const fn load_of(cell: Cell) -> Option<Load> {
 /// Whether a cell is about the gateway.
 pub(crate) const fn is_gateway(cell: Cell) -> bool {
     load_of(cell).is_some()
+}
+
+/// Whether a cell of the gateway is about latency.
+pub(crate) const fn is_paced(cell: Cell) -> bool {
+    matches!(load_of(cell), Some(Load::Paced(_)))
 }
 
 /// Whether system calls are counted in a cell.
@@ -137,7 +143,18 @@ impl Gateways {
             .set(Figure::P99, report.p99_us)
             .set(Figure::Rss, proc::rss(proxy.pid)? as f64 / MIB)
             .set(Figure::Foreign, used.foreign_share() * 100.0);
+        if is_paced(cell) {
+            let direct = apply(load, self.direct(), duration)?;
+            figures
+                .set(Figure::AddedP50, report.p50_us - direct.p50_us)
+                .set(Figure::AddedP99, report.p99_us - direct.p99_us);
+        }
         Ok(figures)
+    }
+
+    /// The upstream, where a proxy could be.
+    fn direct(&self) -> Proxy {
+        Proxy { http: self.upstream.http, https: self.upstream.http, pid: self.upstream.id() }
     }
 
     /// System calls of the proxy for each request of `cell`.
@@ -179,7 +196,7 @@ pub(crate) fn count_instructions(
 /// The load is light and steady: what is counted does not depend on it, but for reading several requests at a time.
 fn instructions(callgrind: &Callgrind, cell: Cell, proxy: Proxy) -> Result<Figures> {
     let (protocol, streams) = if cell == Cell::H2c { (Protocol::Http2, STREAMS) } else { (Protocol::Http1, 1) };
-    let shape = h2load::Shape { protocol, connections: 8, streams, rate: None };
+    let shape = h2load::Shape { protocol, connections: 8, streams, pace: None };
     let (url, key) = (proxy.url(false, PATH), format!("apikey: {API_KEY}"));
     h2load::run(&url, shape, &key, WARM_UP)?;
     let (report, counted) = callgrind.count(proxy.pid, || h2load::run(&url, shape, &key, COUNTED))?;
@@ -210,11 +227,12 @@ fn apply(load: Load, proxy: Proxy, duration: Duration) -> Result<HttpReport> {
         }
         Load::Handshakes => wrk::run(&proxy.url(true, PATH), 64, &[&key, "Connection: close"], duration),
         Load::Http2 { tls } => {
-            let shape = h2load::Shape { protocol: Protocol::Http2, connections: 64, streams: STREAMS, rate: None };
+            let shape = h2load::Shape { protocol: Protocol::Http2, connections: 64, streams: STREAMS, pace: None };
             h2load::run(&proxy.url(tls, PATH), shape, &key, duration)
         }
-        Load::Paced => {
-            let shape = h2load::Shape { protocol: Protocol::Http1, connections: 50, streams: 1, rate: Some(5_000) };
+        Load::Paced(arrivals) => {
+            let pace = Some(Pace { per_second: 5_000, arrivals });
+            let shape = h2load::Shape { protocol: Protocol::Http1, connections: 50, streams: 1, pace };
             h2load::run(&proxy.url(false, PATH), shape, &key, duration)
         }
     }

@@ -52,8 +52,10 @@ pub(crate) enum Cell {
     Shake,
     /// as proxy with HTTP/2 without TLS, 8 streams a connection, beside haproxy
     H2c,
-    /// as proxy at 5,000 requests/s: latency
+    /// as proxy at 5,000 requests/s over 50 connections, each in its turn: latency
     Paced,
+    /// as paced, but all 50 at once, 100 times a second: latency
+    Bursts,
     /// resident memory after the start, nothing connected
     Idle,
     /// milliseconds from exec to ready with an empty data directory
@@ -77,10 +79,14 @@ pub(crate) struct Plan {
     /// Rounds of the proxies' cells. Short and many: what is compared differs by less than a machine that others share
     /// changes its speed by from one minute to the next.
     pub(crate) proxy_rounds: usize,
+    /// Rounds of the proxies' cells that are about latency: more, because a p99 is one stall of the machine away from another.
+    pub(crate) latency_rounds: usize,
     /// Of a broker run.
     pub(crate) broker: Timing,
     /// Of a run through a proxy.
     pub(crate) proxy: Duration,
+    /// Of a run through a proxy that is about latency.
+    pub(crate) latency: Duration,
     /// Of a broker run under strace.
     pub(crate) traced: Timing,
     /// Rounds of the cells that have much data to write first.
@@ -101,8 +107,10 @@ impl Plan {
     pub(crate) const FULL: Self = Self {
         rounds: 3,
         proxy_rounds: 9,
+        latency_rounds: 31,
         broker: timing(1000, 4000),
         proxy: Duration::from_secs(2),
+        latency: Duration::from_secs(1),
         traced: timing(0, 3000),
         data_rounds: 3,
         backlog: 500_000,
@@ -111,8 +119,10 @@ impl Plan {
     pub(crate) const QUICK: Self = Self {
         rounds: 3,
         proxy_rounds: 3,
+        latency_rounds: 5,
         broker: timing(500, 1500),
         proxy: Duration::from_secs(2),
+        latency: Duration::from_secs(1),
         traced: timing(0, 1000),
         data_rounds: 1,
         backlog: 100_000,
@@ -122,15 +132,21 @@ impl Plan {
     pub(crate) fn rounds_of(&self, cell: Cell) -> usize {
         match cell {
             Cell::Drain | Cell::Recovery | Cell::Queues => self.data_rounds,
+            _ if gateway::is_paced(cell) => self.latency_rounds,
             _ if gateway::is_gateway(cell) => self.proxy_rounds,
             _ => self.rounds,
         }
+    }
+
+    /// How long a run through a proxy takes in `cell`.
+    pub(crate) const fn window_of(&self, cell: Cell) -> Duration {
+        if gateway::is_paced(cell) { self.latency } else { self.proxy }
     }
 }
 
 impl Cell {
     /// All cells, in the table's order.
-    pub(crate) const ALL: [Self; 21] = [
+    pub(crate) const ALL: [Self; 22] = [
         Self::A16,
         Self::A1k,
         Self::B,
@@ -150,6 +166,7 @@ impl Cell {
         Self::Shake,
         Self::H2c,
         Self::Paced,
+        Self::Bursts,
         Self::Idle,
         Self::Ready,
     ];
@@ -176,6 +193,7 @@ impl Cell {
             Self::Shake => "shake",
             Self::H2c => "h2c",
             Self::Paced => "paced",
+            Self::Bursts => "bursts",
             Self::Idle => "idle",
             Self::Ready => "ready",
         }
@@ -231,7 +249,7 @@ impl Cell {
             Self::Tls2 => const { &[floor(Figure::Cpu, Bound::RatioAtMost(1.3))] },
             Self::Shake => const { &[floor(Figure::Cpu, Bound::RatioAtMost(0.75))] },
             Self::H2c => &[],
-            Self::Paced => const { &[P99] },
+            Self::Paced | Self::Bursts => const { &[P99] },
             Self::Idle => const { &[floor(Figure::Rss, Bound::AtMost(25.0))] },
             Self::Ready => const { &[floor(Figure::Ready, Bound::AtMost(200.0))] },
         }

@@ -90,7 +90,7 @@ impl Stage {
             return broker::measure(address, pid, &load, plan.broker);
         }
         if gateway::is_gateway(cell) {
-            return self.gateways()?.measure(cell, side, plan.proxy);
+            return self.gateways()?.measure(cell, side, plan.window_of(cell));
         }
         match cell {
             Cell::Drain => self.measure_drain(side, plan.backlog),
