@@ -53,8 +53,20 @@ fn is_plain(path: &[u8]) -> bool {
 
 /// Whether a byte stands in a path as it is; others are percent-encoded.
 const fn is_written_plainly(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') || is_reserved(byte)
+    WRITTEN_PLAINLY[byte as usize]
 }
+
+/// Looked up, because every byte of every path is.
+const WRITTEN_PLAINLY: [bool; 256] = {
+    let mut plainly = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let it = byte as u8;
+        plainly[byte] = it.is_ascii_alphanumeric() || matches!(it, b'-' | b'.' | b'_' | b'~') || is_reserved(it);
+        byte += 1;
+    }
+    plainly
+};
 
 /// Whether encoding or decoding a byte would change what a path means (RFC 3986 §2.2).
 const fn is_reserved(byte: u8) -> bool {

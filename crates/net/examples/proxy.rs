@@ -21,7 +21,7 @@ struct Proxy {
 }
 
 impl HttpService for Proxy {
-    async fn call(&self, request: Request<Body>, _: &Peer) -> Answer {
+    async fn call(&self, request: Request<Body>, _: &Peer) -> Box<Answer> {
         let (mut head, mut body) = request.into_parts();
         match self.pool.exchange(&self.target, &mut head, &FieldLines::default(), &mut body, Timeouts::default()).await
         {

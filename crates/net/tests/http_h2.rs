@@ -149,7 +149,7 @@ async fn body_without_a_length_is_bounded_too() {
 struct Large;
 
 impl HttpService for Large {
-    async fn call(&self, _: Request<Body>, _: &Peer) -> Answer {
+    async fn call(&self, _: Request<Body>, _: &Peer) -> Box<Answer> {
         Response::new(Body::from(Bytes::from(vec![b'x'; 64 << 20]))).into()
     }
 

@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 struct Ignore;
 
 impl HttpService for Ignore {
-    async fn call(&self, _: Request<Body>, _: &Peer) -> Answer {
+    async fn call(&self, _: Request<Body>, _: &Peer) -> Box<Answer> {
         Response::new(Body::from(Bytes::from_static(b"ignored"))).into()
     }
 
@@ -34,7 +34,7 @@ impl HttpService for Ignore {
 struct Streamed;
 
 impl HttpService for Streamed {
-    async fn call(&self, _: Request<Body>, _: &Peer) -> Answer {
+    async fn call(&self, _: Request<Body>, _: &Peer) -> Box<Answer> {
         let pieces = vec![Bytes::from_static(b"one"), Bytes::from_static(b"two")];
         Response::new(Body::Boxed(Pieces(pieces.into_iter()).boxed_unsync())).into()
     }
@@ -65,7 +65,7 @@ struct Gated {
 }
 
 impl HttpService for Gated {
-    async fn call(&self, _: Request<Body>, _: &Peer) -> Answer {
+    async fn call(&self, _: Request<Body>, _: &Peer) -> Box<Answer> {
         self.arrived.notify_one();
         self.gate.notified().await;
         Response::new(Body::from(Bytes::from_static(b"done"))).into()

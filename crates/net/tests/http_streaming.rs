@@ -19,7 +19,7 @@ const GROWTH_KIB_MAX: u64 = 16 * 1024;
 struct Mirror;
 
 impl HttpService for Mirror {
-    async fn call(&self, request: Request<Body>, _: &Peer) -> Answer {
+    async fn call(&self, request: Request<Body>, _: &Peer) -> Box<Answer> {
         Response::new(request.into_body()).into()
     }
 

@@ -326,7 +326,7 @@ fn trusting(trust: TlsTrust) -> TlsSettings {
 struct Passing(Proxy);
 
 impl HttpService for Passing {
-    async fn call(&self, request: Request<Body>, peer: &Peer) -> Answer {
+    async fn call(&self, request: Request<Body>, peer: &Peer) -> Box<Answer> {
         self.0.call(request, peer).await
     }
 

@@ -18,12 +18,14 @@ pub(crate) struct Inbox {
     /// The bytes; consumers take them off the front.
     pub(crate) bytes: BytesMut,
     read_bytes: usize,
+    /// What the allocation behind `bytes` holds from its front.
+    allocated_bytes: usize,
 }
 
 impl Inbox {
     /// A buffer that holds `bytes` already.
     pub(crate) fn new(bytes: BytesMut) -> Self {
-        Self { bytes, read_bytes: SMALL_BYTES }
+        Self { allocated_bytes: bytes.capacity(), bytes, read_bytes: SMALL_BYTES }
     }
 
     /// One read from `io`, at most `LARGE_BYTES`; 0 at the end of the stream.
@@ -32,11 +34,17 @@ impl Inbox {
         io: &mut I,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
+        if self.bytes.is_empty() {
+            // Back to the front if nobody holds a piece of it: one small message after another is then read to where the
+            // last one was, which the processor still has at hand. If somebody does, reading goes on behind it.
+            let _ = self.bytes.try_reclaim(self.allocated_bytes);
+        }
         let spare = self.bytes.capacity() - self.bytes.len();
         if spare < self.read_bytes / 4 || spare == 0 {
             // Asks for what the old allocation can give once what was split off it is dropped.
             let wanted = self.read_bytes.saturating_sub(self.bytes.len());
             self.bytes.reserve(wanted.max(self.read_bytes / 4).max(1));
+            self.allocated_bytes = self.bytes.capacity();
         }
         let spare = self.bytes.capacity() - self.bytes.len();
         let read = pin!(io.read_buf(&mut self.bytes)).poll(cx);
@@ -50,5 +58,55 @@ impl Inbox {
             };
         }
         read
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Buf;
+    use std::task::Waker;
+
+    fn read(inbox: &mut Inbox, mut message: &[u8]) {
+        let n_bytes = message.len();
+        let read = inbox.poll_read(&mut message, &mut Context::from_waker(Waker::noop()));
+        assert!(matches!(read, Poll::Ready(Ok(n)) if n == n_bytes), "{read:?}");
+    }
+
+    #[test]
+    fn each_small_message_is_read_to_where_the_last_one_was() {
+        let mut inbox = Inbox::new(BytesMut::new());
+        read(&mut inbox, &[1; 1000]);
+        let place = inbox.bytes.as_ptr();
+        for _ in 0..100 {
+            inbox.bytes.advance(1000);
+            read(&mut inbox, &[2; 1000]);
+            assert_eq!(inbox.bytes.as_ptr(), place);
+            // As the body of a response is taken, and dropped when it was written.
+            drop(inbox.bytes.split_to(1000).freeze());
+            read(&mut inbox, &[3; 1000]);
+            assert_eq!(inbox.bytes.as_ptr(), place);
+        }
+    }
+
+    #[test]
+    fn what_somebody_holds_stays_as_it_was_read() {
+        let mut inbox = Inbox::new(BytesMut::new());
+        read(&mut inbox, &[1; 1000]);
+        let held = inbox.bytes.split_to(1000).freeze();
+        for _ in 0..100 {
+            read(&mut inbox, &[2; 1000]);
+            inbox.bytes.advance(1000);
+        }
+        assert_eq!(held, [1; 1000][..]);
+    }
+
+    #[test]
+    fn what_was_not_consumed_stays_before_what_comes() {
+        let mut inbox = Inbox::new(BytesMut::new());
+        read(&mut inbox, b"GET / HT");
+        inbox.bytes.advance(4);
+        read(&mut inbox, b"TP/1.1");
+        assert_eq!(inbox.bytes, b"/ HTTP/1.1"[..]);
     }
 }

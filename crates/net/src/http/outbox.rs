@@ -1,11 +1,15 @@
 //! The write buffer of a message: its head and small data flat, one large piece beside them, so that head and
 //! body leave in one write.
+//!
+//! The flat buffer is the thread's: one message takes it over from the one before once that has left, so connections that
+//! wait hold none, and what is written is written to memory that the processor has at hand.
 
 use super::body::Body;
 use super::body::BodyFault;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http_body::Body as _;
 use http1::{LAST_CHUNK, OutgoingFraming, encode_chunk_head, encode_trailers};
+use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -15,12 +19,19 @@ use tokio::io::AsyncWrite;
 const COPY_BYTES_MAX: usize = 16 * 1024;
 /// Flat bytes from which the body is not asked for more.
 const FLAT_BYTES_MAX: usize = 32 * 1024;
+/// A buffer that grew beyond this is not kept.
+const SPARE_BYTES_MAX: usize = 2 * FLAT_BYTES_MAX;
+
+thread_local! {
+    /// The flat buffer that no message has.
+    static SPARE: Cell<BytesMut> = Cell::default();
+}
 
 /// Bytes to send.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     /// What is sent first.
-    pub(crate) flat: BytesMut,
+    flat: BytesMut,
     /// What follows the flat bytes.
     large: Bytes,
     /// Whether CR LF follows the large piece.
@@ -46,19 +57,27 @@ impl Outbox {
         !self.large.is_empty() || self.flat.len() >= FLAT_BYTES_MAX
     }
 
+    /// What is sent before the large piece, to be added to.
+    pub(crate) fn flat(&mut self) -> &mut BytesMut {
+        if self.flat.capacity() == 0 {
+            self.flat = SPARE.take();
+        }
+        &mut self.flat
+    }
+
     fn push(&mut self, data: Bytes, framing: OutgoingFraming) {
         let chunked = framing == OutgoingFraming::Chunked;
         if chunked {
-            encode_chunk_head(data.len(), &mut self.flat);
+            encode_chunk_head(data.len(), self.flat());
         }
         if data.len() > COPY_BYTES_MAX {
             self.large = data;
             self.crlf_after_large = chunked;
             return;
         }
-        self.flat.put_slice(&data);
+        self.flat().put_slice(&data);
         if chunked {
-            self.flat.put_slice(b"\r\n");
+            self.flat().put_slice(b"\r\n");
         }
     }
 
@@ -88,14 +107,23 @@ impl Outbox {
     fn consume(&mut self, n_bytes: usize) {
         let from_flat = n_bytes.min(self.flat.len());
         if from_flat == self.flat.len() {
-            self.flat.clear();
+            self.leave_flat();
         } else {
             self.flat.advance(from_flat);
         }
         self.large.advance(n_bytes - from_flat);
         if self.large.is_empty() && self.crlf_after_large && self.flat.is_empty() {
             self.crlf_after_large = false;
-            self.flat.put_slice(b"\r\n");
+            self.flat().put_slice(b"\r\n");
+        }
+    }
+
+    /// All flat bytes have left; the buffer is for the next message.
+    fn leave_flat(&mut self) {
+        let mut flat = std::mem::take(&mut self.flat);
+        flat.clear();
+        if (1..=SPARE_BYTES_MAX).contains(&flat.capacity()) {
+            SPARE.set(flat);
         }
     }
 }
@@ -151,11 +179,87 @@ impl Outgoing {
         }
         if self.framing == OutgoingFraming::Chunked {
             match trailers {
-                Some(trailers) => encode_trailers(trailers, &mut outbox.flat),
-                None => outbox.flat.put_slice(LAST_CHUNK),
+                Some(trailers) => encode_trailers(trailers, outbox.flat()),
+                None => outbox.flat().put_slice(LAST_CHUNK),
             }
         }
         self.ended = true;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::Waker;
+
+    /// Takes this many bytes of each write, and no more than so many writes.
+    struct Slow {
+        taken: Vec<u8>,
+        bytes_max: usize,
+        n_writes: usize,
+    }
+
+    impl AsyncWrite for Slow {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+            if self.n_writes == 0 {
+                return Poll::Pending;
+            }
+            self.n_writes -= 1;
+            let n_bytes = data.len().min(self.bytes_max);
+            self.taken.extend_from_slice(&data[..n_bytes]);
+            Poll::Ready(Ok(n_bytes))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn flush(outbox: &mut Outbox, io: &mut Slow) -> bool {
+        outbox.poll_flush(io, &mut Context::from_waker(Waker::noop()), &mut false).is_ready()
+    }
+
+    #[test]
+    fn a_message_that_left_leaves_its_buffer_to_the_next() {
+        let mut io = Slow { taken: Vec::new(), bytes_max: usize::MAX, n_writes: 2 };
+        let (mut first, mut second) = (Outbox::default(), Outbox::default());
+        first.flat().put_slice(b"first ");
+        let place = first.flat().as_ptr();
+        assert!(flush(&mut first, &mut io));
+        assert_eq!(first.flat.capacity(), 0, "a connection that waits holds none");
+        second.flat().put_slice(b"second");
+        assert_eq!(second.flat().as_ptr(), place);
+        assert!(flush(&mut second, &mut io));
+        assert_eq!(io.taken, b"first second");
+    }
+
+    #[test]
+    fn a_message_that_waits_keeps_its_buffer() {
+        let mut io = Slow { taken: Vec::new(), bytes_max: 3, n_writes: 1 };
+        let (mut slow, mut other) = (Outbox::default(), Outbox::default());
+        slow.flat().put_slice(b"slowly");
+        assert!(!flush(&mut slow, &mut io));
+        other.flat().put_slice(b"quick!");
+        io.n_writes = 4;
+        assert!(flush(&mut slow, &mut io));
+        assert!(flush(&mut other, &mut io));
+        assert_eq!(io.taken, b"slowlyquick!");
+    }
+
+    #[test]
+    fn a_buffer_that_grew_large_is_not_kept() {
+        let mut io = Slow { taken: Vec::new(), bytes_max: usize::MAX, n_writes: 2 };
+        let mut outbox = Outbox { flat: BytesMut::zeroed(SPARE_BYTES_MAX), ..Outbox::default() };
+        let place = outbox.flat.as_ptr();
+        assert!(flush(&mut outbox, &mut io));
+        outbox.flat = BytesMut::zeroed(SPARE_BYTES_MAX + 1);
+        assert!(flush(&mut outbox, &mut io));
+        outbox.flat().put_u8(0);
+        assert_eq!(outbox.flat.as_ptr(), place, "the one before is there still");
     }
 }

@@ -2,16 +2,18 @@
 
 use super::body::Body;
 use crate::Peer;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, response};
 use http1::{BodyError, FieldLines, NameLengths, RequestError};
 use std::fmt;
 use std::future::Future;
 
-/// A response, and fields that are added to its headers.
+/// A response, and fields that are added to its headers. Boxed where it is handed on, which is often.
 #[derive(Debug)]
 pub struct Answer {
-    /// Head and body.
-    pub response: Response<Body>,
+    /// Status, version and fields.
+    pub head: response::Parts,
+    /// What follows the head.
+    pub body: Body,
     /// Further fields of the head.
     pub lines: FieldLines,
 }
@@ -20,15 +22,16 @@ impl Answer {
     /// The response with all its fields in one map.
     #[must_use]
     pub fn into_response(self) -> Response<Body> {
-        let Self { mut response, lines } = self;
-        lines.move_to(response.headers_mut(), NameLengths::default());
-        response
+        let Self { mut head, body, lines } = self;
+        lines.move_to(&mut head.headers, NameLengths::default());
+        Response::from_parts(head, body)
     }
 }
 
-impl From<Response<Body>> for Answer {
+impl From<Response<Body>> for Box<Answer> {
     fn from(response: Response<Body>) -> Self {
-        Self { response, lines: FieldLines::default() }
+        let (head, body) = response.into_parts();
+        Self::new(Answer { head, body, lines: FieldLines::default() })
     }
 }
 
@@ -37,7 +40,7 @@ pub trait HttpService: Send + Sync + 'static {
     /// Answer one request. The target is in origin form, and Host is set when the client named one. A dropped
     /// body is drained or ends the connection. Panics end the connection. Who may be answered with 101 and a
     /// [`Body::Tunnel`] says so by [`http1::Upgrade`] among the request's extensions. Dropped when the client leaves.
-    fn call(&self, request: Request<Body>, peer: &Peer) -> impl Future<Output = Answer> + Send;
+    fn call(&self, request: Request<Body>, peer: &Peer) -> impl Future<Output = Box<Answer>> + Send;
 
     /// Whether clients of HTTP/1.1 get what upstreams say before their answer (1xx, such as 103 Early Hints).
     fn passes_interims(&self) -> bool {

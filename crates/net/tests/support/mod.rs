@@ -50,7 +50,7 @@ pub(crate) fn start_on<S: HttpService>(listener: Listener, service: S, settings:
 pub(crate) struct Collect;
 
 impl HttpService for Collect {
-    async fn call(&self, request: Request<Body>, _: &Peer) -> Answer {
+    async fn call(&self, request: Request<Body>, _: &Peer) -> Box<Answer> {
         let (head, body) = request.into_parts();
         let body = match body.collect().await {
             Ok(collected) => collected.to_bytes(),
@@ -95,7 +95,7 @@ impl Proxy {
         self.pool
             .exchange(&self.target, &mut head, &FieldLines::default(), &mut body, self.timeouts)
             .await
-            .map(Answer::into_response)
+            .map(|answer| answer.into_response())
     }
 }
 
@@ -105,7 +105,7 @@ pub(crate) fn target(address: SocketAddr) -> UpstreamTarget {
 }
 
 impl HttpService for Proxy {
-    async fn call(&self, request: Request<Body>, _: &Peer) -> Answer {
+    async fn call(&self, request: Request<Body>, _: &Peer) -> Box<Answer> {
         let response = self.exchange(request).await.unwrap_or_else(|error| {
             let mut response = Response::new(Body::from(Bytes::from(error.to_string())));
             *response.status_mut() = StatusCode::BAD_GATEWAY;

@@ -62,7 +62,7 @@ impl GatewayService {
         exchange: &mut Exchange,
         mut decision: Decision,
         mut body: Body,
-    ) -> Answer {
+    ) -> Box<Answer> {
         let (pool, mut room) = (&self.pools[shard], self.bodies.room());
         loop {
             decision = match decision {
@@ -100,39 +100,38 @@ pub(crate) struct ClientConnection {
 }
 
 impl HttpService for ClientConnection {
-    async fn call(&self, request: Request<Body>, _: &Peer) -> Answer {
+    async fn call(&self, request: Request<Body>, _: &Peer) -> Box<Answer> {
         let service = &self.service;
         let (head, body) = request.into_parts();
         let bytes_in = request_bytes(&head, &body);
         let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
         let received = service.clock.now();
         let (mut exchange, decision) = service.gateway.begin(&self.connection, number, head, received);
-        let Answer { response, lines } = service.carry_out(self.shard, &mut exchange, decision, body).await;
-        let (head, body) = response.into_parts();
-        let bytes_out = response_bytes(&head) + lines.as_bytes().len() as u64;
+        let mut answer = service.carry_out(self.shard, &mut exchange, decision, body).await;
+        let bytes_out = response_bytes(&answer.head) + answer.lines.as_bytes().len() as u64;
         let transferred = Transferred { bytes_in, bytes_out };
         let clock = service.clock;
-        let response = match body {
-            Body::Empty | Body::Full(_) => {
-                let body_bytes = body.size_hint().exact().unwrap_or_default();
-                let bytes_out = transferred.bytes_out + body_bytes;
-                exchange.finish(Transferred { bytes_out, ..transferred }, clock.after(received));
-                Response::from_parts(head, body)
-            }
+        if let Body::Empty | Body::Full(_) = answer.body {
+            let body_bytes = answer.body.size_hint().exact().unwrap_or_default();
+            let bytes_out = transferred.bytes_out + body_bytes;
+            exchange.finish(Transferred { bytes_out, ..transferred }, clock.after(received));
+            return answer;
+        }
+        answer.body = match std::mem::take(&mut answer.body) {
             Body::Tunnel(mut tunnel) => {
                 tunnel.on_end(move |carried| {
                     let bytes_in = bytes_in + carried.up_bytes;
                     let bytes_out = bytes_out + carried.down_bytes;
                     exchange.finish(Transferred { bytes_in, bytes_out }, clock.now());
                 });
-                Response::from_parts(head, Body::Tunnel(tunnel))
+                Body::Tunnel(tunnel)
             }
             streamed => {
                 let watched = Watched { body: streamed, exchange: Some(exchange), transferred, clock };
-                Response::from_parts(head, Body::Boxed(watched.boxed_unsync()))
+                Body::Boxed(watched.boxed_unsync())
             }
         };
-        Answer { response, lines }
+        answer
     }
 
     fn passes_interims(&self) -> bool {

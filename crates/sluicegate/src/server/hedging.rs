@@ -17,7 +17,7 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
-type Running<'a> = Pin<Box<dyn Future<Output = Result<Answer, Failed>> + Send + 'a>>;
+type Running<'a> = Pin<Box<dyn Future<Output = Result<Box<Answer>, Failed>> + Send + 'a>>;
 
 /// Where a try goes and when it began; none is the exchange's own address.
 type Beside = Option<(Peer, Now)>;
@@ -35,7 +35,7 @@ struct Over {
     first: Lost,
     others: Vec<(Peer, Lost)>,
     /// An answer to fall back to.
-    answer: Option<(Beside, Answer)>,
+    answer: Option<(Beside, Box<Answer>)>,
 }
 
 /// Asks one address, and more of them while none has answered.
@@ -45,7 +45,7 @@ pub(super) async fn attempt(
     hedge: Hedge,
     body: Body,
     clock: Clock,
-) -> Result<Answer, Failed> {
+) -> Result<Box<Answer>, Failed> {
     let gone = || Failed { failure: UpstreamFailure::Unavailable, may_repeat: false };
     let (attempt, head, lines) = {
         let plan = exchange.plan().ok_or_else(gone)?;
@@ -59,11 +59,11 @@ pub(super) async fn attempt(
         tokio::select! {
             (tried, result) = first_to_end(&mut tries) => {
                 match result {
-                    Ok(answer) if answer.response.status().as_u16() < 500 || tries.is_empty() && over.answer.is_none() => {
+                    Ok(answer) if answer.head.status.as_u16() < 500 || tries.is_empty() && over.answer.is_none() => {
                         return Ok(win(exchange, (tried.peer, answer), tries, over, clock));
                     }
                     Ok(answer) if over.answer.is_none() => over.answer = Some((tried.peer, answer)),
-                    Ok(answer) => over.lose(tried.peer, Lost::Answered(answer.response.status())),
+                    Ok(answer) => over.lose(tried.peer, Lost::Answered(answer.head.status)),
                     // The last failure is told as that of the exchange's own address; the others are told here.
                     Err(failed) if tries.is_empty() && over.answer.is_none() => {
                         exchange.hedged(tried.peer, over.first, over.others, clock.now());
@@ -100,7 +100,7 @@ fn run<'a>(
 }
 
 /// Waits until one of the tries has ended, and takes it out.
-async fn first_to_end<'a>(tries: &mut Vec<Try<'a>>) -> (Try<'a>, Result<Answer, Failed>) {
+async fn first_to_end<'a>(tries: &mut Vec<Try<'a>>) -> (Try<'a>, Result<Box<Answer>, Failed>) {
     poll_fn(|cx| {
         for at in 0..tries.len() {
             if let Poll::Ready(result) = tries[at].running.as_mut().poll(cx) {
@@ -124,13 +124,13 @@ impl Over {
 /// One answer counts; the rest is given up.
 fn win(
     exchange: &mut Exchange,
-    (winner, answer): (Beside, Answer),
+    (winner, answer): (Beside, Box<Answer>),
     tries: Vec<Try<'_>>,
     mut over: Over,
     clock: Clock,
-) -> Answer {
+) -> Box<Answer> {
     if let Some((answered, worse)) = over.answer.take() {
-        over.lose(answered, Lost::Answered(worse.response.status()));
+        over.lose(answered, Lost::Answered(worse.head.status));
     }
     for tried in tries {
         over.lose(tried.peer, Lost::GivenUp);

@@ -12,7 +12,7 @@ use tower_service::Service;
 pub(crate) struct Pages(pub(crate) Router);
 
 impl HttpService for Pages {
-    async fn call(&self, request: Request<Body>, _: &Peer) -> Answer {
+    async fn call(&self, request: Request<Body>, _: &Peer) -> Box<Answer> {
         let request = request.map(axum::body::Body::new);
         let response = match self.0.clone().call(request).await {
             Ok(response) => response,

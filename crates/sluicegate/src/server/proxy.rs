@@ -4,7 +4,7 @@ use super::hedging;
 use bytes::Bytes;
 use gateway::balancer::Member;
 use gateway::{Decision, Exchange, Next, Plan, Upstream, UpstreamFailure};
-use http::{Response, request};
+use http::request;
 use http1::FieldLines;
 use net::Clock;
 use net::http::{
@@ -34,20 +34,20 @@ pub(super) async fn proxy(
     exchange: &mut Exchange,
     body: &mut Body,
     clock: Clock,
-) -> Result<Answer, Decision> {
+) -> Result<Box<Answer>, Decision> {
     if let Some(collected) = &exchange.context().body {
         *body = Body::from(collected.clone());
     }
     loop {
         let wait_ms = match attempt(pool, exchange, body, clock).await {
-            Ok(Answer { response, lines }) => {
-                let (mut head, answer) = response.into_parts();
+            Ok(mut answer) => {
                 let may_repeat = !matches!(body, Body::Taken);
                 let now = clock.after(exchange.context().received);
-                match exchange.upstream_answered(&head, &lines, may_repeat, now) {
+                match exchange.upstream_answered(&answer.head, &answer.lines, may_repeat, now) {
                     None => {
-                        let lines = exchange.upstream_head(&mut head, lines, now);
-                        return Ok(Answer { response: Response::from_parts(head, answer), lines });
+                        let lines = std::mem::take(&mut answer.lines);
+                        answer.lines = exchange.upstream_head(&mut answer.head, lines, now);
+                        return Ok(answer);
                     }
                     Some(wait_ms) => wait_ms,
                 }
@@ -72,7 +72,7 @@ async fn attempt(
     exchange: &mut Exchange,
     body: &mut Body,
     clock: Clock,
-) -> Result<Answer, Failed> {
+) -> Result<Box<Answer>, Failed> {
     let gone = || Failed { failure: UpstreamFailure::Unavailable, may_repeat: false };
     let plan = exchange.plan().ok_or_else(gone)?;
     if let Some(hedge) = plan.hedge
@@ -85,7 +85,7 @@ async fn attempt(
 }
 
 /// Sends a request as it is planned, once.
-pub(super) async fn send(pool: &UpstreamPool, plan: Plan<'_>, body: &mut Body) -> Result<Answer, Failed> {
+pub(super) async fn send(pool: &UpstreamPool, plan: Plan<'_>, body: &mut Body) -> Result<Box<Answer>, Failed> {
     let Plan { request, lines, upstream, member, per_try_timeout_ms, .. } = plan;
     let target = match target(pool, &upstream) {
         Ok(target) => target,
@@ -110,7 +110,7 @@ pub(super) async fn once(
     request: &mut request::Parts,
     lines: &FieldLines,
     body: &mut Body,
-) -> Result<Answer, Failed> {
+) -> Result<Box<Answer>, Failed> {
     let Attempt { target, timeouts, per_try_timeout_ms } = attempt;
     let is_idempotent = request.method.is_idempotent();
     let asked = pool.exchange(target, request, lines, body, *timeouts);

@@ -6,9 +6,9 @@ use super::error::{Retry, UpstreamError};
 use super::pool::{Timeouts, UpstreamPool, UpstreamTarget};
 use crate::http::body::Body;
 use crate::http::service::Answer;
+use http::Method;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
-use http::{Method, Response};
 use http_body::Body as _;
 use http1::{
     FieldLines, OutgoingFraming, Persistence, ResponseHead, Upgrade, encode_request_head, is_hop_by_hop,
@@ -33,10 +33,10 @@ impl UpstreamPool {
         lines: &FieldLines,
         body: &mut Body,
         timeouts: Timeouts,
-    ) -> Result<Answer, UpstreamError> {
+    ) -> Result<Box<Answer>, UpstreamError> {
         if target.http2 {
             // Boxed, so that the futures of HTTP/1 stay small.
-            return Box::pin(self.exchange_http2(target, head, lines, body, timeouts)).await.map(Answer::from);
+            return Box::pin(self.exchange_http2(target, head, lines, body, timeouts)).await.map(Box::from);
         }
         prepare(&mut head.headers);
         let upgrade = head.extensions.get::<Upgrade>();
@@ -67,7 +67,7 @@ impl UpstreamPool {
                 lines,
                 framing,
                 Persistence::KeepAlive,
-                &mut connection.outbox.flat,
+                connection.outbox.flat(),
             );
             connection.begin(body.take(), framing, &head.extensions, timeouts);
             match poll_fn(|cx| connection.poll_head(&head.method, cx)).await {
@@ -123,12 +123,12 @@ fn assemble(
     mut connection: Box<UpstreamConnection>,
     slot: std::sync::Arc<super::pool::Slot>,
     upgrade: Option<&Upgrade>,
-) -> Answer {
+) -> Box<Answer> {
     let switches = head.switches_protocols();
     let ResponseHead { parts, lines, .. } = head;
     if let (true, Some(protocol)) = (switches, upgrade) {
         let tunnel = connection.into_tunnel(protocol.clone());
-        return Answer { response: Response::from_parts(parts, Body::Tunnel(Box::new(tunnel))), lines };
+        return Box::new(Answer { head: parts, body: Body::Tunnel(Box::new(tunnel)), lines });
     }
     let body = match connection.ready_body() {
         Some(bytes) => {
@@ -137,5 +137,5 @@ fn assemble(
         }
         None => Body::Upstream(UpstreamBody::new(connection, slot)),
     };
-    Answer { response: Response::from_parts(parts, body), lines }
+    Box::new(Answer { head: parts, body, lines })
 }

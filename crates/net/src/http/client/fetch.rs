@@ -3,7 +3,6 @@
 use super::error::{UpstreamError, UpstreamErrorKind};
 use super::pool::{Timeouts, UpstreamPool, UpstreamTarget};
 use crate::http::body::{Body, BodyFault};
-use crate::http::service::Answer;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Response, request, response};
 use http_body::Body as _;
@@ -83,7 +82,7 @@ async fn exchange(
     let timeouts = Timeouts { connect_ms: ms, write_ms: ms, read_ms: ms };
     let lines = FieldLines::default();
     let exchanged = Box::pin(pool.exchange(target, &mut head, &lines, &mut body, timeouts)).await;
-    exchanged.map(Answer::into_response).map_err(|error| match error.kind {
+    exchanged.map(|answer| answer.into_response()).map_err(|error| match error.kind {
         UpstreamErrorKind::ConnectTimeout | UpstreamErrorKind::WriteTimeout | UpstreamErrorKind::ReadTimeout => {
             FetchError::Timeout
         }

@@ -5,14 +5,14 @@
 
 use super::h2::refused;
 use crate::http::body::Body;
-use crate::http::service::{Answer, HttpService, Refusal};
+use crate::http::service::{HttpService, Refusal};
 use crate::{Drain, Peer, Tasks};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::BytesMut;
 use http::header::{SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http1::{NameLengths, Upgrade, strip_hop_by_hop};
+use http1::{Upgrade, strip_hop_by_hop};
 use hyper::body::Incoming;
 use hyper::ext::Protocol;
 use hyper_util::rt::TokioIo;
@@ -46,9 +46,9 @@ impl Switching {
         head.extensions.remove::<Protocol>();
         head.extensions.insert(Upgrade::websocket());
         head.headers.insert(SEC_WEBSOCKET_KEY, key());
-        let Answer { mut response, lines } = service.call(Request::from_parts(head, Body::Empty), peer).await;
-        strip_hop_by_hop(response.headers_mut());
-        lines.move_to(response.headers_mut(), NameLengths::default());
+        let mut answer = service.call(Request::from_parts(head, Body::Empty), peer).await;
+        strip_hop_by_hop(&mut answer.head.headers);
+        let mut response = answer.into_response();
         match std::mem::take(response.body_mut()) {
             Body::Tunnel(tunnel) => {
                 *response.status_mut() = StatusCode::OK;

@@ -12,7 +12,7 @@ use crate::http::interim::Interims;
 use crate::http::service::{Answer, HttpService, Refusal};
 use crate::http::tunnel::Tunnel;
 use crate::{Accepted, Drain, Peer};
-use bytes::{Buf, BytesMut};
+use bytes::Buf;
 use http::{Method, Request, Version, header};
 use http1::{BodyDecoder, BodyError, BodyFraming, Persistence, RequestHead, RequestParser, Upgrade};
 use parking_lot::Mutex;
@@ -43,7 +43,6 @@ enum After {
 
 struct Connection<'a, S> {
     shared: Arc<Mutex<ClientIo>>,
-    out: BytesMut,
     peer: &'a Peer,
     service: &'a S,
     settings: ServerSettings,
@@ -63,7 +62,7 @@ pub(super) async fn serve<S: HttpService>(
     let shared = Arc::new(Mutex::new(ClientIo::new(io, inbox, body_idle)));
     let mut signal = drain.clone();
     let mut ending = Box::pin(async move { signal.ending().await });
-    let mut connection = Connection { shared, out: BytesMut::new(), peer, service, settings, drain };
+    let mut connection = Connection { shared, peer, service, settings, drain };
     let mut parser = RequestParser::default();
     let mut patience = settings.head_timeout_ms;
     loop {
@@ -76,7 +75,7 @@ pub(super) async fn serve<S: HttpService>(
         })
         .await;
         let after = match next {
-            Next::Head(head) => connection.serve_request(*head).await,
+            Next::Head(head) => connection.serve_request(head).await,
             Next::Refused(refusal) => connection.refuse(refusal).await,
             Next::Closed => After::Abort,
         };
@@ -126,7 +125,7 @@ fn poll_head(
 }
 
 impl<S: HttpService> Connection<'_, S> {
-    async fn serve_request(&mut self, mut head: RequestHead) -> After {
+    async fn serve_request(&mut self, mut head: Box<RequestHead>) -> After {
         let version = head.parts.version;
         let exchange = Exchange { version, method: head.parts.method.clone(), persistence: head.persistence };
         // One that sends a body with its wish is answered as if it had none (RFC 9110 §7.8 allows that).
@@ -171,9 +170,9 @@ impl<S: HttpService> Connection<'_, S> {
         self.respond(answer, exchange, has_body).await
     }
 
-    async fn respond(&mut self, mut answer: Answer, mut exchange: Exchange, has_body: bool) -> After {
-        if matches!(answer.response.body(), Body::Tunnel(_))
-            && let Body::Tunnel(tunnel) = std::mem::take(answer.response.body_mut())
+    async fn respond(&mut self, mut answer: Box<Answer>, mut exchange: Exchange, has_body: bool) -> After {
+        if matches!(answer.body, Body::Tunnel(_))
+            && let Body::Tunnel(tunnel) = std::mem::take(&mut answer.body)
         {
             return self.switch(answer, *tunnel, &exchange).await;
         }
@@ -184,12 +183,12 @@ impl<S: HttpService> Connection<'_, S> {
             let client = self.shared.lock();
             if !client.body_is_ended() && !client.can_drain(self.settings.drain_bytes_max) {
                 // A streamed response may still read the body to its end; a complete one will not.
-                if answer.response.body().is_replayable() {
+                if answer.body.is_replayable() {
                     exchange.persistence = Persistence::Close;
                 }
             }
         }
-        let sent = send(&self.shared, &mut self.out, answer, &exchange, self.settings).await;
+        let sent = send(&self.shared, answer, &exchange, self.settings).await;
         let persistence = match sent {
             Sent::Whole(persistence) => persistence,
             Sent::Broken => return After::Abort,
@@ -204,9 +203,9 @@ impl<S: HttpService> Connection<'_, S> {
     }
 
     /// Say 101 and carry bytes until the end.
-    async fn switch(&mut self, mut answer: Answer, tunnel: Tunnel, exchange: &Exchange) -> After {
-        answer.response.headers_mut().insert(header::UPGRADE, tunnel.protocol().value().clone());
-        if let Sent::Whole(_) = send(&self.shared, &mut self.out, answer, exchange, self.settings).await {
+    async fn switch(&mut self, mut answer: Box<Answer>, tunnel: Tunnel, exchange: &Exchange) -> After {
+        answer.head.headers.insert(header::UPGRADE, tunnel.protocol().value().clone());
+        if let Sent::Whole(_) = send(&self.shared, answer, exchange, self.settings).await {
             let read = std::mem::take(&mut self.shared.lock().inbox.bytes);
             let mut signal = self.drain.clone();
             let ending = pin!(signal.ending());
@@ -220,7 +219,7 @@ impl<S: HttpService> Connection<'_, S> {
         let mut response = self.service.refuse(&refusal, self.peer);
         *response.status_mut() = refusal.status();
         let exchange = Exchange { version: Version::HTTP_11, method: Method::GET, persistence: Persistence::Close };
-        match send(&self.shared, &mut self.out, response.into(), &exchange, self.settings).await {
+        match send(&self.shared, response.into(), &exchange, self.settings).await {
             Sent::Whole(_) => After::Linger,
             Sent::Broken => After::Abort,
         }

@@ -186,14 +186,14 @@ async fn answer<S: HttpService>(
         let (body, refusal) = Http2Body::new(incoming, settings);
         (Body::Http2(body), Some(refusal))
     };
-    let Answer { mut response, lines } = service.call(Request::from_parts(head, body), peer).await;
+    let Answer { mut head, body, lines } = *service.call(Request::from_parts(head, body), peer).await;
     if let Some(refusal) = body_refusal.as_deref().and_then(OnceLock::get) {
         return refused(*refusal, service, peer);
     }
-    strip_hop_by_hop(response.headers_mut());
+    strip_hop_by_hop(&mut head.headers);
     let known = learn(known, lines.unique_lengths());
-    lines.move_to(response.headers_mut(), known);
-    response
+    lines.move_to(&mut head.headers, known);
+    Response::from_parts(head, body)
 }
 
 /// The names that HPACK knows, and from now on these too.

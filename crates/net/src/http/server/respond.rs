@@ -6,7 +6,6 @@ use crate::http::body::Body;
 use crate::http::date;
 use crate::http::outbox::{Outbox, Outgoing};
 use crate::http::service::Answer;
-use bytes::BytesMut;
 use http::{HeaderMap, Method, StatusCode, Version, header};
 use http_body::Body as _;
 use http1::framing::content_length;
@@ -31,33 +30,31 @@ pub(super) enum Sent {
     Broken,
 }
 
-/// Send a response. `scratch` is the flat buffer, kept between responses.
+/// Send a response.
 pub(super) async fn send(
     shared: &Mutex<ClientIo>,
-    scratch: &mut BytesMut,
-    answer: Answer,
+    mut answer: Box<Answer>,
     exchange: &Exchange,
     settings: ServerSettings,
 ) -> Sent {
-    let Answer { response, mut lines } = answer;
-    let (parts, body) = response.into_parts();
     shared.lock().answer();
-    let plan = plan(parts.status, &parts.headers, &body, exchange);
-    if !parts.headers.contains_key(header::DATE) && lines.get(&header::DATE).is_none() {
+    let Answer { head, body, lines } = &mut *answer;
+    let plan = plan(head.status, &head.headers, body, exchange);
+    if !head.headers.contains_key(header::DATE) && lines.get(&header::DATE).is_none() {
         lines.put(&header::DATE, &date::now());
     }
     let mut outbox = Outbox::default();
-    std::mem::swap(&mut outbox.flat, scratch);
     encode_response_head(
         exchange.version,
-        parts.status,
-        &parts.headers,
-        &lines,
+        head.status,
+        &head.headers,
+        lines,
         plan.framing,
         plan.persistence,
-        &mut outbox.flat,
+        outbox.flat(),
     );
-    drop((parts, lines));
+    let body = std::mem::take(body);
+    drop(answer);
     let mut outgoing = if plan.bodiless {
         Outgoing::new(Body::Empty, OutgoingFraming::Unmarked)
     } else {
@@ -65,7 +62,6 @@ pub(super) async fn send(
     };
     let idle = Duration::from_millis(settings.body_idle_timeout_ms);
     let whole = stream(shared, &mut outgoing, &mut outbox, plan.framing, idle).await;
-    std::mem::swap(&mut outbox.flat, scratch);
     if whole { Sent::Whole(plan.persistence) } else { Sent::Broken }
 }
 
