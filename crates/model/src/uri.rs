@@ -56,7 +56,7 @@ const fn is_written_plainly(byte: u8) -> bool {
     WRITTEN_PLAINLY[byte as usize]
 }
 
-/// Looked up, because every byte of every path is.
+/// [`is_written_plainly`] of each byte: a path is looked at byte by byte with every request.
 const WRITTEN_PLAINLY: [bool; 256] = {
     let mut plainly = [false; 256];
     let mut byte = 0;

@@ -1,8 +1,9 @@
 //! The write buffer of a message: its head and small data flat, one large piece beside them, so that head and
 //! body leave in one write.
 //!
-//! The flat buffer is the thread's: one message takes it over from the one before once that has left, so connections that
-//! wait hold none, and what is written is written to memory that the processor has at hand.
+//! Invariants: the flat buffer belongs to a message only while some of it is there to send; then it is the thread's again, for
+//! the next message of any connection. So connections that wait hold none, and messages are written to memory that the
+//! processor has at hand. A large piece is let go once it has left.
 
 use super::body::Body;
 use super::body::BodyFault;
@@ -19,7 +20,7 @@ use tokio::io::AsyncWrite;
 const COPY_BYTES_MAX: usize = 16 * 1024;
 /// Flat bytes from which the body is not asked for more.
 const FLAT_BYTES_MAX: usize = 32 * 1024;
-/// A buffer that grew beyond this is not kept.
+/// A buffer with more room left than this is not kept.
 const SPARE_BYTES_MAX: usize = 2 * FLAT_BYTES_MAX;
 
 thread_local! {
@@ -112,6 +113,10 @@ impl Outbox {
             self.flat.advance(from_flat);
         }
         self.large.advance(n_bytes - from_flat);
+        if self.large.is_empty() {
+            // An empty rest would hold the whole of it, and the buffer it was read to.
+            self.large = Bytes::new();
+        }
         if self.large.is_empty() && self.crlf_after_large && self.flat.is_empty() {
             self.crlf_after_large = false;
             self.flat().put_slice(b"\r\n");
@@ -236,6 +241,17 @@ mod tests {
         assert_eq!(second.flat().as_ptr(), place);
         assert!(flush(&mut second, &mut io));
         assert_eq!(io.taken, b"first second");
+    }
+
+    #[test]
+    fn a_large_piece_that_left_is_let_go() {
+        let mut io = Slow { taken: Vec::new(), bytes_max: 3 * COPY_BYTES_MAX / 2, n_writes: 4 };
+        let (mut outbox, piece) = (Outbox::default(), Bytes::from(vec![b'x'; 2 * COPY_BYTES_MAX]));
+        outbox.push(piece.clone(), OutgoingFraming::Chunked);
+        assert!(!piece.is_unique());
+        assert!(flush(&mut outbox, &mut io));
+        assert!(piece.is_unique());
+        assert_eq!(io.taken, [&b"8000\r\n"[..], &piece, b"\r\n"].concat());
     }
 
     #[test]
