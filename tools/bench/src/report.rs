@@ -149,8 +149,8 @@ fn number(value: f64) -> String {
         _ => 0,
     };
     let text = format!("{value:.digits$}");
-    let (whole, fraction) = text.split_once('.').map_or((text.as_str(), None), |(whole, part)| (whole, Some(part)));
-    let mut out = String::new();
+    let (mut out, text) = text.strip_prefix('-').map_or((String::new(), &*text), |size| ("-".to_owned(), size));
+    let (whole, fraction) = text.split_once('.').map_or((text, None), |(whole, part)| (whole, Some(part)));
     for (at, digit) in whole.chars().enumerate() {
         if at > 0 && (whole.len() - at).is_multiple_of(3) {
             out.push(',');
@@ -275,7 +275,7 @@ mod tests {
 
     #[test]
     fn numbers_keep_three_digits() {
-        let shown: Vec<String> = [0.137, 9.996, 12.34, 999.4, 1_234_567.0].into_iter().map(number).collect();
-        assert_eq!(shown, ["0.14", "10.00", "12.3", "999", "1,234,567"]);
+        let shown: Vec<String> = [0.137, 9.996, 12.34, 999.4, 1_234_567.0, -123.4].into_iter().map(number).collect();
+        assert_eq!(shown, ["0.14", "10.00", "12.3", "999", "1,234,567", "-123"]);
     }
 }
