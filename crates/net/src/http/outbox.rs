@@ -112,13 +112,20 @@ impl Outbox {
         } else {
             self.flat.advance(from_flat);
         }
-        self.large.advance(n_bytes - from_flat);
-        if self.large.is_empty() {
-            // An empty rest would hold the whole of it, and the buffer it was read to.
-            self.large = Bytes::new();
+        // Bytes of the large piece leave behind all flat ones.
+        if n_bytes > from_flat {
+            self.consume_large(n_bytes - from_flat);
         }
-        if self.large.is_empty() && self.crlf_after_large && self.flat.is_empty() {
-            self.crlf_after_large = false;
+    }
+
+    fn consume_large(&mut self, n_bytes: usize) {
+        self.large.advance(n_bytes);
+        if !self.large.is_empty() {
+            return;
+        }
+        // An empty rest would hold the whole of it, and the buffer it was read to.
+        self.large = Bytes::new();
+        if std::mem::take(&mut self.crlf_after_large) {
             self.flat().put_slice(b"\r\n");
         }
     }
